@@ -1,0 +1,183 @@
+//! The QWorker type: one per managed workload, made and written by the controller, owned by the Deployment. People write annotations, the
+//! system writes QWorkers. In: values of `core`. Out: the Kubernetes object and its CRD. Left to others: when it is written (`controller`).
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Which workload this describes.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "qscaler.dev",
+    version = "v1alpha1",
+    kind = "QWorker",
+    plural = "qworkers",
+    shortname = "qw",
+    namespaced,
+    derive = "Default",
+    derive = "PartialEq",
+    status = "QWorkerStatus",
+    printcolumn = r#"{"name":"Queue","type":"string","jsonPath":".status.queue"}"#,
+    printcolumn = r#"{"name":"Backlog","type":"integer","jsonPath":".status.backlog"}"#,
+    printcolumn = r#"{"name":"In-flight","type":"integer","jsonPath":".status.inFlight"}"#,
+    printcolumn = r#"{"name":"Rate-in","type":"string","jsonPath":".status.rateIn"}"#,
+    printcolumn = r#"{"name":"Rate-out","type":"string","jsonPath":".status.rateOut"}"#,
+    printcolumn = r#"{"name":"Replicas","type":"integer","jsonPath":".status.replicas"}"#,
+    printcolumn = r#"{"name":"Desired","type":"integer","jsonPath":".status.desired"}"#,
+    printcolumn = r#"{"name":"Parked","type":"integer","jsonPath":".status.parked"}"#,
+    printcolumn = r#"{"name":"Memory","type":"string","jsonPath":".status.memory"}"#,
+    printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.reason"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct QWorkerSpec {
+    /// Always `Deployment`.
+    pub target_kind: String,
+    /// The workload's name, which is also the QWorker's.
+    pub target_name: String,
+}
+
+/// What the system knows and does about the workload. Quantities are bytes and millicores.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct QWorkerStatus {
+    /// `metadata.generation` of the Deployment that was read last.
+    pub observed_generation: i64,
+    /// The queues, comma-separated.
+    pub queue: String,
+    /// Messages that wait; absent: unknown.
+    pub backlog: Option<i64>,
+    /// Messages taken and not finished; absent: unknown.
+    pub in_flight: Option<i64>,
+    /// Messages per second coming, two decimals; empty: unknown.
+    pub rate_in: String,
+    /// Messages per second done, two decimals; empty: unknown.
+    pub rate_out: String,
+    /// `spec.replicas` of the Deployment.
+    pub replicas: i32,
+    /// Useful pods wished for.
+    pub desired: i32,
+    /// Pods that are Ready and not parked.
+    pub ready: i32,
+    /// Workers with a task, as their sidecars say.
+    pub busy: i32,
+    /// Pods parked.
+    pub parked: i32,
+    /// Pods that end, held until their task is done.
+    pub terminating: i32,
+    /// The memory that new pods of the working container get, as a quantity.
+    pub memory: String,
+    /// Why the last decision was made, in one sentence.
+    pub reason: String,
+    /// The rule that made it.
+    pub rule: String,
+    /// When it last changed, RFC 3339.
+    pub decided_at: String,
+    /// What would have been done (dry run); absent where decisions are applied.
+    pub would_do: Option<String>,
+    /// Conditions; types in `qscaler_core::names::condition`.
+    pub conditions: Vec<Condition>,
+    /// The wave of drains under way.
+    pub intent: Option<Intent>,
+    /// The law's memory (`core::scale::Learned`).
+    #[schemars(schema_with = "any_object")]
+    pub learned: Option<serde_json::Value>,
+    /// Sizes by container.
+    pub sizes: BTreeMap<String, ContainerSize>,
+    /// UID and GID of the worker's top process, as learned from earlier pods: the sidecars of new pods get the same.
+    pub worker_ids: Option<WorkerIds>,
+    /// Counters that survive restarts.
+    pub counters: Counters,
+}
+
+/// The drain intent, written before the first message of a wave is sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Intent {
+    /// Number of the wave; never falls.
+    pub epoch: u64,
+    /// Workers asked to leave.
+    pub count: u32,
+    /// When, in milliseconds since the Unix epoch.
+    pub issued_ms: u64,
+    /// Dead from then on.
+    pub expires_ms: u64,
+}
+
+/// The size of one container.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ContainerSize {
+    /// `pod-template-hash` that the estimate belongs to.
+    pub template_hash: String,
+    /// The estimate (`core::size::Estimate`).
+    #[schemars(schema_with = "any_object")]
+    pub estimate: Option<serde_json::Value>,
+    /// What new pods should get; absent: nothing known yet.
+    pub recommended: Option<Resources>,
+    /// What the template says now.
+    pub current: Option<Resources>,
+    /// What a pod saves once it has the size that is aimed at; negative: it needs more.
+    pub saving: Option<Saving>,
+    /// What is measured, and where it is less than everything, why; in one sentence.
+    pub measured: String,
+    /// Why, in one sentence.
+    pub reason: String,
+}
+
+/// What is saved per pod; negative: what is added.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Saving {
+    /// Bytes.
+    pub memory_bytes: Option<i64>,
+    /// Millicores.
+    pub cpu_request_millicores: Option<i64>,
+}
+
+/// Memory (request and limit) and CPU (request).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Resources {
+    /// Bytes.
+    pub memory_bytes: Option<u64>,
+    /// Millicores.
+    pub cpu_request_millicores: Option<u64>,
+}
+
+/// A process's owner.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct WorkerIds {
+    /// UID.
+    pub uid: i64,
+    /// GID.
+    pub gid: i64,
+}
+
+/// Counters of events that matter to a user.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Counters {
+    /// Replicas added.
+    pub scaled_up: u64,
+    /// Replicas removed.
+    pub scaled_down: u64,
+    /// Workers drained before their end.
+    pub drained: u64,
+    /// Running tasks cut, with each cause in an Event.
+    pub cut: u64,
+    /// OOM kills, of whole containers and of single processes.
+    pub oom_kills: u64,
+    /// Pods resized in place.
+    pub resized: u64,
+    /// Messages dropped because they did not parse.
+    pub malformed_messages: u64,
+}
+
+/// The schema of a value that only we read: any JSON object, kept as it is.
+fn any_object(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({"type": "object", "nullable": true, "x-kubernetes-preserve-unknown-fields": true})
+}

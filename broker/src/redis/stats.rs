@@ -1,0 +1,348 @@
+//! Lengths of queues in Redis. In: queries, whose presets name the keys. Out: one sample each, from one pipeline for all of them, and a second one
+//! where the first tells what to ask (members of `unacked`, sets found by a pattern). Left to others: which keys a framework has (`core::preset`).
+//! A list, set or hash that does not exist is empty: Redis has no empty ones. A key of another type is an error of its queue, and names the key.
+
+use super::{Link, RESPONSE_TIMEOUT};
+use crate::url::RedisUrl;
+use crate::{BrokerError, QueueQuery, QueueStats, now_ms};
+use async_trait::async_trait;
+use qscaler_core::preset::{KeyKind, RedisKey};
+use qscaler_core::scale::QueueSample;
+use redis::{Cmd, Value, cmd, pipe};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Mutex, PoisonError};
+
+/// Celery's `unacked` is read whole only up to this many entries: each holds its message. Beyond it, all of them count for each queue, which is
+/// too many and never too few.
+pub(crate) const CELERY_UNACKED_READ_MAX: u64 = 512;
+/// Keys that one SCAN looks at: a fraction of a millisecond of the server's time, in which it does nothing else.
+const SCAN_COUNT: usize = 1000;
+/// SCANs per pattern and call. A larger database is swept over several calls.
+const SCANS_MAX: usize = 8;
+/// Sets of one pattern that are counted; there is one per worker.
+const PATTERN_KEYS_MAX: usize = 10_000;
+const OPERATION: &str = "measuring queues";
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct RedisStats {
+    link: Link,
+    patterns: Mutex<HashMap<String, Sweep>>,
+}
+
+/// Which keys match a pattern, by SCANs that may take several calls.
+#[derive(Clone, Debug, Default)]
+struct Sweep {
+    cursor: u64,
+    /// Found by the sweep under way.
+    finding: BTreeSet<String>,
+    /// Found by the last whole sweep; None before the first one is through: unknown.
+    known: Option<BTreeSet<String>>,
+}
+
+impl Sweep {
+    fn scanned(&mut self, next: u64, keys: impl Iterator<Item = String>) {
+        for key in keys {
+            if self.finding.len() < PATTERN_KEYS_MAX {
+                self.finding.insert(key);
+            }
+        }
+        self.cursor = next;
+        if next == 0 {
+            self.known = Some(std::mem::take(&mut self.finding));
+        }
+    }
+
+    fn keys(&self) -> Option<BTreeSet<String>> {
+        self.known.as_ref().map(|known| known.union(&self.finding).cloned().collect())
+    }
+}
+
+/// A key's count: known, or why not.
+type Count = Result<Option<u64>, String>;
+
+impl RedisStats {
+    pub(crate) fn new(url: RedisUrl) -> Self {
+        Self { link: Link::new(url, RESPONSE_TIMEOUT), patterns: Mutex::new(HashMap::new()) }
+    }
+
+    /// Moves the sweeps of these patterns on, by at most [`SCANS_MAX`] round trips for all of them together.
+    async fn sweep(&self, patterns: &BTreeSet<String>) -> Result<HashMap<String, Option<BTreeSet<String>>>, BrokerError> {
+        let mut sweeps: HashMap<String, Sweep> = {
+            let kept = self.patterns.lock().unwrap_or_else(PoisonError::into_inner);
+            patterns.iter().map(|p| (p.clone(), kept.get(p).cloned().unwrap_or_default())).collect()
+        };
+        let mut unfinished: Vec<String> = patterns.iter().cloned().collect();
+        for _ in 0..SCANS_MAX {
+            if unfinished.is_empty() {
+                break;
+            }
+            let mut pipeline = pipe();
+            for pattern in &unfinished {
+                let cursor = sweeps.get(pattern).map_or(0, |s| s.cursor);
+                pipeline.cmd("SCAN").arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SCAN_COUNT).arg("TYPE").arg("set");
+            }
+            let answers = self.link.run_all(OPERATION, &mut pipeline).await?;
+            let mut still = Vec::new();
+            for (pattern, answer) in unfinished.into_iter().zip(answers) {
+                let (next, keys): (u64, Vec<String>) = redis::from_redis_value(answer).map_err(|error| self.link.error(OPERATION, &error.into()))?;
+                if let Some(sweep) = sweeps.get_mut(&pattern) {
+                    sweep.scanned(next, keys.into_iter());
+                }
+                if next != 0 {
+                    still.push(pattern);
+                }
+            }
+            unfinished = still;
+        }
+        let found = sweeps.iter().map(|(pattern, sweep)| (pattern.clone(), sweep.keys())).collect();
+        // Patterns that nobody asks for any more are forgotten here.
+        *self.patterns.lock().unwrap_or_else(PoisonError::into_inner) = sweeps;
+        Ok(found)
+    }
+}
+
+/// The commands that measure a key of this kind; several for a stream. None for kinds that need a second pipeline.
+fn commands(kind: KeyKind, key: &str) -> Vec<Cmd> {
+    let one = |name: &str| {
+        let mut command = cmd(name);
+        command.arg(key);
+        command
+    };
+    let two = |name: &str, sub: &str| {
+        let mut command = cmd(name);
+        command.arg(sub).arg(key);
+        command
+    };
+    match kind {
+        KeyKind::List => vec![one("LLEN")],
+        KeyKind::SortedSet => vec![one("ZCARD")],
+        KeyKind::SortedSetDueMs => {
+            let mut command = one("ZCOUNT");
+            command.arg("-inf").arg(now_ms());
+            vec![command]
+        }
+        KeyKind::Hash | KeyKind::CeleryUnacked => vec![one("HLEN")],
+        KeyKind::Stream => vec![two("XINFO", "GROUPS"), two("XINFO", "STREAM"), one("XLEN")],
+        KeyKind::SetPattern => Vec::new(),
+    }
+}
+
+/// What one command said of `key`.
+fn count(key: &str, answer: Option<&Value>) -> Count {
+    match answer {
+        Some(Value::Int(count)) => Ok(u64::try_from(*count).ok()),
+        Some(Value::ServerError(error)) => Err(complaint(key, error)),
+        _ => Ok(None),
+    }
+}
+
+fn complaint(key: &str, error: &redis::ServerError) -> String {
+    match error.code() {
+        "WRONGTYPE" => format!("the key {key:?} holds another type than this worker's queue has: check the annotations queue and worker"),
+        code => format!("the key {key:?}: {code} {}", error.details().unwrap_or_default()),
+    }
+}
+
+/// A stream by its groups: what waits (lag), what is in work (pending), and exact totals. A lag that Redis cannot tell is unknown.
+#[derive(Debug, Default, PartialEq)]
+struct StreamFigures {
+    waiting: Option<u64>,
+    pending: Option<u64>,
+    added: Option<u64>,
+    done: Option<u64>,
+}
+
+fn stream(key: &str, groups: &Value, info: &Value, length: &Value) -> Result<StreamFigures, String> {
+    if let Value::ServerError(error) = groups {
+        let missing = error.details().is_some_and(|d| d.contains("no such key")) || error.code().contains("no such key");
+        // No stream, no messages; totals stay unknown.
+        let nothing = StreamFigures { waiting: Some(0), pending: Some(0), added: None, done: None };
+        return if missing { Ok(nothing) } else { Err(complaint(key, error)) };
+    }
+    let map = |value: &Value| redis::from_redis_value::<HashMap<String, Value>>(value.clone()).unwrap_or_default();
+    let number = |map: &HashMap<String, Value>, field: &str| match map.get(field) {
+        Some(Value::Int(number)) => u64::try_from(*number).ok(),
+        _ => None,
+    };
+    let groups: Vec<HashMap<String, Value>> = match groups {
+        Value::Array(groups) => groups.iter().map(map).collect(),
+        _ => Vec::new(),
+    };
+    if groups.is_empty() {
+        // Nobody reads yet: all of it waits.
+        return Ok(StreamFigures { waiting: count(key, Some(length))?, pending: Some(0), added: number(&map(info), "entries-added"), done: None });
+    }
+    let sum = |field: &str| groups.iter().map(|group| number(group, field)).sum::<Option<u64>>();
+    let (pending, read) = (sum("pending"), sum("entries-read"));
+    let done = read.zip(pending).map(|(read, pending)| read.saturating_sub(pending));
+    Ok(StreamFigures { waiting: sum("lag"), pending, added: number(&map(info), "entries-added"), done })
+}
+
+/// Entries of Celery's `unacked` whose routing key is this queue. Values are JSON: message, exchange, routing key. One that does not parse counts:
+/// too many is safe. A queue bound by another routing key than its name (Celery's default is the name) is not seen here.
+fn celery_unacked_of(queue: &str, values: &[Value]) -> u64 {
+    let is_of_queue = |value: &&Value| {
+        let Value::BulkString(bytes) = value else { return true };
+        match serde_json::from_slice::<(serde::de::IgnoredAny, serde::de::IgnoredAny, String)>(bytes) {
+            Ok((_, _, routing_key)) => routing_key == queue,
+            Err(_) => true,
+        }
+    };
+    values.iter().filter(is_of_queue).count() as u64
+}
+
+/// The queue's name inside a glob, standing for itself.
+fn glob_literal(text: &str) -> String {
+    text.chars().flat_map(|c| if matches!(c, '*' | '?' | '[' | ']' | '\\') { vec!['\\', c] } else { vec![c] }).collect()
+}
+
+/// The sum of what is known of these keys. Empty: the framework has no such key, so the figure is unknown. One unknown makes the sum unknown.
+fn total(counts: Vec<Count>) -> Count {
+    if counts.is_empty() {
+        return Ok(None);
+    }
+    let mut sum = Some(0u64);
+    for count in counts {
+        sum = sum.zip(count?).map(|(a, b)| a.saturating_add(b));
+    }
+    Ok(sum)
+}
+
+/// Answers of the first pipeline by key kind and key, so that what several queues share is asked once.
+type Plan = HashMap<(u8, String), (usize, usize)>;
+
+fn kind_number(kind: KeyKind) -> u8 {
+    match kind {
+        KeyKind::List => 0,
+        KeyKind::SortedSet => 1,
+        KeyKind::SortedSetDueMs => 2,
+        KeyKind::Hash => 3,
+        KeyKind::CeleryUnacked => 4,
+        KeyKind::Stream => 5,
+        KeyKind::SetPattern => 6,
+    }
+}
+
+fn pattern_of(key: &RedisKey, queue: &str) -> String {
+    key.name(&glob_literal(queue))
+}
+
+#[async_trait]
+impl QueueStats for RedisStats {
+    async fn sample_each(&self, queries: &[QueueQuery]) -> Result<Vec<Result<QueueSample, BrokerError>>, BrokerError> {
+        let mut pipeline = pipe();
+        let mut plan = Plan::new();
+        let mut patterns = BTreeSet::new();
+        for query in queries {
+            for key in query.preset.redis_waiting.iter().chain(query.preset.redis_working) {
+                if key.kind == KeyKind::SetPattern {
+                    patterns.insert(pattern_of(key, &query.queue));
+                    continue;
+                }
+                let name = key.name(&query.queue);
+                let start = pipeline.len();
+                plan.entry((kind_number(key.kind), name.clone())).or_insert_with(|| {
+                    for command in commands(key.kind, &name) {
+                        pipeline.add_command(command);
+                    }
+                    (start, pipeline.len())
+                });
+            }
+        }
+        let answers = if pipeline.is_empty() { Vec::new() } else { self.link.run(OPERATION, &mut pipeline).await? };
+        let found = if patterns.is_empty() { HashMap::new() } else { self.sweep(&patterns).await? };
+        let second = self.second(&plan, &answers, &found).await?;
+        let look = Look { plan: &plan, answers: &answers, found: &found, second: &second };
+        Ok(queries.iter().map(|query| look.sample(query).map_err(|message| self.link.refused(OPERATION, message))).collect())
+    }
+}
+
+impl RedisStats {
+    /// Members of every small `unacked`, and sizes of every set that a pattern found.
+    async fn second(
+        &self,
+        plan: &Plan,
+        answers: &[Value],
+        found: &HashMap<String, Option<BTreeSet<String>>>,
+    ) -> Result<HashMap<String, Value>, BrokerError> {
+        let mut pipeline = pipe();
+        let mut keys = Vec::new();
+        for ((kind, key), (start, _)) in plan {
+            let small = matches!(answers.get(*start), Some(Value::Int(n)) if u64::try_from(*n).is_ok_and(|n| n > 0 && n <= CELERY_UNACKED_READ_MAX));
+            if *kind == kind_number(KeyKind::CeleryUnacked) && small {
+                pipeline.cmd("HVALS").arg(key);
+                keys.push(key.clone());
+            }
+        }
+        for key in found.values().flatten().flatten() {
+            pipeline.cmd("SCARD").arg(key);
+            keys.push(key.clone());
+        }
+        if keys.is_empty() {
+            return Ok(HashMap::new());
+        }
+        Ok(keys.into_iter().zip(self.link.run(OPERATION, &mut pipeline).await?).collect())
+    }
+}
+
+/// All answers of one call.
+struct Look<'a> {
+    plan: &'a Plan,
+    answers: &'a [Value],
+    found: &'a HashMap<String, Option<BTreeSet<String>>>,
+    second: &'a HashMap<String, Value>,
+}
+
+impl Look<'_> {
+    fn answers_of(&self, key: &RedisKey, name: &str) -> &[Value] {
+        self.plan.get(&(kind_number(key.kind), name.to_owned())).and_then(|(start, end)| self.answers.get(*start..*end)).unwrap_or_default()
+    }
+
+    fn stream(&self, key: &RedisKey, name: &str) -> Result<StreamFigures, String> {
+        match self.answers_of(key, name) {
+            [groups, info, length] => stream(name, groups, info, length),
+            _ => Ok(StreamFigures::default()),
+        }
+    }
+
+    fn count(&self, key: &RedisKey, queue: &str) -> Count {
+        let name = key.name(queue);
+        let first = self.answers_of(key, &name).first();
+        match key.kind {
+            KeyKind::List | KeyKind::SortedSet | KeyKind::SortedSetDueMs | KeyKind::Hash => count(&name, first),
+            KeyKind::CeleryUnacked => match self.second.get(&name) {
+                Some(Value::Array(values)) => Ok(Some(celery_unacked_of(queue, values))),
+                Some(Value::ServerError(error)) => Err(complaint(&name, error)),
+                _ => count(&name, first),
+            },
+            KeyKind::Stream => self.stream(key, &name).map(|figures| figures.waiting),
+            KeyKind::SetPattern => match self.found.get(&pattern_of(key, queue)) {
+                Some(Some(keys)) => {
+                    let sizes: Vec<Count> = keys.iter().map(|key| count(key, self.second.get(key))).collect();
+                    if sizes.is_empty() { Ok(Some(0)) } else { total(sizes) }
+                }
+                _ => Ok(None),
+            },
+        }
+    }
+
+    fn sample(&self, query: &QueueQuery) -> Result<QueueSample, String> {
+        let mut ready: Vec<Count> = query.preset.redis_waiting.iter().map(|key| self.count(key, &query.queue)).collect();
+        let mut unacked: Vec<Count> = query.preset.redis_working.iter().map(|key| self.count(key, &query.queue)).collect();
+        let mut sample = QueueSample::default();
+        // A stream tells both: what waits, and what is in work.
+        for key in query.preset.redis_waiting.iter().filter(|key| key.kind == KeyKind::Stream) {
+            let figures = self.stream(key, &key.name(&query.queue))?;
+            unacked.push(Ok(figures.pending));
+            (sample.published_total, sample.completed_total) = (figures.added, figures.done);
+        }
+        sample.ready = total(std::mem::take(&mut ready))?;
+        sample.unacked = total(unacked)?;
+        Ok(sample)
+    }
+}
+
+#[cfg(test)]
+#[path = "stats_tests.rs"]
+mod tests;

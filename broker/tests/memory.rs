@@ -1,0 +1,75 @@
+//! The fake keeps the contract that the real adapters keep. In: the suite. Out: its verdict. The real ones are in the package of tests.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use async_trait::async_trait;
+use qscaler_broker::contract::{Ends, Outcome, UnderTest, run};
+use qscaler_broker::memory::Memory;
+use qscaler_broker::{BrokerError, Retry};
+use qscaler_core::preset::{Preset, preset};
+use qscaler_core::workload::WorkloadId;
+use std::sync::Arc;
+
+struct Fake(Memory);
+
+fn ends(memory: &Memory, workload: &WorkloadId, pod_uid: &str) -> Ends {
+    Ends { stats: Arc::new(memory.clone()), control: Arc::new(memory.clone()), receiver: Box::new(memory.receiver(workload, pod_uid)) }
+}
+
+#[async_trait]
+impl UnderTest for Fake {
+    fn ends(&self, workload: &WorkloadId, pod_uid: &str) -> Result<Ends, BrokerError> {
+        Ok(ends(&self.0, workload, pod_uid))
+    }
+
+    fn ends_nowhere(&self, workload: &WorkloadId) -> Result<Ends, BrokerError> {
+        let memory = Memory::new();
+        memory.fail(Some(Retry::Later));
+        Ok(ends(&memory, workload, "p"))
+    }
+
+    fn ends_refused(&self, workload: &WorkloadId) -> Result<Ends, BrokerError> {
+        let memory = Memory::new();
+        memory.fail(Some(Retry::AfterChange));
+        Ok(ends(&memory, workload, "p"))
+    }
+
+    fn secrets(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn preset(&self) -> &'static Preset {
+        preset("celery").unwrap()
+    }
+
+    async fn put_tasks(&self, queue: &str, count: u64) -> Outcome {
+        self.0.put_tasks(queue, count);
+        Ok(())
+    }
+
+    async fn hold_task(&self, queue: &str) -> Outcome {
+        self.0.take_tasks(queue, 1);
+        Ok(())
+    }
+
+    async fn put_control(&self, workload: &WorkloadId, body: &[u8]) -> Outcome {
+        self.0.put_control(workload, body);
+        Ok(())
+    }
+
+    async fn put_report(&self, workload: &WorkloadId, body: &[u8]) -> Outcome {
+        self.0.put_report(workload, body);
+        Ok(())
+    }
+
+    async fn restart(&self) -> Outcome {
+        self.0.fail(Some(Retry::Later));
+        self.0.fail(None);
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_memory_broker_keeps_the_contract() {
+    run(&Fake(Memory::new())).await.unwrap();
+}

@@ -1,0 +1,132 @@
+//! What to do next about certificates. In: what is stored, what is published, the time. Out: one step with its content, or nothing. Left to others:
+//! carrying it out (`store`); a step leaves no choices.
+//!
+//! Rotation of the authority never has a moment in which a served leaf is not trusted:
+//! 1. at two thirds of its life a new authority takes its place, and the old certificate stays in the bundle;
+//! 2. the bundle with both is published, and read back at the next pass;
+//! 3. once every API server has had time to see it, the next leaf is signed by the new authority;
+//! 4. the old certificate leaves the bundle when no leaf of it can be served any more.
+//!
+//! The old authority's key is forgotten in step 1: the leaf in use has days left then.
+
+use crate::issue::{Certificate, IssueError, LEAF_LIFETIME, Pair, new_authority, new_leaf, valid_parts};
+use time::{Duration, OffsetDateTime};
+
+/// How long after a new authority its first leaf may be served: API servers watch their webhook configurations, and a lagging one is seconds behind.
+pub const PROPAGATION: Duration = Duration::minutes(5);
+
+/// The stored authorities.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authorities {
+    /// Signs leaves.
+    pub current: Pair,
+    /// Certificates that may still have signed the served leaf, in PEM; often empty.
+    pub previous: String,
+    /// When `current` was made.
+    pub since: OffsetDateTime,
+}
+
+impl Authorities {
+    /// What API servers should trust.
+    #[must_use]
+    pub fn bundle(&self) -> String {
+        format!("{}{}", self.previous, self.current.cert)
+    }
+}
+
+/// Everything that is stored, as it was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// None: there is none, or it cannot be read.
+    pub authorities: Option<Authorities>,
+    /// None: there is none.
+    pub leaf: Option<Pair>,
+    /// The bundle that was stored beside the leaf.
+    pub leaf_bundle: String,
+    /// The bundle of each entry of the webhook configuration; None: there is no configuration.
+    pub published: Option<Vec<String>>,
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Store these authorities.
+    Authorities(Authorities),
+    /// Publish this bundle.
+    Publish(String),
+    /// Store this leaf beside this bundle.
+    Leaf {
+        /// The leaf.
+        leaf: Pair,
+        /// The bundle.
+        bundle: String,
+    },
+}
+
+/// A step and its reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Planned {
+    /// What.
+    pub step: Step,
+    /// Why.
+    pub reason: &'static str,
+}
+
+/// The next step, or None when everything is as it should be.
+///
+/// # Errors
+/// When a certificate cannot be made.
+pub fn plan(state: &State, names: &[String], now: OffsetDateTime) -> Result<Option<Planned>, IssueError> {
+    let did = |step, reason| Ok(Some(Planned { step, reason }));
+    let usable = state.authorities.as_ref().and_then(|a| Some((a, usable(&a.current, now)?)));
+    let Some((authorities, authority)) = usable.filter(|(_, certificate)| !certificate.is_due(now)) else {
+        // Whatever may have signed the served leaf stays trusted.
+        let old = state.authorities.as_ref().map_or_else(|| state.leaf_bundle.clone(), Authorities::bundle);
+        let reason = if state.authorities.is_none() { "there is no usable authority" } else { "the authority is due for renewal" };
+        let next = Authorities { current: new_authority(now)?, previous: valid_parts(&old, now).concat(), since: now };
+        return did(Step::Authorities(next), reason);
+    };
+    let bundle = authorities.bundle();
+    if state.published.as_ref().is_some_and(|all| all.iter().any(|one| *one != bundle)) {
+        return did(Step::Publish(bundle), "the published bundle differs");
+    }
+    let leaf = state.leaf.as_ref().and_then(|leaf| usable_leaf(leaf, &bundle, names, now));
+    let signed = leaf.as_ref().is_some_and(|leaf| authority.signed(leaf));
+    let propagated = now >= authorities.since + PROPAGATION;
+    let reason = match &leaf {
+        None => Some("there is no usable leaf"),
+        Some(leaf) if propagated && !signed => Some(if leaf.is_due(now) { "the leaf is due for renewal" } else { "the authority has changed" }),
+        Some(leaf) if signed && leaf.is_due(now) => Some("the leaf is due for renewal"),
+        Some(_) => None,
+    };
+    if let Some(reason) = reason {
+        return did(Step::Leaf { leaf: new_leaf(&authorities.current, names, now)?, bundle }, reason);
+    }
+    if !authorities.previous.is_empty() && signed && now >= authorities.since + PROPAGATION + LEAF_LIFETIME {
+        return did(
+            Step::Authorities(Authorities { previous: String::new(), ..authorities.clone() }),
+            "no leaf of the old authority can be served any more",
+        );
+    }
+    Ok(None)
+}
+
+/// The certificate of a pair that is valid now and whose key is its own.
+fn usable(pair: &Pair, now: OffsetDateTime) -> Option<Certificate> {
+    Certificate::parse(&pair.cert).ok().filter(|c| c.is_valid(now) && c.has_key(&pair.key))
+}
+
+/// A usable leaf that has these names and was signed by someone in the bundle.
+fn usable_leaf(leaf: &Pair, bundle: &str, names: &[String], now: OffsetDateTime) -> Option<Certificate> {
+    let certificate = usable(leaf, now)?;
+    let named = names.iter().all(|name| certificate.names.contains(name));
+    let trusted = valid_parts(bundle, now).iter().any(|ca| Certificate::parse(ca).is_ok_and(|ca| ca.signed(&certificate)));
+    (named && trusted).then_some(certificate)
+}
+
+/// Seconds until leaf and authority expire, for the gauges; None where there is none.
+#[must_use]
+pub fn expiries(state: &State, now: OffsetDateTime) -> (Option<f64>, Option<f64>) {
+    let left = |pair: &Pair| Certificate::parse(&pair.cert).ok().map(|c| (c.not_after - now).as_seconds_f64());
+    (state.leaf.as_ref().and_then(left), state.authorities.as_ref().and_then(|a| left(&a.current)))
+}

@@ -1,0 +1,137 @@
+//! The process: read, plan, apply, until nothing is due; again every few seconds. In: checked arguments. Out: certificates in place, gauges of
+//! their end. Left to others: each part's work.
+
+use crate::args::Args;
+use crate::issue::{IssueError, service_names};
+use crate::plan::{expiries, plan};
+use crate::store::{Store, StoreError};
+use anyhow::Context;
+use kube::Client;
+use qscaler_runtime::backoff::Backoff;
+use qscaler_runtime::metrics::{Counter, Gauge, Registry};
+use qscaler_runtime::ready::Readiness;
+use qscaler_runtime::{CancellationToken, admin, shutdown};
+use std::time::Duration;
+use time::OffsetDateTime;
+use tokio::net::TcpListener;
+
+/// How often everything is looked at: three small reads, and a bundle that an upgrade has cleared is back this soon.
+const INTERVAL: Duration = Duration::from_secs(10);
+/// Steps of one pass: a first install takes three, an emergency four; more would be two writers undoing each other.
+const STEPS_MAX: usize = 12;
+
+/// Why a pass did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum PassError {
+    /// The API server.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A certificate.
+    #[error(transparent)]
+    Issue(#[from] IssueError),
+    /// It never ends.
+    #[error("still not settled after {STEPS_MAX} steps: is there another writer of the Secrets or of the bundle?")]
+    Unsettled,
+}
+
+/// Gauges and counters of this process.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    registry: Registry,
+    leaf: Gauge,
+    authority: Gauge,
+    steps: Counter,
+    errors: Counter,
+}
+
+impl Metrics {
+    /// Registers them all.
+    #[must_use]
+    pub fn new(registry: Registry) -> Self {
+        let expiry = |what| registry.gauge("qscaler_certs_expiry_seconds", "Seconds until the certificate expires.", &[("certificate", what)]);
+        Self {
+            leaf: expiry("leaf"),
+            authority: expiry("authority"),
+            steps: registry.counter("qscaler_certs_steps_total", "Certificates and bundles written.", &[]),
+            errors: registry.counter("qscaler_certs_errors_total", "Passes that failed.", &[]),
+            registry,
+        }
+    }
+
+    /// The Prometheus text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        self.registry.text()
+    }
+}
+
+/// Does everything that is due at this time.
+///
+/// # Errors
+/// When the API server refuses, or it never settles.
+pub async fn pass(store: &Store, names: &[String], now: OffsetDateTime, metrics: &Metrics) -> Result<(), PassError> {
+    for _ in 0..STEPS_MAX {
+        let snapshot = store.read().await?;
+        let (leaf, authority) = expiries(&snapshot.state, now);
+        metrics.leaf.set(leaf.unwrap_or(0.0));
+        metrics.authority.set(authority.unwrap_or(0.0));
+        let Some(planned) = plan(&snapshot.state, names, now)? else { return Ok(()) };
+        match store.apply(&snapshot, &planned.step).await {
+            Ok(()) => {
+                metrics.steps.inc();
+                tracing::info!(reason = planned.reason, "certificates changed");
+            }
+            // Another replica did it, or something else: the next round sees.
+            Err(error @ StoreError::Conflict(_)) => tracing::info!(%error, "reading again"),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(PassError::Unsettled)
+}
+
+/// Runs until the first signal, or once.
+///
+/// # Errors
+/// When a port cannot be bound, there is no API server to talk to, or (once) the pass fails.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    let names = service_names(&args.service, &args.namespace);
+    let metrics = Metrics::new(Registry::default());
+    let client = Client::try_default().await.context("finding the API server")?;
+    let store = Store::new(client, &args.namespace);
+    if args.once {
+        return pass(&store, &names, OffsetDateTime::now_utc(), &metrics).await.context("keeping certificates");
+    }
+    let shutdown = shutdown::on_signals().context("installing signal handlers")?;
+    let listener = TcpListener::bind(args.admin_address).await.with_context(|| format!("listening on {}", args.admin_address))?;
+    let readiness = Readiness::default();
+    let first = readiness.handle("certificates");
+    let texts = metrics.clone();
+    let admin = tokio::spawn(admin::serve(listener, admin::Admin::new(readiness).metrics(move || texts.text()), shutdown.clone()));
+    keep(&store, &names, &metrics, first, &shutdown).await;
+    admin.await.context("the admin endpoints did not end cleanly")
+}
+
+async fn keep(store: &Store, names: &[String], metrics: &Metrics, first: qscaler_runtime::ready::Handle, shutdown: &CancellationToken) {
+    let mut first = Some(first);
+    let mut backoff = Backoff::reconnect();
+    loop {
+        let go_on = match pass(store, names, OffsetDateTime::now_utc(), metrics).await {
+            Ok(()) => {
+                drop(first.take());
+                backoff.reset();
+                tokio::select! {
+                    () = shutdown.cancelled() => false,
+                    () = tokio::time::sleep(INTERVAL) => true,
+                }
+            }
+            Err(error) => {
+                metrics.errors.inc();
+                tracing::warn!(error = &error as &dyn std::error::Error, "certificates could not be kept, trying again");
+                backoff.wait(shutdown).await
+            }
+        };
+        if !go_on {
+            return;
+        }
+    }
+}

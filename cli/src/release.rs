@@ -1,0 +1,57 @@
+//! `kubectl qscaler release POD`: ends a pod's hold now. In: a pod. Out: the annotation that the controller passes on to the pod's sidecar, and a
+//! sentence about what happens. Left to others: the order itself (`controller`), counting the cut (`sidecar`).
+
+use anyhow::{Context, Result, bail};
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use qscaler_core::names::annotation;
+use serde_json::json;
+
+/// Writes the annotation on a pod that has our sidecar.
+///
+/// # Errors
+/// There is no such pod, it is not one of ours, or the API server refuses.
+pub(crate) async fn run(pods: &Api<Pod>, name: &str) -> Result<String> {
+    let pod = pods.get_opt(name).await.context("cannot read pods")?;
+    let Some(pod) = pod else { bail!("no pod {name} in this namespace: name one of `kubectl get pods`") };
+    let sentence = outcome(&pod, name)?;
+    let patch = json!({ "metadata": { "uid": pod.metadata.uid, "annotations": { annotation::RELEASE: "now" } } });
+    pods.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.with_context(|| format!("cannot annotate pod {name}"))?;
+    Ok(sentence)
+}
+
+/// What the order will do to this pod.
+fn outcome(pod: &Pod, name: &str) -> Result<String> {
+    let annotations = pod.metadata.annotations.as_ref();
+    if !annotations.is_some_and(|all| all.contains_key(annotation::INJECTED)) {
+        bail!("pod {name} has no QScaler sidecar, so it is not held: kubectl delete pod {name} --grace-period=0 ends it");
+    }
+    if pod.metadata.deletion_timestamp.is_none() {
+        return Ok(format!("pod {name} is not being deleted, so nothing happens now; when it is deleted, its running task is not waited for\n"));
+    }
+    Ok(format!("pod {name} is released: its worker is ended within the next seconds; a task that runs is cut, counted, and left to the queue\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(injected: bool, ending: bool) -> Pod {
+        let mut metadata = json!({ "name": "orders-1", "annotations": {} });
+        if injected {
+            metadata["annotations"][annotation::INJECTED] = json!("{}");
+        }
+        if ending {
+            metadata["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        }
+        serde_json::from_value(json!({ "metadata": metadata })).unwrap()
+    }
+
+    #[test]
+    fn the_order_says_what_it_does_and_is_refused_where_nothing_is_held() {
+        assert!(outcome(&pod(true, true), "orders-1").unwrap().contains("is cut, counted"));
+        assert!(outcome(&pod(true, false), "orders-1").unwrap().contains("nothing happens now"));
+        assert!(outcome(&pod(false, true), "orders-1").unwrap_err().to_string().contains("has no QScaler sidecar"));
+    }
+}

@@ -1,0 +1,173 @@
+//! QWorkers as text. In: objects. Out: a table, or one workload's explanation. Left to others: fetching them (`main`).
+
+use qscaler_api::{QWorker, QWorkerStatus, Resources, Saving};
+use qscaler_core::units::{Bytes, Millicores};
+use std::fmt::Write;
+
+/// A table with one line per workload.
+pub(crate) fn status(workers: &[QWorker]) -> String {
+    let header = ["WORKLOAD", "QUEUE", "BACKLOG", "IN-FLIGHT", "IN/S", "OUT/S", "READY", "DESIRED", "PARKED", "ENDING", "MEMORY", "STATE"];
+    let mut rows = vec![header.map(str::to_owned).to_vec()];
+    for worker in workers {
+        let status = worker.status.clone().unwrap_or_default();
+        let count = |n: Option<i64>| n.map_or("?".to_owned(), |n| n.to_string());
+        let rate = |text: &str| if text.is_empty() { "?".to_owned() } else { text.to_owned() };
+        rows.push(vec![
+            format!("{}/{}", worker.metadata.namespace.clone().unwrap_or_default(), worker.metadata.name.clone().unwrap_or_default()),
+            status.queue.clone(),
+            count(status.backlog),
+            count(status.in_flight),
+            rate(&status.rate_in),
+            rate(&status.rate_out),
+            format!("{}/{}", status.ready, status.replicas),
+            status.desired.to_string(),
+            status.parked.to_string(),
+            status.terminating.to_string(),
+            status.memory.clone(),
+            state(&status),
+        ]);
+    }
+    if workers.is_empty() {
+        return "No managed workloads here.\n".to_owned();
+    }
+    let widths: Vec<usize> = (0..header.len()).map(|i| rows.iter().map(|r| r[i].chars().count()).max().unwrap_or(0)).collect();
+    let mut out = String::new();
+    for row in rows {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        let _ = writeln!(out, "{}", cells.join("  ").trim_end());
+    }
+    out
+}
+
+/// The first thing that needs a person, or `ok`.
+fn state(status: &QWorkerStatus) -> String {
+    let bad = status.conditions.iter().find(|c| {
+        let good_when = if matches!(c.type_.as_str(), "ScaleDownBlocked" | "ResizeDeferred" | "MemoryCapped" | "Conflict" | "DownstreamLimited") {
+            "False"
+        } else {
+            "True"
+        };
+        c.status != good_when && c.status != "Unknown"
+    });
+    match bad {
+        Some(condition) => condition.type_.clone() + if condition.status == "False" { "=False" } else { "" },
+        None => "ok".to_owned(),
+    }
+}
+
+/// Everything that is known of one workload.
+pub(crate) fn explain(worker: &QWorker) -> String {
+    let status = worker.status.clone().unwrap_or_default();
+    let mut out = String::new();
+    let _ = writeln!(
+        out,
+        "{}/{}, queue {}",
+        worker.metadata.namespace.clone().unwrap_or_default(),
+        worker.metadata.name.clone().unwrap_or_default(),
+        status.queue
+    );
+    let _ = writeln!(
+        out,
+        "\nReplicas: {} wanted, {} set, {} ready, {} busy, {} parked, {} ending",
+        status.desired, status.replicas, status.ready, status.busy, status.parked, status.terminating
+    );
+    let _ = writeln!(out, "  {} (rule {}, at {})", status.reason, status.rule, status.decided_at);
+    if let Some(would) = &status.would_do {
+        let _ = writeln!(out, "  dry run, would do: {would}");
+    }
+    for (container, size) in &status.sizes {
+        let _ =
+            writeln!(out, "\nSize of {container}: {} now, {} recommended", resources(size.current.as_ref()), resources(size.recommended.as_ref()));
+        if let Some(text) = size.saving.as_ref().and_then(|s| saving(s, status.replicas)) {
+            let _ = writeln!(out, "  {text}");
+        }
+        let _ = writeln!(out, "  {}", size.reason);
+        if !size.measured.is_empty() {
+            let _ = writeln!(out, "  measured: {}", size.measured);
+        }
+    }
+    if !status.conditions.is_empty() {
+        let _ = writeln!(out, "\nConditions:");
+    }
+    for condition in &status.conditions {
+        let _ = writeln!(out, "  {:<18} {:<7} {}: {}", condition.type_, condition.status, condition.reason, condition.message);
+    }
+    let c = &status.counters;
+    let _ = writeln!(
+        out,
+        "\nSo far: {} replicas added, {} removed, {} workers drained, {} tasks cut, {} OOM kills, {} pods resized",
+        c.scaled_up, c.scaled_down, c.drained, c.cut, c.oom_kills, c.resized
+    );
+    out
+}
+
+/// What the size that is aimed at saves, in one pod and in all of them; None: nothing.
+fn saving(saving: &Saving, replicas: i32) -> Option<String> {
+    let amount = |per_pod: Option<i64>, what: &str, show: fn(u64) -> String| {
+        let per_pod = per_pod.filter(|n| *n != 0)?;
+        let all = per_pod.unsigned_abs().saturating_mul(u64::from(replicas.unsigned_abs()));
+        let verb = if per_pod > 0 { "saves" } else { "needs another" };
+        Some(format!("{verb} {what} {} in each pod, {} in {replicas}", show(per_pod.unsigned_abs()), show(all)))
+    };
+    let memory = amount(saving.memory_bytes, "memory", |b| Bytes(b).ceil_mib().to_string());
+    let cpu = amount(saving.cpu_request_millicores, "CPU", |m| Millicores(m).to_string());
+    let parts: Vec<String> = memory.into_iter().chain(cpu).collect();
+    (!parts.is_empty()).then(|| parts.join("; "))
+}
+
+fn resources(resources: Option<&Resources>) -> String {
+    let Some(resources) = resources else { return "nothing known".to_owned() };
+    let memory = resources.memory_bytes.map(|b| format!("memory {}", Bytes(b)));
+    let cpu = resources.cpu_request_millicores.map(|m| format!("CPU {}", Millicores(m)));
+    let parts: Vec<String> = memory.into_iter().chain(cpu).collect();
+    if parts.is_empty() { "nothing set".to_owned() } else { parts.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use qscaler_api::{ContainerSize, QWorkerSpec};
+
+    fn worker() -> QWorker {
+        let mut worker = QWorker::new("orders", QWorkerSpec { target_kind: "Deployment".into(), target_name: "orders".into() });
+        worker.metadata.namespace = Some("shop".into());
+        let size = ContainerSize {
+            recommended: Some(Resources { memory_bytes: Some(200 << 20), cpu_request_millicores: None }),
+            saving: Some(Saving { memory_bytes: Some(-(104 << 20)), cpu_request_millicores: Some(50) }),
+            measured: "cgroup and processes".into(),
+            reason: "an OOM kill at 96Mi".into(),
+            ..ContainerSize::default()
+        };
+        let condition = serde_json::from_value(
+            serde_json::json!({"type": "BrokerReachable", "status": "False", "reason": "Refused", "message": "connection refused", "lastTransitionTime": "2026-01-01T00:00:00Z"}),
+        );
+        worker.status = Some(QWorkerStatus {
+            queue: "orders".into(),
+            backlog: Some(12),
+            desired: 3,
+            replicas: 2,
+            sizes: [("worker".to_owned(), size)].into(),
+            conditions: vec![condition.unwrap()],
+            ..QWorkerStatus::default()
+        });
+        worker
+    }
+
+    #[test]
+    fn status_shows_unknown_as_a_question_mark_and_names_what_is_wrong() {
+        let text = status(&[worker()]);
+        let row = text.lines().nth(1).unwrap();
+        assert!(row.starts_with("shop/orders  orders  12       ?"), "{text}");
+        assert!(row.ends_with("BrokerReachable=False"), "{text}");
+        assert!(status(&[]).contains("No managed workloads"));
+    }
+
+    #[test]
+    fn explain_shows_the_sizes_what_they_save_and_every_condition() {
+        let text = explain(&worker());
+        for line in ["needs another memory 104Mi in each pod, 208Mi in 2; saves CPU 50m in each pod, 100m in 2", "measured: cgroup and processes"] {
+            assert!(text.contains(line), "{text}");
+        }
+        assert!(text.contains("memory 200Mi recommended") && text.contains("an OOM kill at 96Mi") && text.contains("connection refused"), "{text}");
+    }
+}

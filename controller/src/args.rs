@@ -1,0 +1,34 @@
+//! Command line and environment of `qscaler-controller`. In: arguments. Out: checked values. Left to others: acting on them.
+
+use clap::Parser;
+use qscaler_runtime::log::Format;
+use std::net::SocketAddr;
+
+/// Scales queue workers by their queues, drains before it removes, and sizes pods by what they used.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "qscaler-controller", version)]
+pub struct Args {
+    /// Namespace that this controller runs in: where its Lease is.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "qscaler-system")]
+    pub namespace: String,
+    /// Name of this process among several controllers.
+    #[arg(long, env = "POD_NAME", default_value_t = default_identity())]
+    pub identity: String,
+    /// Whether several controllers elect one that works.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
+    pub leader_elect: bool,
+    /// Where /livez, /readyz, /metrics and /debug/decisions are served.
+    #[arg(long, default_value = "0.0.0.0:8080")]
+    pub admin_address: SocketAddr,
+    /// How log lines look: text or json.
+    #[arg(long, default_value_t = Format::Json)]
+    pub log_format: Format,
+    /// What is logged, such as info or info,qscaler_controller=debug.
+    #[arg(long, env = "QSCALER_LOG", default_value = qscaler_runtime::log::FILTER_DEFAULT)]
+    pub log_filter: String,
+}
+
+/// Outside a pod no name is given: a random one differs from all others.
+fn default_identity() -> String {
+    format!("qscaler-controller-{}", uuid::Uuid::new_v4().simple())
+}

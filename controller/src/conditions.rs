@@ -1,0 +1,195 @@
+//! Conditions of a QWorker, and the Events that their edges are worth. In: what holds now. Out: conditions with the time they last changed, and
+//! one Event per edge. Left to others: what holds (`workload`), writing (`apply`).
+
+use crate::plan::Notice;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
+use qscaler_core::names::{condition, event};
+use std::borrow::Cow;
+use std::hash::{Hash, Hasher};
+
+/// Kubernetes refuses longer messages.
+const MESSAGE_MAX: usize = 32_768;
+/// The types that are set; others in a saved status are not ours.
+const KINDS: &[&str] = &[
+    condition::READY,
+    condition::SCALING,
+    condition::SCALE_DOWN_BLOCKED,
+    condition::BROKER_REACHABLE,
+    condition::INJECTED,
+    condition::RESIZE_DEFERRED,
+    condition::MEMORY_CAPPED,
+    condition::CONFLICT,
+    condition::DOWNSTREAM_LIMITED,
+];
+
+/// The conditions of one workload.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Conditions(Vec<One>);
+
+/// Most words are the same everywhere and always: ten thousand workloads share them.
+#[derive(Clone, Debug, PartialEq)]
+struct One {
+    kind: &'static str,
+    holds: bool,
+    reason: Cow<'static, str>,
+    message: Cow<'static, str>,
+    generation: i64,
+    since_ms: u64,
+}
+
+/// A point in time as Kubernetes writes it.
+#[must_use]
+pub fn time(now_ms: u64) -> Time {
+    let seconds = i64::try_from(now_ms / 1000).unwrap_or(i64::MAX);
+    Time(Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH))
+}
+
+/// Cuts a text at no more than `max` bytes, between characters.
+pub(crate) fn shorten(text: &mut String, max: usize) {
+    let end = (0..=max.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    text.truncate(end);
+}
+
+impl Conditions {
+    /// Those of an earlier life.
+    #[must_use]
+    pub fn restore(saved: &[Condition]) -> Self {
+        let one = |c: &Condition| {
+            Some(One {
+                kind: KINDS.iter().find(|k| **k == c.type_)?,
+                holds: c.status == "True",
+                reason: Cow::Owned(c.reason.clone()),
+                message: Cow::Owned(c.message.clone()),
+                generation: c.observed_generation.unwrap_or(0),
+                since_ms: crate::record::millis(&c.last_transition_time),
+            })
+        };
+        Self(saved.iter().filter_map(one).collect())
+    }
+
+    /// All of them, in the order in which they were first set.
+    #[must_use]
+    pub fn list(&self) -> Vec<Condition> {
+        let one = |c: &One| Condition {
+            type_: c.kind.to_owned(),
+            status: if c.holds { "True" } else { "False" }.to_owned(),
+            reason: c.reason.clone().into_owned(),
+            message: c.message.clone().into_owned(),
+            observed_generation: Some(c.generation),
+            last_transition_time: time(c.since_ms),
+        };
+        self.0.iter().map(one).collect()
+    }
+
+    /// Says what holds now. Returns the Event of the edge, if it is one that people should see.
+    pub fn set(
+        &mut self,
+        kind: &'static str,
+        holds: bool,
+        reason: &'static str,
+        message: impl Into<Cow<'static, str>>,
+        generation: i64,
+        now_ms: u64,
+    ) -> Option<Notice> {
+        let mut message: Cow<'static, str> = message.into();
+        if message.len() > MESSAGE_MAX {
+            shorten(message.to_mut(), MESSAGE_MAX);
+        }
+        let Some(old) = self.0.iter_mut().find(|c| c.kind == kind) else {
+            let told = notice(kind, holds, true, &message);
+            self.0.push(One { kind, holds, reason: Cow::Borrowed(reason), message, generation, since_ms: now_ms });
+            return told;
+        };
+        // Another mistake in the place of the first is news as well.
+        let news = old.holds != holds || (kind == condition::READY && !holds && old.message != message);
+        let told = if news { notice(kind, holds, false, &message) } else { None };
+        if old.holds != holds {
+            (old.holds, old.since_ms) = (holds, now_ms);
+        }
+        (old.reason, old.message, old.generation) = (Cow::Borrowed(reason), message, generation);
+        told
+    }
+
+    /// Whether this condition is True.
+    #[must_use]
+    pub fn holds(&self, kind: &str) -> bool {
+        self.0.iter().any(|c| c.kind == kind && c.holds)
+    }
+
+    /// Adds what holds to `state`, and the words about it to `words`.
+    pub(crate) fn digest(&self, state: &mut impl Hasher, words: &mut impl Hasher) {
+        for one in &self.0 {
+            (one.kind, one.holds, &one.reason, one.generation).hash(state);
+            one.message.hash(words);
+        }
+    }
+}
+
+/// The Event of an edge. Good news is news only after bad.
+fn notice(kind: &str, holds: bool, first: bool, message: &str) -> Option<Notice> {
+    match (kind, holds) {
+        (condition::READY, false) => Some(Notice::warning(event::INVALID_CONFIG, message)),
+        (condition::BROKER_REACHABLE, false) => Some(Notice::warning(event::BROKER_UNREACHABLE, message)),
+        (condition::BROKER_REACHABLE, true) if !first => Some(Notice::normal(event::BROKER_REACHABLE, message)),
+        (condition::SCALE_DOWN_BLOCKED, true) => Some(Notice::warning(event::SCALE_DOWN_BLOCKED, message)),
+        (condition::INJECTED, false) => Some(Notice::warning(event::NOT_INJECTED, message)),
+        (condition::RESIZE_DEFERRED, true) => Some(Notice::warning(event::RESIZE_DEFERRED, message)),
+        (condition::MEMORY_CAPPED, true) => Some(Notice::warning(event::MEMORY_CAPPED, message)),
+        (condition::CONFLICT, true) => Some(Notice::warning(event::CONFLICT, message)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_edge_is_told_once_and_keeps_its_time() {
+        let mut conditions = Conditions::default();
+        let told = conditions.set(condition::BROKER_REACHABLE, false, "Refused", "redis://r:6379: refused", 1, 5_000).unwrap();
+        assert!(told.warning && told.reason == event::BROKER_UNREACHABLE && told.note.contains("refused"));
+        assert_eq!(conditions.set(condition::BROKER_REACHABLE, false, "Refused", "still", 1, 9_000), None);
+        assert_eq!(conditions.list()[0].last_transition_time, time(5_000));
+        assert_eq!(conditions.list()[0].message, "still");
+        assert_eq!(conditions.set(condition::BROKER_REACHABLE, true, "Answers", "again", 1, 9_000).unwrap().reason, event::BROKER_REACHABLE);
+        assert_eq!(conditions.list()[0].last_transition_time, time(9_000));
+    }
+
+    #[test]
+    fn good_news_without_bad_before_is_no_news_and_a_restart_repeats_nothing() {
+        let mut conditions = Conditions::default();
+        assert_eq!(conditions.set(condition::BROKER_REACHABLE, true, "Answers", "", 1, 1_000), None);
+        assert!(conditions.set(condition::CONFLICT, true, "Hpa", "another scaler", 1, 1_000).is_some());
+        let mut restored = Conditions::restore(&conditions.list());
+        assert_eq!(restored.set(condition::CONFLICT, true, "Hpa", "another scaler", 1, 60_000), None);
+        assert!(restored.holds(condition::CONFLICT));
+        assert_eq!(restored.list(), conditions.list());
+    }
+
+    #[test]
+    fn each_mistake_is_told_also_when_one_follows_the_other() {
+        let mut conditions = Conditions::default();
+        let mut told = |message: &'static str| conditions.set(condition::READY, false, "InvalidConfig", message, 1, 1_000).map(|n| n.note);
+        assert_eq!([told("a"), told("a"), told("b")], [Some("a".to_owned()), None, Some("b".to_owned())]);
+    }
+
+    #[test]
+    fn every_condition_that_has_a_name_is_known_after_a_restart() {
+        let mut conditions = Conditions::default();
+        for kind in KINDS {
+            conditions.set(kind, true, "R", "m", 1, 1_000);
+        }
+        assert_eq!(Conditions::restore(&conditions.list()), conditions);
+    }
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        for (max, left) in [(10, "aéz"), (3, "aé"), (2, "a"), (0, "")] {
+            let mut text = "aéz".to_owned();
+            shorten(&mut text, max);
+            assert_eq!(text, left);
+        }
+    }
+}

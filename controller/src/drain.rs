@@ -1,0 +1,156 @@
+//! Flow 2 for one workload: the wish and the facts go into the drain machine, its effects become actions. In: the workload, the view. Out:
+//! actions. Left to others: the protocol (`core::drain::fleet`), performing (`apply`).
+
+use crate::facts::{Circumstances, conflict, fleet_facts, is_parked};
+use crate::index::View;
+use crate::plan::{Action, Notice, PodRef};
+use crate::settings::TOKEN_TTL_MS;
+use crate::workload::{LAW_PERIOD_MS, Workload};
+use qscaler_api::Intent;
+use qscaler_core::config::{Paused, Scaling, WorkerConfig};
+use qscaler_core::drain::fleet::{FleetEffect, IntentRecord, Phase};
+use qscaler_core::message::{ControlKind, ControlMessage, VERSION, WorkerState};
+use qscaler_core::names::event;
+use qscaler_core::scale::FleetSample;
+
+/// A drain under way is looked at this often, milliseconds: each of its steps waits for a word of a pod or of the API server.
+const DRAIN_PERIOD_MS: u64 = 250;
+/// Longest wait for a word that should be on the way, milliseconds: several rounds of fetching reports.
+const WORD_MAX_MS: u64 = 5_000;
+/// An order to end a hold is repeated this often: a message may be lost, milliseconds.
+const RELEASE_AGAIN_MS: u64 = 5_000;
+/// What was written is not written again before the watch has shown it, or this long, milliseconds.
+const ECHO_MS: u64 = 3_000;
+
+/// The wave as the status keeps it.
+pub(crate) fn record(intent: &Intent) -> IntentRecord {
+    IntentRecord { epoch: intent.epoch, count: intent.count, issued_ms: intent.issued_ms, expires_ms: intent.expires_ms }
+}
+
+/// A message that asks a pod to park.
+pub(crate) fn is_token(action: &Action) -> bool {
+    matches!(action, Action::Publish(message) if message.kind == ControlKind::SigkillQueue)
+}
+
+/// The fleet as the law shall see it: a pod that is there only to take over from one on a cordoned node is no capacity to be kept.
+pub(crate) fn without_replacements(mut fleet: FleetSample, mut n: u32) -> FleetSample {
+    fleet.spec_replicas = fleet.spec_replicas.saturating_sub(n);
+    let mut take = |from: &mut u32| {
+        let taken = n.min(*from);
+        *from -= taken;
+        n -= taken;
+    };
+    take(&mut fleet.pending_unschedulable);
+    let mut starting = u32::try_from(fleet.starting.len()).unwrap_or(u32::MAX);
+    take(&mut starting);
+    // The youngest are the replacements.
+    fleet.starting.sort_by(|a, b| b.total_cmp(a));
+    fleet.starting.truncate(starting as usize);
+    take(&mut fleet.ready);
+    fleet
+}
+
+impl Workload {
+    /// The useful pods wished for, after pauses. A decision is older than the facts, for a drain is stepped more often than the law: one that only
+    /// said "no more than there are" must not start a pod in place of one that has left since.
+    fn desired(&self, config: &WorkerConfig, view: &View, now_ms: u64) -> u32 {
+        let target = self.decision.as_ref().map_or(self.fleet.useful(), |d| d.target);
+        let parked = view.pods.iter().filter(|p| !p.terminating && is_parked(p, &self.intake, now_ms)).count();
+        let there = view.deployment.spec_replicas.saturating_sub(u32::try_from(parked).unwrap_or(u32::MAX));
+        let raises = target > self.fleet.useful() && !matches!(config.paused, Paused::All | Paused::ScaleUp);
+        if raises { target } else { target.min(there) }
+    }
+
+    /// Steps the drain. Returns when to look again.
+    pub(crate) fn drain(&mut self, config: &WorkerConfig, view: &View, actions: &mut Vec<Action>, now_ms: u64) -> Option<u64> {
+        let conflict = if config.scaling == Scaling::Managed { conflict(&view.scalers) } else { None };
+        let waits_for_watch =
+            self.scaled.as_ref().is_some_and(|(v, at)| *v == view.deployment.resource_version && now_ms < at.saturating_add(ECHO_MS));
+        if config.dry_run || waits_for_watch || self.decision.is_none() || self.broker.mistake.is_some() {
+            return Some(now_ms.saturating_add(LAW_PERIOD_MS));
+        }
+        if self.waits_for_a_word(view, now_ms) {
+            return Some(now_ms.saturating_add(DRAIN_PERIOD_MS));
+        }
+        let stale = self.broker.queues.is_some() || self.decision.as_ref().is_some_and(|d| d.hold.is_some());
+        let facts = fleet_facts(view, &self.intake, Circumstances { conflict, data_stale: stale });
+        let step = self.machine.step(&facts, self.desired(config, view, now_ms), now_ms);
+        for effect in &step.effects {
+            self.effect(effect, actions, now_ms);
+        }
+        let busy = matches!(step.phase, Phase::Asking | Phase::Marking | Phase::Echo | Phase::Resuming);
+        let wake = if busy { Some(now_ms.saturating_add(DRAIN_PERIOD_MS)) } else { step.next_wake_ms };
+        (self.phase, self.blocked) = (step.phase, step.blocked);
+        wake
+    }
+
+    /// A pod that was Ready when a wave was opened and is not any more has most likely parked, and its word is on the way: the API server is
+    /// often faster than the broker is asked. Without it the pod would be taken for one that starts, and its token be waited for in vain.
+    fn waits_for_a_word(&mut self, view: &View, now_ms: u64) -> bool {
+        let open = self.machine.intent().count > 0;
+        let silent = |p: &&std::sync::Arc<crate::record::PodRecord>| {
+            let heard = self.intake.heard(&p.uid);
+            open && p.injected && !p.terminating && !p.ready && heard.is_some_and(|h| matches!(h.state, WorkerState::Open | WorkerState::Closing))
+        };
+        let silent: Vec<String> = view.pods.iter().filter(silent).map(|p| p.uid.to_string()).collect();
+        self.hushed.retain(|uid, _| silent.contains(uid));
+        for uid in silent {
+            self.hushed.entry(uid).or_insert(now_ms);
+        }
+        self.hushed.values().any(|since| self.reports_ms <= *since && now_ms < since.saturating_add(WORD_MAX_MS))
+    }
+
+    /// A drain is under way: reports are wanted sooner than they come by themselves.
+    #[must_use]
+    pub fn wants_reports(&self) -> bool {
+        self.machine.intent().count > 0 || self.fleet.parked > 0
+    }
+
+    fn effect(&mut self, effect: &FleetEffect, actions: &mut Vec<Action>, now_ms: u64) {
+        match effect {
+            FleetEffect::SaveIntent(intent) => {
+                let intent = Intent { epoch: intent.epoch, count: intent.count, issued_ms: intent.issued_ms, expires_ms: intent.expires_ms };
+                actions.push(Action::SaveIntent(intent));
+            }
+            FleetEffect::Publish(message) => actions.push(Action::Publish(message.clone())),
+            FleetEffect::Purge => actions.push(Action::Purge),
+            FleetEffect::SetDeletionCost { pod_uid, pod_name, resource_version, cost } => {
+                if self.costed.get(pod_uid).is_some_and(|(v, at)| v == resource_version && now_ms < at.saturating_add(ECHO_MS)) {
+                    return;
+                }
+                let pod = PodRef { uid: pod_uid.clone(), name: pod_name.clone(), resource_version: resource_version.clone() };
+                actions.push(Action::SetCost { pod, cost: *cost });
+            }
+            // A short trial: those who park are likely to be called back.
+            FleetEffect::Scale { from, to, .. } if to < from && self.decision.as_ref().is_some_and(|d| d.keep_parked) => {}
+            FleetEffect::Scale { resource_version, from, to, reason } => {
+                actions.push(Action::Scale { resource_version: resource_version.clone(), from: *from, to: *to });
+                let why = self.decision.as_ref().map_or(reason.as_str(), |d| d.reason.as_str());
+                let kind = if to > from { event::SCALED_UP } else { event::SCALED_DOWN };
+                self.notices.push(Notice::normal(kind, format!("replicas {from} -> {to}: {reason}: {why}")));
+            }
+        }
+    }
+
+    /// A person has ordered holds to end, by annotation on the pod.
+    pub(crate) fn release(&mut self, view: &View, actions: &mut Vec<Action>, now_ms: u64) {
+        self.released.retain(|uid, _| view.pods.iter().any(|p| *p.uid == **uid));
+        for pod in view.pods.iter().filter(|p| p.release && p.injected) {
+            let last = self.released.get(&*pod.uid).copied();
+            if last.is_some_and(|at| now_ms < at.saturating_add(RELEASE_AGAIN_MS)) {
+                continue;
+            }
+            self.released.insert(pod.uid.to_string(), now_ms);
+            actions.push(Action::Publish(ControlMessage {
+                version: VERSION,
+                kind: ControlKind::Release,
+                workload_uid: self.uid.clone(),
+                epoch: self.machine.intent().epoch,
+                issued_ms: now_ms,
+                expires_ms: now_ms.saturating_add(TOKEN_TTL_MS),
+                lease_ms: 0,
+                target: Some(pod.uid.to_string()),
+            }));
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What is known of one workload -> the facts that `core` decides from. In: the index's view and what was heard. Out: a `FleetSample` for the
+//! scaling law and `FleetFacts` for the drain. Left to others: every decision.
+
+use crate::index::View;
+use crate::intake::Intake;
+use crate::record::{PodRecord, Word};
+use qscaler_core::drain::fleet::{FleetFacts, PodFacts, REPORT_STALE_MS, ReportFacts};
+use qscaler_core::message::{Busy, WorkerState};
+use qscaler_core::scale::{Completion, FleetSample};
+use std::collections::HashSet;
+
+/// A pod that became Ready this short a time ago and has not reported yet has taken no task that matters, milliseconds.
+const FIRST_REPORT_MS: u64 = 15_000;
+
+/// The pod said that it is parked, and said so lately.
+pub(crate) fn is_parked(pod: &PodRecord, heard: &Intake, now_ms: u64) -> bool {
+    heard.heard(&pod.uid).is_some_and(|h| h.state == WorkerState::Parked && now_ms < h.at_ms.saturating_add(REPORT_STALE_MS))
+}
+
+/// Tasks that run in a pod; None when nothing says.
+fn tasks(pod: &PodRecord, heard: &Intake, now_ms: u64) -> Option<u32> {
+    match heard.heard(&pod.uid) {
+        Some(h) if now_ms < h.at_ms.saturating_add(REPORT_STALE_MS) => match h.busy {
+            Busy::Busy => Some(h.active_tasks.unwrap_or(1).max(1)),
+            Busy::Idle => Some(0),
+            Busy::Unknown => None,
+        },
+        Some(_) => None,
+        None => (pod.injected && now_ms < pod.ready_since_ms.saturating_add(FIRST_REPORT_MS)).then_some(0),
+    }
+}
+
+/// The pods as the scaling law counts them. `seen_ready` remembers whose start was counted.
+pub fn fleet_sample(view: &View, heard: &Intake, completions: Vec<Completion>, seen_ready: &mut HashSet<Word>, now_ms: u64) -> FleetSample {
+    let seconds = |from: u64, to: u64| to.saturating_sub(from) as f64 / 1000.0;
+    let mut out = FleetSample { spec_replicas: view.deployment.spec_replicas, completions, ..FleetSample::default() };
+    let mut told = 0u32;
+    for pod in &view.pods {
+        if pod.terminating {
+            out.terminating += 1;
+            continue;
+        }
+        if is_parked(pod, heard, now_ms) {
+            out.parked += 1;
+            continue;
+        }
+        if !pod.ready {
+            if pod.unschedulable {
+                out.pending_unschedulable += 1;
+            } else {
+                out.starting.push(seconds(pod.created_ms, now_ms));
+            }
+            continue;
+        }
+        out.ready += 1;
+        if !seen_ready.contains(&pod.uid)
+            && seen_ready.insert(pod.uid.clone())
+            && seconds(pod.ready_since_ms, now_ms) * 1000.0 < REPORT_STALE_MS as f64
+        {
+            out.started_latencies_s.push(seconds(pod.created_ms, pod.ready_since_ms));
+        }
+        let running = tasks(pod, heard, now_ms);
+        match running {
+            Some(n) => told = told.saturating_add(n),
+            None => out.untold += 1,
+        }
+        if let (Some(1..), Some(h)) = (running, heard.heard(&pod.uid))
+            && h.busy_since_ms > 0
+        {
+            out.busy_ages_s.push(seconds(h.busy_since_ms, now_ms));
+        }
+    }
+    // Where nobody tells, nothing is known; where some do, the law is told how many are silent.
+    out.busy = (out.untold == 0 || out.untold < out.ready).then_some(told);
+    out
+}
+
+/// What the facts cannot be read from a view.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Circumstances {
+    /// Another scaler on the target, as a sentence.
+    pub conflict: Option<String>,
+    /// What the wish is made from is too old to lower by.
+    pub data_stale: bool,
+}
+
+/// Everything one step of the drain looks at. Only a leader asks.
+#[must_use]
+pub fn fleet_facts(view: &View, heard: &Intake, circumstances: Circumstances) -> FleetFacts {
+    let deployment = &view.deployment;
+    FleetFacts {
+        resource_version: deployment.resource_version.clone(),
+        generation_observed: deployment.observed_generation >= deployment.generation,
+        spec_replicas: deployment.spec_replicas,
+        status_replicas: deployment.status_replicas,
+        rs_ready_replicas: view.ready_replicas,
+        active_replicasets: view.active_replicasets,
+        max_unavailable: deployment.max_unavailable,
+        pods: view.pods.iter().map(|pod| pod_facts(pod, view, heard)).collect(),
+        conflict: circumstances.conflict,
+        data_stale: circumstances.data_stale,
+        leader: true,
+    }
+}
+
+fn pod_facts(pod: &PodRecord, view: &View, heard: &Intake) -> PodFacts {
+    PodFacts {
+        uid: pod.uid.to_string(),
+        name: pod.name.to_string(),
+        resource_version: pod.resource_version.to_string(),
+        created_ms: pod.created_ms,
+        ready: pod.ready,
+        scheduled: pod.node.is_some(),
+        terminating: pod.terminating,
+        injected: pod.injected,
+        sidecar_started: pod.sidecar_started,
+        sidecar_ready: pod.sidecar_ready,
+        deletion_cost: pod.deletion_cost,
+        report: heard.heard(&pod.uid).map(|h| ReportFacts { state: h.state, epoch: h.epoch, busy: h.busy, at_ms: h.at_ms }),
+        node_cordoned: pod.node.as_ref().is_some_and(|n| view.cordoned.contains(n)),
+        template_hash: pod.template_hash.to_string(),
+    }
+}
+
+/// The sentence about other writers of the replica count.
+#[must_use]
+pub fn conflict(scalers: &[String]) -> Option<String> {
+    let (first, rest) = scalers.split_first()?;
+    let others = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+    Some(format!(
+        "{first}{others} also scales this Deployment, so replicas are left alone; remove it, or set the annotation {} to protect (scaling: protect)",
+        qscaler_core::names::annotation::SCALING
+    ))
+}

@@ -1,0 +1,200 @@
+//! Reports of sidecars, believed only as far as the API server bears them out. In: reports from the control channel and last words from pod
+//! statuses. Out: what each pod said last, tasks that ended, peaks, cuts. Left to others: carrying reports (`broker`), sizes (`sizing`).
+
+use crate::record::{PodRecord, Word};
+use qscaler_core::message::{Busy, Report, WorkerState};
+use qscaler_core::scale::Completion;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+/// Most tasks that one report may say have ended: reports come every few seconds, and no worker is faster.
+const TASKS_PER_REPORT_MAX: u32 = 10_000;
+/// Completions kept between two decisions.
+const COMPLETIONS_MAX: usize = 10_000;
+/// A report from further in the future than clocks differ is not believed, milliseconds.
+const CLOCK_SLACK_MS: u64 = 300_000;
+
+/// What a pod said last, as far as it is of use later: a hundred thousand of these are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// Where its sidecar stands.
+    pub state: WorkerState,
+    /// Its wave.
+    pub epoch: u64,
+    /// Whether its worker has a task.
+    pub busy: Busy,
+    /// Since when, milliseconds since the epoch by the pod's clock; 0: not known.
+    pub busy_since_ms: u64,
+    /// Tasks running, where they are counted.
+    pub active_tasks: Option<u32>,
+    /// UID and GID of the worker's top process.
+    pub worker_ids: Option<(u32, u32)>,
+    /// When the report came in, by our clock.
+    pub at_ms: u64,
+    /// When the sidecar started, and the report's number since then: what is not above these is old.
+    order: (u64, u64),
+}
+
+impl Heard {
+    fn new(report: &Report, at_ms: u64) -> Self {
+        Self {
+            state: report.state,
+            epoch: report.epoch,
+            busy: report.busy,
+            busy_since_ms: report.busy_since_ms,
+            active_tasks: report.active_tasks,
+            worker_ids: report.worker_ids,
+            at_ms,
+            order: order(report),
+        }
+    }
+}
+
+fn order(report: &Report) -> (u64, u64) {
+    (report.started_ms, report.sequence)
+}
+
+/// Why a report was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejected {
+    /// Names no pod of the workload.
+    #[error("it names no pod of this workload")]
+    NoSuchPod,
+    /// Of a namesake that is gone.
+    #[error("it is of another workload")]
+    OtherWorkload,
+    /// Older than one believed before.
+    #[error("it is older than one that came before")]
+    Old,
+    /// From the future.
+    #[error("it is from the future")]
+    Future,
+}
+
+/// What a believed report brings beside the pod's state.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Taken {
+    /// A running task was cut, with the cause.
+    pub cut: Option<String>,
+    /// The pod was parked and is now held or released: a drain that ended as it should.
+    pub drained: bool,
+}
+
+/// Everything heard of one workload's pods.
+#[derive(Clone, Debug, Default)]
+pub struct Intake {
+    /// By pod UID.
+    pods: HashMap<Word, Heard>,
+    /// UIDs of pods that were parked once.
+    parked: HashSet<String>,
+    /// Instances whose last words were read.
+    last_words: HashSet<(String, String)>,
+    /// Sidecar instances whose cut is counted, by pod UID and start: they say it again until they know that it has arrived.
+    cuts: HashSet<(Word, u64)>,
+    completions: Vec<Completion>,
+    rejected: u64,
+}
+
+impl Intake {
+    /// Takes a report in; `pod` is the workload's pod of that UID, if there is one or was one lately.
+    ///
+    /// # Errors
+    /// When it is not believed; it changes nothing then.
+    pub fn take(&mut self, report: &Report, workload_uid: &str, pod: Option<&PodRecord>, now_ms: u64) -> Result<Taken, Rejected> {
+        let checked = self.check(report, workload_uid, pod, now_ms);
+        if let Err(why) = checked {
+            self.rejected += 1;
+            return Err(why);
+        }
+        let uid: Word = pod.map_or_else(|| report.pod_uid.as_str().into(), |p| p.uid.clone());
+        let cut = report.cut.clone().filter(|_| self.cuts.insert((uid.clone(), report.started_ms)));
+        let mut taken = Taken { cut, ..Taken::default() };
+        if let Some(service) = report.service.filter(|s| s.mean_ms.is_finite() && s.mean_ms >= 0.0) {
+            let tasks = service.tasks.min(TASKS_PER_REPORT_MAX) as usize;
+            let room = COMPLETIONS_MAX.saturating_sub(self.completions.len());
+            self.completions.extend(std::iter::repeat_n(Completion { service_s: service.mean_ms / 1000.0 }, tasks.min(room)));
+        }
+        match report.state {
+            WorkerState::Parked => {
+                self.parked.insert(report.pod_uid.clone());
+            }
+            WorkerState::Held | WorkerState::Released => taken.drained = self.parked.remove(&report.pod_uid),
+            WorkerState::Boot | WorkerState::Open | WorkerState::Closing => {
+                self.parked.remove(&report.pod_uid);
+            }
+        }
+        self.pods.insert(uid, Heard::new(report, now_ms));
+        Ok(taken)
+    }
+
+    fn check(&self, report: &Report, workload_uid: &str, pod: Option<&PodRecord>, now_ms: u64) -> Result<(), Rejected> {
+        if !report.workload_uid.is_empty() && report.workload_uid != workload_uid {
+            return Err(Rejected::OtherWorkload);
+        }
+        if !pod.is_some_and(|p| *p.uid == *report.pod_uid && *p.name == *report.pod_name) {
+            return Err(Rejected::NoSuchPod);
+        }
+        if report.at_ms > now_ms.saturating_add(CLOCK_SLACK_MS) {
+            return Err(Rejected::Future);
+        }
+        match self.pods.get(report.pod_uid.as_str()) {
+            Some(before) if order(report) <= before.order => Err(Rejected::Old),
+            _ => Ok(()),
+        }
+    }
+
+    /// The last words of pods that have not been read yet: the kubelet carried them, so no one else can have forged them.
+    pub fn last_words<'a>(&mut self, pods: impl Iterator<Item = &'a Arc<PodRecord>>) -> Vec<Report> {
+        let mut out = Vec::new();
+        for pod in pods {
+            let Some((instance, message)) = pod.last_words.as_deref() else { continue };
+            if self.last_words.insert((pod.uid.to_string(), instance.clone()))
+                && let Ok(report) = Report::decode(message.as_bytes())
+                && *report.pod_uid == *pod.uid
+            {
+                out.push(report);
+            }
+        }
+        out
+    }
+
+    /// Forgets pods that are gone.
+    pub fn retain(&mut self, pods: &HashSet<&str>) {
+        self.pods.retain(|uid, _| pods.contains(&**uid));
+        self.parked.retain(|uid| pods.contains(uid.as_str()));
+        self.last_words.retain(|(uid, _)| pods.contains(uid.as_str()));
+        self.cuts.retain(|(uid, _)| pods.contains(&**uid));
+    }
+
+    /// What the pod said last.
+    #[must_use]
+    pub fn heard(&self, pod_uid: &str) -> Option<&Heard> {
+        self.pods.get(pod_uid)
+    }
+
+    /// The tasks that ended since the last call.
+    pub fn take_completions(&mut self) -> Vec<Completion> {
+        std::mem::take(&mut self.completions)
+    }
+
+    /// Reports dropped since the last call.
+    pub fn take_rejected(&mut self) -> u64 {
+        std::mem::take(&mut self.rejected)
+    }
+
+    /// UID and GID of a worker's top process, from the newest report that knows them.
+    #[must_use]
+    pub fn worker_ids(&self) -> Option<(u32, u32)> {
+        self.pods.values().filter(|h| h.worker_ids.is_some()).max_by_key(|h| h.at_ms).and_then(|h| h.worker_ids)
+    }
+
+    /// Those of these pods whose workers have a task, as heard last.
+    #[must_use]
+    pub fn busy(&self, pods: &[Arc<PodRecord>]) -> usize {
+        pods.iter().filter(|p| self.heard(&p.uid).is_some_and(|h| h.busy == Busy::Busy)).count()
+    }
+}
+
+#[cfg(test)]
+#[path = "intake_tests.rs"]
+mod tests;

@@ -1,0 +1,93 @@
+//! Reports that are believed, and those that are not.
+
+use super::*;
+use crate::testing::{T0_MS, pod, pod_record, report, with};
+use qscaler_core::message::ServiceTime;
+use serde_json::json;
+
+fn pods() -> Vec<Arc<PodRecord>> {
+    vec![Arc::new(pod_record(&pod("a")))]
+}
+
+fn take(intake: &mut Intake, report: &Report, now_ms: u64) -> Result<Taken, Rejected> {
+    let pods = pods();
+    intake.take(report, "dep", pods.iter().find(|p| *p.uid == *report.pod_uid).map(Arc::as_ref), now_ms)
+}
+
+#[test]
+fn a_report_of_a_stranger_of_the_past_or_of_the_future_is_dropped_and_counted() {
+    let mut intake = Intake::default();
+    let first = report("a", 5, WorkerState::Open, Busy::Idle);
+    assert!(take(&mut intake, &first, T0_MS).is_ok());
+    let stranger = report("b", 9, WorkerState::Open, Busy::Idle);
+    let forged = Report { pod_uid: "uid-a".into(), ..stranger.clone() };
+    let other = Report { workload_uid: "another".into(), sequence: 6, ..first.clone() };
+    let future = Report { at_ms: T0_MS + 3_600_000, sequence: 6, ..first.clone() };
+    for (bad, why) in [
+        (&stranger, Rejected::NoSuchPod),
+        (&forged, Rejected::NoSuchPod),
+        (&other, Rejected::OtherWorkload),
+        (&first, Rejected::Old),
+        (&future, Rejected::Future),
+    ] {
+        assert_eq!(take(&mut intake, bad, T0_MS), Err(why));
+    }
+    assert_eq!((intake.take_rejected(), intake.take_rejected()), (5, 0));
+    let restarted = Report { started_ms: T0_MS, sequence: 1, ..first };
+    assert!(take(&mut intake, &restarted, T0_MS).is_ok());
+}
+
+#[test]
+fn tasks_that_ended_are_handed_on_once_and_nonsense_is_not() {
+    let mut intake = Intake::default();
+    let with_service =
+        |sequence, tasks, mean_ms| Report { service: Some(ServiceTime { tasks, mean_ms }), ..report("a", sequence, WorkerState::Open, Busy::Idle) };
+    take(&mut intake, &with_service(1, 3, 250.0), T0_MS).unwrap();
+    take(&mut intake, &with_service(2, 2, f64::NAN), T0_MS).unwrap();
+    take(&mut intake, &with_service(3, u32::MAX, 1.0), T0_MS).unwrap();
+    let done = intake.take_completions();
+    assert_eq!((done[0].service_s, done.len()), (0.25, COMPLETIONS_MAX));
+    assert!(intake.take_completions().is_empty());
+}
+
+#[test]
+fn a_parked_pod_that_ends_was_drained_once() {
+    let mut intake = Intake::default();
+    let mut drained = |sequence, state| take(&mut intake, &report("a", sequence, state, Busy::Idle), T0_MS).unwrap().drained;
+    let drained: Vec<bool> =
+        [WorkerState::Open, WorkerState::Parked, WorkerState::Held, WorkerState::Released].into_iter().zip(1..).map(|(s, n)| drained(n, s)).collect();
+    assert_eq!(drained, [false, false, true, false]);
+}
+
+#[test]
+fn last_words_are_read_once_and_only_if_they_are_the_pods_own() {
+    let mut intake = Intake::default();
+    let words = |r: &Report| {
+        let message = String::from_utf8(r.encode()).unwrap();
+        let ended = json!({"terminated": {"exitCode": 0, "containerID": "s1", "message": message}});
+        vec![Arc::new(pod_record(&with(pod("a"), "/status/initContainerStatuses/0/state", ended)))]
+    };
+    let mine = report("a", 9, WorkerState::Released, Busy::Idle);
+    assert_eq!(intake.last_words(words(&mine).iter()), std::slice::from_ref(&mine));
+    assert!(intake.last_words(words(&mine).iter()).is_empty());
+    assert!(Intake::default().last_words(words(&report("b", 9, WorkerState::Released, Busy::Idle)).iter()).is_empty());
+    assert!(Intake::default().last_words(pods().iter()).is_empty());
+}
+
+#[test]
+fn what_is_gone_is_forgotten() {
+    let mut intake = Intake::default();
+    take(&mut intake, &report("a", 1, WorkerState::Parked, Busy::Busy), T0_MS).unwrap();
+    assert_eq!((intake.busy(&pods()), intake.busy(&[])), (1, 0), "a pod that is gone has no task");
+    intake.retain(&HashSet::new());
+    assert!(intake.heard("uid-a").is_none() && intake.busy(&pods()) == 0);
+}
+
+#[test]
+fn a_cut_is_counted_once_however_often_its_sidecar_says_it() {
+    let mut intake = Intake::default();
+    let cut = |sequence, started_ms| Report { cut: Some("deadline".into()), started_ms, ..report("a", sequence, WorkerState::Released, Busy::Busy) };
+    let counted = |r: &Report| take(&mut intake, r, T0_MS).unwrap().cut;
+    let counted: Vec<bool> = [cut(1, 1), cut(2, 1), cut(1, 2)].iter().map(counted).map(|c| c.is_some()).collect();
+    assert_eq!(counted, [true, false, true], "said again, and said by the sidecar's next life");
+}

@@ -1,0 +1,71 @@
+//! `qscaler-controller`: parses arguments, builds the parts and runs them; everything else is in the library.
+
+use anyhow::Context;
+use clap::Parser;
+use kube::{Api, Client};
+use qscaler_controller::args::Args;
+use qscaler_controller::brokers::{Brokers, Opener};
+use qscaler_controller::lease::{self, Leadership};
+use qscaler_controller::metrics::Metrics;
+use qscaler_controller::run::{self, Decisions, INPUTS_MAX, Parts};
+use qscaler_controller::watch::{self, SharedIndex};
+use qscaler_runtime::admin::{self, Admin};
+use qscaler_runtime::ready::Readiness;
+use qscaler_runtime::{CancellationToken, log, shutdown};
+use std::sync::PoisonError;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    log::init(args.log_format, &args.log_filter)?;
+    // An error means that a provider is installed already, which is all that is wanted.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let stop = shutdown::on_signals().context("installing signal handlers")?;
+    let listener = TcpListener::bind(args.admin_address).await.with_context(|| format!("listening on {}", args.admin_address))?;
+    let client = Client::try_default().await.context("reading the cluster's configuration")?;
+
+    let (metrics, readiness, decisions) = (Metrics::default(), Readiness::default(), Decisions::default());
+    let (texts, last) = (metrics.clone(), decisions.clone());
+    let admin = Admin::new(readiness.clone()).metrics(move || texts.text()).decisions(move || {
+        let last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        serde_json::to_string(&last.values().collect::<Vec<_>>()).unwrap_or_default()
+    });
+    // The endpoints outlive the work, so that the end can be watched.
+    let endpoints_stop = CancellationToken::new();
+    let endpoints = tokio::spawn(admin::serve(listener, admin, endpoints_stop.clone()));
+
+    let (sender, inputs) = mpsc::channel(INPUTS_MAX);
+    let index = SharedIndex::default();
+    watch::start(&client, &index, &sender, &readiness, &stop);
+    // The Lease is given back only after the last write.
+    let lease_stop = CancellationToken::new();
+    let (leadership, lease) = if args.leader_elect {
+        let (leadership, task) = lease::run(Api::namespaced(client.clone(), &args.namespace), args.identity.clone(), lease_stop.clone());
+        (leadership, Some(task))
+    } else {
+        (Leadership::always(), None)
+    };
+    let parts = Parts {
+        client,
+        index,
+        brokers: Brokers::new(Opener::default(), sender.clone()),
+        sender,
+        inputs,
+        leadership,
+        metrics,
+        decisions,
+        instance: args.identity,
+        readiness: readiness.clone(),
+    };
+    run::run(parts, stop).await;
+    readiness.drain();
+    lease_stop.cancel();
+    if let Some(lease) = lease {
+        lease.await.context("giving the Lease back")?;
+    }
+    endpoints_stop.cancel();
+    endpoints.await.context("closing the admin endpoints")?;
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! What is to be done for one workload, as values. In: nothing. Out: the vocabulary between those who decide (`workload`) and the one who
+//! performs (`apply`). Left to others: both.
+
+use crate::record::PodRecord;
+use qscaler_api::Intent;
+use qscaler_core::message::ControlMessage;
+use qscaler_core::size::{ContainerResources, RefusalCause};
+use serde_json::Value;
+
+/// One thing to do. A list of them is done in order, and ends at the first that fails.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Save a wave of drains in the QWorker's status, if the QWorker is as we know it.
+    SaveIntent(Intent),
+    /// Merge this into the QWorker's status, if the QWorker is as we know it.
+    Status(Value),
+    /// Write the replica count, if the Deployment is as read.
+    Scale {
+        /// Version of the Deployment as read.
+        resource_version: String,
+        /// As read.
+        from: u32,
+        /// To write.
+        to: u32,
+    },
+    /// Set or remove a pod's deletion cost, if the pod is as read.
+    SetCost {
+        /// The pod as read.
+        pod: PodRef,
+        /// None: remove it.
+        cost: Option<i32>,
+    },
+    /// Keep node scalers away from a pod, or let them have it.
+    Keep {
+        /// The pod as read.
+        pod: PodRef,
+        /// Whether to keep them away.
+        keep: bool,
+    },
+    /// Put a message on the control channel.
+    Publish(ControlMessage),
+    /// Empty the control queue.
+    Purge,
+    /// Change a running container's resources.
+    Resize {
+        /// The pod as read.
+        pod: PodRef,
+        /// The container.
+        container: String,
+        /// What it has.
+        from: ContainerResources,
+        /// What it shall have.
+        to: ContainerResources,
+        /// Why.
+        reason: String,
+    },
+    /// Tell the user.
+    Event(Notice),
+}
+
+/// A pod as read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodRef {
+    /// UID.
+    pub uid: String,
+    /// Name.
+    pub name: String,
+    /// Version.
+    pub resource_version: String,
+}
+
+/// An Event on the Deployment, or on one of its pods.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// A warning, or normal.
+    pub warning: bool,
+    /// One of `qscaler_core::names::event`.
+    pub reason: &'static str,
+    /// For people.
+    pub note: String,
+    /// The pod; None: the Deployment.
+    pub pod: Option<PodRef>,
+}
+
+impl PodRef {
+    /// The pod as the index has it.
+    #[must_use]
+    pub fn new(pod: &PodRecord) -> Self {
+        Self { uid: pod.uid.to_string(), name: pod.name.to_string(), resource_version: pod.resource_version.to_string() }
+    }
+}
+
+impl Notice {
+    /// Something that works as it should.
+    #[must_use]
+    pub fn normal(reason: &'static str, note: impl Into<String>) -> Self {
+        Self { warning: false, reason, note: note.into(), pod: None }
+    }
+
+    /// Something that someone should look at.
+    #[must_use]
+    pub fn warning(reason: &'static str, note: impl Into<String>) -> Self {
+        Self { warning: true, reason, note: note.into(), pod: None }
+    }
+}
+
+/// What came of one action.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// It was done.
+    Yes,
+    /// A resize was refused for this reason; the list goes on.
+    Refused(RefusalCause, String),
+}
+
+/// What came of a list.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outcome {
+    /// The actions that were done, in order, with their results.
+    pub done: Vec<(Action, Done)>,
+    /// Version of the QWorker after the last status write.
+    pub qworker_version: Option<String>,
+    /// Why the list ended early.
+    pub failed: Option<Failure>,
+    /// What was not done, the one that failed first.
+    pub left: Vec<Action>,
+}
+
+/// Why a list ended early.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The object has changed since it was read: start from new facts.
+    Changed {
+        /// It was the QWorker.
+        qworker: bool,
+    },
+    /// This object does not exist any more.
+    Gone,
+    /// The Lease was lost on the way.
+    NotLeader,
+    /// Anything else: it is tried again by itself.
+    Other(String),
+}

@@ -1,0 +1,262 @@
+//! Kubernetes objects -> compact records of what the controller needs of them. In: objects as watched. Out: records; most of each object is
+//! dropped at once, so that a hundred thousand pods fit in memory. Left to others: keeping them (`index`), judging them (`facts`, `sizing`).
+
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::core::v1::{Container, EnvFromSource, EnvVar, Node};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use qscaler_core::config::{ConfigError, Parsed, WorkerConfig, parse};
+use qscaler_core::names::annotation;
+use qscaler_core::size::ContainerResources;
+use qscaler_core::units::{Bytes, Millicores};
+use qscaler_core::workload::WorkloadId;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub use crate::record_bounds::{LimitRecord, QuotaRecord};
+pub use crate::record_pod::{ContainerRecord, OomSeen, PodRecord, Word, resources};
+
+/// Kubernetes' default of `maxUnavailable`, percent.
+const MAX_UNAVAILABLE_DEFAULT_PERCENT: u32 = 25;
+
+/// Milliseconds since the Unix epoch; times before it count as 0.
+pub(crate) fn millis(time: &Time) -> u64 {
+    u64::try_from(time.0.as_millisecond()).unwrap_or(0)
+}
+
+/// The UID of the owner that controls this object, if its kind is `kind`.
+pub(crate) fn owner(meta: &ObjectMeta, kind: &str) -> Option<String> {
+    meta.owner_references.iter().flatten().find(|o| o.controller == Some(true) && o.kind == kind).map(|o| o.uid.clone())
+}
+
+/// A Deployment that carries annotations of ours.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeploymentRecord {
+    /// Namespace and name.
+    pub id: WorkloadId,
+    /// UID.
+    pub uid: String,
+    /// Version of the object, also of its `/scale`.
+    pub resource_version: String,
+    /// `metadata.generation`.
+    pub generation: i64,
+    /// `status.observedGeneration`.
+    pub observed_generation: i64,
+    /// `spec.replicas`.
+    pub spec_replicas: u32,
+    /// `status.replicas`.
+    pub status_replicas: u32,
+    /// `maxUnavailable` of the rollout strategy, in pods.
+    pub max_unavailable: u32,
+    /// The checked configuration, or every mistake.
+    pub config: Result<Arc<WorkerConfig>, Vec<ConfigError>>,
+    /// The working container as the template has it; None: the template has no such container.
+    pub worker: Option<WorkerTemplate>,
+}
+
+/// The working container in the pod template.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WorkerTemplate {
+    /// Its name.
+    pub container: String,
+    /// Its environment.
+    pub env: Vec<EnvVar>,
+    /// Where more of its environment comes from.
+    pub env_from: Vec<EnvFromSource>,
+    /// Its requests and limits.
+    pub resources: ContainerResources,
+    /// Memory that the pod's other containers request, bytes.
+    pub others_memory: u64,
+}
+
+impl DeploymentRecord {
+    /// The record of a Deployment; None when it carries no annotation of ours.
+    #[must_use]
+    pub fn new(object: &Deployment) -> Option<Self> {
+        let meta = &object.metadata;
+        let spec = &object.spec;
+        let template = &spec.template;
+        let empty = BTreeMap::new();
+        let own = meta.annotations.as_ref().unwrap_or(&empty);
+        let of_template = template.metadata.as_ref().and_then(|m| m.annotations.as_ref()).unwrap_or(&empty);
+        let mut config = match parse(own, of_template) {
+            Parsed::NotOurs => return None,
+            Parsed::Invalid(errors) => Err(errors),
+            Parsed::Valid(config) => Ok(Arc::<WorkerConfig>::from(config)),
+        };
+        let containers = template.spec.as_ref().map(|s| s.containers.as_slice()).unwrap_or_default();
+        let worker = match &config {
+            Ok(valid) => find_worker(containers, valid.container.as_deref()),
+            Err(_) => None,
+        };
+        if let (Ok(valid), None) = (&config, &worker) {
+            config = Err(vec![no_container(containers, valid.container.clone())]);
+        }
+        let status = object.status.clone().unwrap_or_default();
+        let spec_replicas = count(spec.replicas, 1);
+        Some(Self {
+            id: WorkloadId { namespace: meta.namespace.clone()?, name: meta.name.clone()? },
+            uid: meta.uid.clone().unwrap_or_default(),
+            resource_version: meta.resource_version.clone().unwrap_or_default(),
+            generation: meta.generation.unwrap_or(0),
+            observed_generation: status.observed_generation.unwrap_or(0),
+            spec_replicas,
+            status_replicas: count(status.replicas, 0),
+            max_unavailable: max_unavailable(object, spec_replicas),
+            config,
+            worker,
+        })
+    }
+}
+
+fn count(value: Option<i32>, default: u32) -> u32 {
+    value.map_or(default, |v| u32::try_from(v).unwrap_or(0))
+}
+
+fn find_worker(containers: &[Container], name: Option<&str>) -> Option<WorkerTemplate> {
+    let container = match name {
+        Some(name) => containers.iter().find(|c| c.name == name)?,
+        None => containers.first()?,
+    };
+    Some(WorkerTemplate {
+        container: container.name.clone(),
+        env: container.env.clone().unwrap_or_default(),
+        env_from: container.env_from.clone().unwrap_or_default(),
+        resources: resources(container.resources.as_ref()),
+        others_memory: containers.iter().filter(|c| c.name != container.name).filter_map(|c| resources(c.resources.as_ref()).memory_request).sum(),
+    })
+}
+
+fn no_container(containers: &[Container], name: Option<String>) -> ConfigError {
+    let names: Vec<&str> = containers.iter().map(|c| c.name.as_str()).collect();
+    ConfigError {
+        key: annotation::CONTAINER.to_owned(),
+        value: name,
+        problem: "the pod template has no such container".to_owned(),
+        valid: format!("one of {}", names.join(", ")),
+    }
+}
+
+/// `maxUnavailable` in pods: percentages are rounded down, as the Deployment controller does; with `Recreate` all pods may go at once.
+fn max_unavailable(object: &Deployment, replicas: u32) -> u32 {
+    let strategy = object.spec.strategy.as_ref();
+    if strategy.and_then(|s| s.type_.as_deref()) == Some("Recreate") {
+        return replicas.max(1);
+    }
+    let value = strategy.and_then(|s| s.rolling_update.as_ref()).and_then(|r| r.max_unavailable.as_ref());
+    let percent = |p: u32| u32::try_from(u64::from(replicas) * u64::from(p) / 100).unwrap_or(u32::MAX);
+    match value {
+        None => percent(MAX_UNAVAILABLE_DEFAULT_PERCENT),
+        Some(IntOrString::Int(n)) => u32::try_from(*n).unwrap_or(0),
+        Some(IntOrString::String(text)) => percent(text.trim_end_matches('%').parse().unwrap_or(MAX_UNAVAILABLE_DEFAULT_PERCENT)),
+    }
+}
+
+/// A ReplicaSet of a Deployment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicaSetRecord {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// UID.
+    pub uid: String,
+    /// The Deployment's UID.
+    pub deployment_uid: String,
+    /// `spec.replicas`.
+    pub spec_replicas: u32,
+    /// `status.replicas`.
+    pub status_replicas: u32,
+    /// `status.readyReplicas`.
+    pub ready_replicas: u32,
+}
+
+impl ReplicaSetRecord {
+    /// The record of a ReplicaSet; None when no Deployment owns it.
+    #[must_use]
+    pub fn new(object: &ReplicaSet) -> Option<Self> {
+        let meta = &object.metadata;
+        let status = object.status.as_ref();
+        Some(Self {
+            namespace: meta.namespace.clone()?,
+            name: meta.name.clone()?,
+            uid: meta.uid.clone()?,
+            deployment_uid: owner(meta, "Deployment")?,
+            spec_replicas: count(object.spec.replicas, 1),
+            status_replicas: count(status.map(|s| s.replicas), 0),
+            ready_replicas: count(status.and_then(|s| s.ready_replicas), 0),
+        })
+    }
+
+    /// It has or wants pods.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.spec_replicas > 0 || self.status_replicas > 0
+    }
+}
+
+/// Something else that writes a Deployment's replicas or its pods' sizes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForeignRecord {
+    /// Namespace.
+    pub namespace: String,
+    /// Kind, such as `HorizontalPodAutoscaler`.
+    pub kind: String,
+    /// Name.
+    pub name: String,
+    /// The Deployment it targets.
+    pub deployment: String,
+}
+
+impl ForeignRecord {
+    /// Reads the target reference at `pointer` of an object; None when it targets no Deployment, or does nothing to it (`updateMode: "Off"`).
+    #[must_use]
+    pub fn new(kind: &str, object: &serde_json::Value, pointer: &str) -> Option<Self> {
+        let target = object.pointer(pointer)?;
+        let text = |value: Option<&serde_json::Value>| value.and_then(|v| v.as_str()).map(str::to_owned);
+        // KEDA's default kind is Deployment, and the field may be missing there.
+        let target_kind = text(target.get("kind")).unwrap_or_else(|| "Deployment".to_owned());
+        let off = object.pointer("/spec/updatePolicy/updateMode").and_then(|v| v.as_str()) == Some("Off");
+        if target_kind != "Deployment" || off {
+            return None;
+        }
+        Some(Self {
+            namespace: text(object.pointer("/metadata/namespace"))?,
+            kind: kind.to_owned(),
+            name: text(object.pointer("/metadata/name"))?,
+            deployment: text(target.get("name"))?,
+        })
+    }
+}
+
+/// A node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeRecord {
+    /// Name.
+    pub name: String,
+    /// Takes no more pods.
+    pub cordoned: bool,
+    /// Allocatable memory.
+    pub memory_bytes: Option<u64>,
+    /// Allocatable CPU.
+    pub cpu_m: Option<u64>,
+}
+
+impl NodeRecord {
+    /// The record of a node.
+    #[must_use]
+    pub fn new(object: &Node) -> Self {
+        let allocatable = object.status.as_ref().and_then(|s| s.allocatable.as_ref());
+        let get = |key: &str| allocatable.and_then(|a| a.get(key)).map(|q| q.0.as_str());
+        Self {
+            name: object.metadata.name.clone().unwrap_or_default(),
+            cordoned: object.spec.as_ref().and_then(|s| s.unschedulable) == Some(true),
+            memory_bytes: get("memory").and_then(|q| Bytes::parse(q).ok()).map(|b| b.0),
+            cpu_m: get("cpu").and_then(|q| Millicores::parse(q).ok()).map(|m| m.0),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "record_tests.rs"]
+mod tests;

@@ -1,0 +1,171 @@
+//! The whole loop between an API server that keeps what it is given and a broker in memory: every call that it makes, and none besides.
+
+use super::*;
+use crate::brokers::Opener;
+use crate::index::{Index, Kind};
+use crate::testing::{Call, Script, api_by, deployment, orders, put, refusal, replicaset};
+use qscaler_broker::memory::Memory;
+use qscaler_broker::{ControlSender, QueueStats};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+
+/// The machine may be busy: nothing here should take a second.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+struct Stage {
+    index: SharedIndex,
+    broker: Memory,
+    script: Script,
+    sender: mpsc::Sender<Input>,
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+/// An API server with one QWorker at most, whose version rises with each write.
+fn server() -> (Client, Script) {
+    let stored: Mutex<Option<Value>> = Mutex::new(None);
+    api_by(move |call: &Call| {
+        let mut stored = stored.lock().unwrap();
+        let path = call.path.as_str();
+        if path.contains("/events") {
+            return (201, call.body.clone());
+        }
+        if path == "/version" {
+            return (
+                200,
+                json!({"major": "1", "minor": "36", "gitVersion": "v1.36.3", "gitCommit": "", "gitTreeState": "", "buildDate": "", "goVersion": "", "compiler": "", "platform": ""}),
+            );
+        }
+        if path.ends_with("/scale") {
+            return (200, json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "orders", "resourceVersion": "101"}}));
+        }
+        if path.ends_with("/secrets/mq") {
+            return (200, json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "mq"}, "data": {"url": "cmVkaXM6Ly9yLzA="}}));
+        }
+        match (call.method.as_str(), stored.as_mut()) {
+            ("GET", None) => refusal(404, "NotFound", "none yet"),
+            ("GET", Some(found)) => (200, found.clone()),
+            ("POST", None) => {
+                let mut new = call.body.clone();
+                new["metadata"]["resourceVersion"] = json!("1");
+                *stored = Some(new.clone());
+                (201, new)
+            }
+            ("PATCH", Some(found)) => {
+                if call.body["metadata"]["resourceVersion"] != found["metadata"]["resourceVersion"] {
+                    return refusal(409, "Conflict", "changed");
+                }
+                let version: u64 = found["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
+                found["metadata"]["resourceVersion"] = json!((version + 1).to_string());
+                found["status"] = call.body["status"].clone();
+                (200, found.clone())
+            }
+            ("DELETE", Some(_)) => {
+                *stored = None;
+                (200, json!({"kind": "Status", "apiVersion": "v1", "status": "Success"}))
+            }
+            _ => refusal(500, "InternalError", "not expected"),
+        }
+    })
+}
+
+fn stage(annotations: &[(&str, &str)]) -> Stage {
+    let (client, script) = server();
+    let (sender, inputs) = mpsc::channel(INPUTS_MAX);
+    let index = SharedIndex::default();
+    fill(&mut index.lock(), annotations);
+    let broker = Memory::new();
+    let (stats, control) = (broker.clone(), broker.clone());
+    let opener = Opener {
+        stats: Arc::new(move |_| Ok(Arc::new(stats.clone()) as Arc<dyn QueueStats>)),
+        control: Arc::new(move |_| Ok(Arc::new(control.clone()) as Arc<dyn ControlSender>)),
+    };
+    let parts = Parts {
+        client,
+        index: index.clone(),
+        brokers: Brokers::new(opener, sender.clone()),
+        sender: sender.clone(),
+        inputs,
+        leadership: Leadership::always(),
+        metrics: Metrics::default(),
+        decisions: Decisions::default(),
+        instance: "test".into(),
+        readiness: Readiness::default(),
+    };
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(run(parts, stop.clone()));
+    Stage { index, broker, script, sender, stop, task }
+}
+
+fn fill(index: &mut Index, annotations: &[(&str, &str)]) {
+    put(index, &deployment(0, annotations));
+    put(index, &replicaset("orders-1", 0));
+}
+
+impl Stage {
+    async fn until(&self, what: &str, holds: impl Fn(&[Call]) -> bool) {
+        let waited = tokio::time::timeout(DEADLINE, async {
+            while !holds(&self.script.calls()) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        assert!(waited.await.is_ok(), "never: {what}: {:#?}", self.script.seen());
+    }
+
+    async fn end(self) -> BTreeSet<String> {
+        self.stop.cancel();
+        tokio::time::timeout(DEADLINE, self.task).await.expect("it ends").unwrap();
+        self.script.seen().into_iter().collect()
+    }
+}
+
+const QWORKERS: &str = "/apis/qscaler.dev/v1alpha1/namespaces/shop/qworkers";
+
+#[tokio::test]
+async fn from_a_standing_start_to_scale_with_the_expected_calls_and_no_other() {
+    let stage = stage(&[("min-replicas", "0"), ("broker", "secret:mq/url")]);
+    stage.broker.put_tasks("orders", 500);
+    stage.until("a scale", |calls| calls.iter().any(|c| c.path.ends_with("/scale"))).await;
+    // The status is written at most once a second: on a busy machine the next decision may be in it already.
+    stage.until("a status", |calls| calls.iter().any(|c| c.path.ends_with("/status") && c.body["status"]["desired"].as_u64() >= Some(20))).await;
+    let calls = stage.script.calls();
+    let scale = calls.iter().find(|c| c.path.ends_with("/scale")).unwrap();
+    assert_eq!((&scale.body["spec"]["replicas"], &scale.body["metadata"]["resourceVersion"]), (&json!(20), &json!("100")));
+    let made = calls.iter().find(|c| c.method == "POST" && c.path == QWORKERS).unwrap();
+    assert_eq!((&made.body["metadata"]["ownerReferences"][0]["uid"], &made.body["spec"]["targetName"]), (&json!("dep"), &json!("orders")));
+    let expected = [
+        "GET /api/v1/namespaces/shop/secrets/mq".to_owned(),
+        format!("GET {QWORKERS}/orders"),
+        "GET /version".to_owned(),
+        format!("PATCH {QWORKERS}/orders/status"),
+        format!("POST {QWORKERS}"),
+        "PUT /apis/apps/v1/namespaces/shop/deployments/orders/scale".to_owned(),
+    ];
+    assert_eq!(stage.end().await, BTreeSet::from(expected));
+}
+
+#[tokio::test]
+async fn a_workload_that_is_not_ours_any_more_loses_its_qworker() {
+    let stage = stage(&[("min-replicas", "0")]);
+    stage.until("a status", |calls| calls.iter().any(|c| c.path.ends_with("/status"))).await;
+    stage.index.lock().delete(Kind::Deployment, &("shop".into(), "orders".into()));
+    stage.sender.send(Input::Changed(orders())).await.unwrap();
+    stage.until("a removal", |calls| calls.iter().any(|c| c.method == "DELETE" && c.path == format!("{QWORKERS}/orders"))).await;
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn a_broker_that_is_away_at_the_start_is_told_and_found_again() {
+    let stage = stage(&[("min-replicas", "0")]);
+    stage.broker.fail(Some(qscaler_broker::Retry::Later));
+    let reachable = |calls: &[Call], status: &str| {
+        let all = calls.iter().filter(|c| c.path.ends_with("/status")).filter_map(|c| c.body["status"]["conditions"].as_array().cloned());
+        all.flatten().any(|c| c["type"] == "BrokerReachable" && c["status"] == status)
+    };
+    stage.until("False", |calls| reachable(calls, "False")).await;
+    stage.broker.fail(None);
+    stage.broker.put_tasks("orders", 5);
+    stage.until("a scale", |calls| calls.iter().any(|c| c.path.ends_with("/scale"))).await;
+    stage.until("True", |calls| reachable(calls, "True")).await;
+    stage.end().await;
+}

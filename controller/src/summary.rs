@@ -1,0 +1,262 @@
+//! A workload's conditions and status from what was decided. In: the workload after a look. Out: its conditions, and a status write when one is
+//! due. Left to others: the decisions (`workload`), the rhythm of writes (`status`).
+
+use crate::conditions::time;
+use crate::facts::conflict;
+use crate::index::View;
+use crate::plan::Action;
+use crate::sizing::Sizing;
+use crate::status::{Digest, Pressure};
+use crate::workload::Workload;
+use qscaler_api::{ContainerSize, Counters, Intent, QWorkerStatus, Resources, WorkerIds};
+use qscaler_core::config::{Paused, Scaling, Vertical, WorkerConfig};
+use qscaler_core::drain::fleet::Phase;
+use qscaler_core::names::condition;
+use qscaler_core::size::SizeBounds;
+use qscaler_core::units::Bytes;
+use serde::Serialize;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// A pod that is this young may still be on its way through the webhook's retry or a cache; milliseconds.
+const BARE_AGE_MS: u64 = 2_000;
+
+/// A scale-down that is blocked for less than this is not blocked, it waits; milliseconds.
+const BLOCKED_LASTS_MS: u64 = 10_000;
+
+/// The working container's size, without what only the next life needs.
+#[derive(Default)]
+struct Sized {
+    size: Option<ContainerSize>,
+    /// What new pods get, bytes.
+    memory: Option<u64>,
+}
+
+/// One workload's last decision, for `/debug/decisions`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Snapshot {
+    /// `namespace/name`.
+    pub workload: String,
+    /// The law's decision.
+    pub decision: Option<qscaler_core::scale::ScaleDecision>,
+    /// Where the drain stands.
+    pub phase: String,
+    /// Why nothing may be lowered.
+    pub blocked: Option<String>,
+    /// `spec.replicas`.
+    pub replicas: u32,
+    /// Parked pods.
+    pub parked: u32,
+}
+
+impl Workload {
+    /// Sets the conditions, and writes the status when it is due.
+    pub(crate) fn finish(&mut self, view: &View, config: Option<(&WorkerConfig, &SizeBounds)>, room: bool, actions: &mut Vec<Action>, now_ms: u64) {
+        if let Some((config, _)) = config {
+            self.ready_condition(view, now_ms);
+            self.broker_condition(view, now_ms);
+            self.conflict_condition(view, config, now_ms);
+            self.scaling_condition(view, config, now_ms);
+            self.injected_condition(view, now_ms);
+        }
+        let sized = self.sized(view, config, now_ms);
+        let digest = self.digest(view, config.is_some(), &sized);
+        let urgent = self.sizing.as_mut().is_some_and(Sizing::take_urgent);
+        let sizes = self.sizing.as_ref().is_some_and(Sizing::has_changed);
+        if self.writer.is_due(digest, Pressure { urgent, sizes, law: self.law_learned, room }, now_ms) {
+            let status = self.status(view, config.map(|(config, _)| config), sized);
+            self.pending_status = Some((digest, status.sizes.keys().cloned().collect()));
+            actions.push(Action::Status(self.writer.patch(&status)));
+        }
+    }
+
+    /// Everything that the status says, in two numbers.
+    fn digest(&self, view: &View, valid: bool, sized: &Sized) -> Digest {
+        let (mut state, mut figures) = (DefaultHasher::new(), DefaultHasher::new());
+        let decision = self.decision.as_ref();
+        let terminating = view.pods.iter().filter(|p| p.terminating).count();
+        (view.deployment.generation, view.deployment.spec_replicas, valid, self.fleet.ready, self.fleet.parked, terminating).hash(&mut state);
+        (decision.map(|d| (d.target, d.rule.name(), d.inputs.backlog == Some(0))), self.decided_ms, self.fleet.useful()).hash(&mut state);
+        (self.machine.intent(), self.intake.worker_ids()).hash(&mut state);
+        let counters = self.counted();
+        (counters.scaled_up, counters.scaled_down, counters.drained, counters.cut, counters.oom_kills, counters.resized).hash(&mut state);
+        counters.malformed_messages.hash(&mut figures);
+        if let Some(size) = &sized.size {
+            let resources = |r: &Option<Resources>| r.as_ref().map(|r| (r.memory_bytes, r.cpu_request_millicores));
+            (&size.template_hash, resources(&size.recommended), resources(&size.current), sized.memory).hash(&mut state);
+            (&size.reason, &size.measured).hash(&mut figures);
+        }
+        if let Some(decision) = decision {
+            let inputs = &decision.inputs;
+            // Rates are written with two decimals.
+            let rate = |r: f64| (r * 100.0).round() as i64;
+            (inputs.backlog, inputs.in_flight, rate(inputs.rate_in), rate(inputs.rate_out), &decision.reason).hash(&mut figures);
+        }
+        self.intake.busy(&view.pods).hash(&mut figures);
+        self.conditions.digest(&mut state, &mut figures);
+        Digest { state: state.finish(), figures: figures.finish() }
+    }
+
+    fn counted(&self) -> Counters {
+        let mut counters = self.counters.clone();
+        counters.oom_kills = self.sizing.as_ref().map_or(counters.oom_kills, Sizing::oom_kills);
+        counters
+    }
+
+    /// A broker URL that cannot be had is a mistake of the configuration like any other.
+    fn ready_condition(&mut self, view: &View, now_ms: u64) {
+        match self.broker.mistake.clone() {
+            Some(mistake) => self.set(view, condition::READY, false, "InvalidConfig", mistake, now_ms),
+            None => self.set(view, condition::READY, true, "Managed", "the annotations are valid", now_ms),
+        }
+    }
+
+    fn broker_condition(&mut self, view: &View, now_ms: u64) {
+        if self.broker.mistake.is_some() {
+            return;
+        }
+        let problem = self.broker.queues.clone().or_else(|| self.broker.control.as_ref().map(|c| format!("control channel: {c}")));
+        match problem {
+            Some(problem) => self.set(view, condition::BROKER_REACHABLE, false, "Failing", problem, now_ms),
+            None if self.broker.answered => self.set(view, condition::BROKER_REACHABLE, true, "Answers", "the broker answers", now_ms),
+            None => {}
+        }
+    }
+
+    fn conflict_condition(&mut self, view: &View, config: &WorkerConfig, now_ms: u64) {
+        let scaler = if config.scaling == Scaling::Managed { conflict(&view.scalers) } else { None };
+        let (reason, problem) = match (scaler, self.other_sizer.clone()) {
+            (Some(scaler), _) => ("OtherScaler", Some(scaler)),
+            (None, Some((reason, sizer))) => (reason, Some(sizer)),
+            (None, None) => ("None", None),
+        };
+        let holds = problem.is_some();
+        self.set(view, condition::CONFLICT, holds, reason, problem.map_or(Cow::Borrowed("no other writer"), Cow::Owned), now_ms);
+    }
+
+    fn scaling_condition(&mut self, view: &View, config: &WorkerConfig, now_ms: u64) {
+        let (holds, reason, message) = if config.dry_run {
+            (false, "DryRun", "dry-run: decided and explained, nothing is changed")
+        } else if config.paused != Paused::No {
+            (config.paused != Paused::All, "Paused", "paused by annotation")
+        } else if config.scaling == Scaling::Protect {
+            (true, "Protect", "another owns the replica count; tasks are kept whole")
+        } else if !view.scalers.is_empty() {
+            (false, "Conflict", "another scaler writes the replica count")
+        } else if self.broker.mistake.is_some() {
+            (false, "InvalidConfig", "the broker is not known, so the workload is left alone")
+        } else if self.broker.queues.is_some() {
+            (false, "Holding", "the broker does not answer, so nothing is lowered")
+        } else {
+            (true, "Managed", "replicas follow the queue")
+        };
+        self.set(view, condition::SCALING, holds, reason, message, now_ms);
+        let limited = self.decision.as_ref().is_some_and(|d| d.cap == Some(qscaler_core::scale::Cap::Downstream));
+        let (reason, message) = if limited {
+            ("SharedBottleneck", "more pods have made every task slower, so what they share is the bottleneck")
+        } else {
+            ("None", "more pods do more")
+        };
+        self.set(view, condition::DOWNSTREAM_LIMITED, limited, reason, message, now_ms);
+        let blocked = match &self.phase {
+            Phase::Blocked { reason } => Some(reason.clone()),
+            _ => None,
+        };
+        // Each change of replicas blocks for a moment; only what lasts is worth a word.
+        self.blocked_since = blocked.as_ref().and(self.blocked_since.or(Some(now_ms)));
+        let lasts = self.blocked_since.is_some_and(|since| now_ms >= since.saturating_add(BLOCKED_LASTS_MS));
+        let blocked = blocked.filter(|_| lasts);
+        let holds = blocked.is_some();
+        let text = blocked.map_or(Cow::Borrowed("nothing is in the way"), Cow::Owned);
+        self.set(view, condition::SCALE_DOWN_BLOCKED, holds, if holds { "Blocked" } else { "None" }, text, now_ms);
+    }
+
+    fn injected_condition(&mut self, view: &View, now_ms: u64) {
+        let bare =
+            |p: &&std::sync::Arc<crate::record::PodRecord>| !p.injected && !p.terminating && now_ms >= p.created_ms.saturating_add(BARE_AGE_MS);
+        let bare: Vec<&str> = view.pods.iter().filter(bare).map(|p| &*p.name).collect();
+        match bare.first() {
+            Some(first) => {
+                let message = format!("{} pods have no sidecar, {first} is one; kubectl rollout restart gives them one", bare.len());
+                self.set(view, condition::INJECTED, false, "NotInjected", message, now_ms);
+            }
+            None => self.set(view, condition::INJECTED, true, "Injected", "every pod has the sidecar", now_ms),
+        }
+    }
+
+    fn status(&self, view: &View, config: Option<&WorkerConfig>, sized: Sized) -> QWorkerStatus {
+        let decision = self.decision.as_ref();
+        let inputs = decision.map(|d| &d.inputs);
+        let int = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
+        let rate = |r: Option<f64>| r.map_or_else(String::new, |r| format!("{r:.2}"));
+        let desired = decision.map_or(view.deployment.spec_replicas, |d| d.target);
+        let would = |c: &WorkerConfig| c.dry_run && desired != self.fleet.useful();
+        let intent = self.machine.intent();
+        QWorkerStatus {
+            observed_generation: view.deployment.generation,
+            queue: config.map(|c| c.queues.join(",")).unwrap_or_default(),
+            backlog: inputs.and_then(|i| i.backlog).map(|b| i64::try_from(b).unwrap_or(i64::MAX)),
+            in_flight: inputs.and_then(|i| i.in_flight).map(|b| i64::try_from(b).unwrap_or(i64::MAX)),
+            rate_in: rate(inputs.filter(|i| i.backlog.is_some()).map(|i| i.rate_in)),
+            rate_out: rate(inputs.filter(|i| i.backlog.is_some()).map(|i| i.rate_out)),
+            replicas: int(view.deployment.spec_replicas),
+            desired: int(desired),
+            ready: int(self.fleet.ready),
+            busy: i32::try_from(self.intake.busy(&view.pods)).unwrap_or(i32::MAX),
+            parked: int(self.fleet.parked),
+            terminating: i32::try_from(view.pods.iter().filter(|p| p.terminating).count()).unwrap_or(i32::MAX),
+            memory: sized.memory.map_or_else(String::new, |b| Bytes(b).ceil_mib().to_string()),
+            reason: decision.map_or_else(|| "no figures yet".to_owned(), |d| d.reason.clone()),
+            rule: decision.map(|d| d.rule.name().to_owned()).unwrap_or_default(),
+            decided_at: time(self.decided_ms).0.to_string(),
+            would_do: config.filter(|c| would(c)).map(|_| format!("useful pods {} -> {desired}", self.fleet.useful())),
+            conditions: self.conditions.list(),
+            intent: (intent.epoch > 0).then_some(Intent {
+                epoch: intent.epoch,
+                count: intent.count,
+                issued_ms: intent.issued_ms,
+                expires_ms: intent.expires_ms,
+            }),
+            learned: serde_json::to_value(&self.learned).ok(),
+            sizes: self.size_status(sized.size),
+            worker_ids: self.intake.worker_ids().map(|(uid, gid)| WorkerIds { uid: i64::from(uid), gid: i64::from(gid) }).or(self.known_ids()),
+            counters: self.counted(),
+        }
+    }
+
+    /// The working container's size now; nothing while the annotations are wrong.
+    fn sized(&self, view: &View, config: Option<(&WorkerConfig, &SizeBounds)>, now_ms: u64) -> Sized {
+        let (Some(sizing), Some(worker), Some((config, bounds))) = (self.sizing.as_ref(), view.deployment.worker.as_ref(), config) else {
+            return Sized::default();
+        };
+        let recommendation = sizing.recommendation(bounds, &worker.resources, now_ms as f64 / 1000.0);
+        let applied = config.vertical != Vertical::Off;
+        let current = worker.resources.memory_limit.or(worker.resources.memory_request);
+        let memory = recommendation.memory_bytes.filter(|_| applied).or(current);
+        Sized { size: Some(sizing.status(config, &recommendation, &worker.resources)), memory }
+    }
+
+    /// What is saved of sizes. While the annotations are wrong, what was known before stays.
+    fn size_status(&self, size: Option<ContainerSize>) -> BTreeMap<String, ContainerSize> {
+        let Some(sizing) = self.sizing.as_ref() else { return self.known_sizes().clone() };
+        let before = || self.known_sizes().get(sizing.container()).cloned().unwrap_or_default();
+        let size = size.unwrap_or_else(before);
+        [(sizing.container().to_owned(), ContainerSize { template_hash: sizing.template_hash().to_owned(), estimate: sizing.learned(), ..size })]
+            .into()
+    }
+
+    /// The last decision, for `/debug/decisions` and metrics.
+    #[must_use]
+    pub fn snapshot(&self, view: &View) -> Snapshot {
+        Snapshot {
+            workload: self.id.to_string(),
+            decision: self.decision.clone(),
+            phase: format!("{:?}", self.phase),
+            blocked: self.blocked.clone(),
+            replicas: view.deployment.spec_replicas,
+            parked: self.fleet.parked,
+        }
+    }
+}

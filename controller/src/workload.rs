@@ -1,0 +1,386 @@
+//! One workload: observe, decide, and say what to do. In: the index's view, samples of its queues, reports of its pods, the time. Out: a list of
+//! actions and the status. Left to others: performing (`apply`), the decisions themselves (`core::scale`, `core::drain`, `core::size`).
+
+use crate::bounds::size_bounds;
+use crate::conditions::Conditions;
+use crate::drain::{is_token, record, without_replacements};
+use crate::facts::fleet_sample;
+use crate::index::View;
+use crate::intake::Intake;
+use crate::keep::Keep;
+use crate::metrics::Totals;
+use crate::plan::{Action, Done, Failure, Notice, Outcome};
+use crate::record::Word;
+use crate::settings::{fleet_settings, scale_config};
+use crate::sizing::{Cluster, Sizing, resize_notices};
+use crate::status::{Digest, Writer};
+use qscaler_api::{ContainerSize, Counters, Intent, QWorkerStatus, WorkerIds};
+use qscaler_core::config::{Paused, WorkerConfig};
+use qscaler_core::drain::fleet::{FleetMachine, Phase};
+use qscaler_core::names::{condition, event};
+use qscaler_core::scale::{FleetSample, Learned, QueueSample, Rule, ScaleDecision, decide};
+use qscaler_core::workload::WorkloadId;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+/// A broker that has failed for less than this only stops lowering; after it the law is told that the figures are unknown, milliseconds.
+const BLIND_AFTER_MS: u64 = 5_000;
+/// The law is asked at least this often while there are no figures, milliseconds.
+pub(crate) const LAW_PERIOD_MS: u64 = 1_000;
+
+/// How often pods that are gone are forgotten: their UIDs never come back, so this is for memory alone, milliseconds.
+const FORGET_EVERY_MS: u64 = 10_000;
+
+/// One managed workload.
+#[derive(Debug)]
+pub struct Workload {
+    pub(crate) id: WorkloadId,
+    pub(crate) uid: String,
+    pub(crate) config: Option<Arc<WorkerConfig>>,
+    pub(crate) machine: FleetMachine,
+    pub(crate) learned: Learned,
+    pub(crate) intake: Intake,
+    pub(crate) sizing: Option<Sizing>,
+    /// What an earlier life knew of sizes and of the worker's process.
+    saved: (BTreeMap<String, ContainerSize>, Option<WorkerIds>),
+    pub(crate) conditions: Conditions,
+    pub(crate) counters: Counters,
+    pub(crate) writer: Writer,
+    samples: Option<Vec<QueueSample>>,
+    pub(crate) broker: Broker,
+    pub(crate) decision: Option<ScaleDecision>,
+    pub(crate) decided_ms: u64,
+    law_ms: u64,
+    seen_ready: HashSet<Word>,
+    pub(crate) fleet: FleetSample,
+    /// Where the drain stands.
+    pub(crate) phase: Phase,
+    /// Why nothing may be lowered.
+    pub(crate) blocked: Option<String>,
+    /// The version of the Deployment that the last scaling was made from, and when.
+    pub(crate) scaled: Option<(String, u64)>,
+    /// By pod UID: the version that the last cost was set on, and when.
+    pub(crate) costed: HashMap<String, (String, u64)>,
+    keep: Keep,
+    /// By pod UID: when its hold was last ordered to end.
+    pub(crate) released: HashMap<String, u64>,
+    /// Who else sizes the pods: the condition's reason, and a sentence.
+    pub(crate) other_sizer: Option<(&'static str, String)>,
+    /// Since when a scale-down is blocked.
+    pub(crate) blocked_since: Option<u64>,
+    /// When reports were last fetched.
+    pub(crate) reports_ms: u64,
+    /// By pod UID: since when a pod that was asked may be parked without having been heard to say so.
+    pub(crate) hushed: HashMap<String, u64>,
+    /// The law has learned something since it was saved.
+    pub(crate) law_learned: bool,
+    pub(crate) notices: Vec<Notice>,
+    /// What the status write under way says, and of which containers.
+    pub(crate) pending_status: Option<(Digest, Vec<String>)>,
+    forgot_ms: u64,
+}
+
+/// What is known of the workload's broker.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Broker {
+    /// Why there is no URL: for the user to change.
+    pub(crate) mistake: Option<String>,
+    /// Why the queues cannot be measured.
+    pub(crate) queues: Option<String>,
+    /// Why the control channel cannot be used.
+    pub(crate) control: Option<String>,
+    /// It has answered once.
+    pub(crate) answered: bool,
+    /// When it last answered.
+    good_ms: u64,
+}
+
+/// What to do now, and when to look again.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// In order.
+    pub actions: Vec<Action>,
+    /// Look again then, if nothing happens before.
+    pub wake_ms: Option<u64>,
+    /// The rule by which the law has decided, if it was asked.
+    pub decided: Option<&'static str>,
+}
+
+impl Workload {
+    /// A workload as an earlier life left it.
+    #[must_use]
+    pub fn restore(id: WorkloadId, uid: String, mut saved: QWorkerStatus, now_ms: u64) -> Self {
+        let intent = saved.intent.as_ref().map(record);
+        let learned = saved.learned.take().and_then(|l| serde_json::from_value(l).ok()).unwrap_or_default();
+        Self {
+            machine: FleetMachine::restore(fleet_settings(&uid, None), intent),
+            config: None,
+            learned,
+            intake: Intake::default(),
+            sizing: None,
+            conditions: Conditions::restore(&saved.conditions),
+            counters: saved.counters.clone(),
+            writer: Writer::restore(&saved),
+            samples: None,
+            broker: Broker { good_ms: now_ms, ..Broker::default() },
+            decision: None,
+            decided_ms: now_ms,
+            law_ms: 0,
+            seen_ready: HashSet::new(),
+            fleet: FleetSample::default(),
+            phase: Phase::Idle,
+            blocked: None,
+            forgot_ms: 0,
+            scaled: None,
+            costed: HashMap::new(),
+            keep: Keep::new(now_ms),
+            released: HashMap::new(),
+            other_sizer: None,
+            blocked_since: None,
+            reports_ms: 0,
+            hushed: HashMap::new(),
+            law_learned: false,
+            notices: Vec::new(),
+            pending_status: None,
+            saved: (saved.sizes, saved.worker_ids),
+            id,
+            uid,
+        }
+    }
+
+    /// UID of the Deployment that this is the state of.
+    #[must_use]
+    pub fn uid(&self) -> &str {
+        &self.uid
+    }
+
+    /// The queues were measured, in the order of the configuration.
+    pub fn sampled(&mut self, samples: Vec<QueueSample>, now_ms: u64) {
+        self.samples = Some(samples);
+        self.broker = Broker { mistake: None, queues: None, answered: true, good_ms: now_ms, control: self.broker.control.take() };
+    }
+
+    /// The queues could not be measured.
+    pub fn unmeasured(&mut self, problem: String) {
+        self.samples = None;
+        self.broker.queues = Some(problem);
+    }
+
+    /// The broker's URL cannot be had until someone changes something.
+    pub fn mistaken(&mut self, problem: String) {
+        self.unmeasured(problem.clone());
+        self.broker.mistake = Some(problem);
+    }
+
+    /// The control channel works, and every report that was in it by now has been handed over.
+    pub fn fetched(&mut self, now_ms: u64) {
+        self.broker.control = None;
+        self.reports_ms = now_ms;
+    }
+
+    /// The control channel does not work.
+    pub fn unfetched(&mut self, problem: String) {
+        self.broker.control = Some(problem);
+    }
+
+    /// Messages that did not parse.
+    pub fn malformed(&mut self, n: u64) {
+        self.counters.malformed_messages += n;
+    }
+
+    /// Somebody else has written the QWorker, or made it anew: all of ours is written again, and the wave starts over.
+    pub fn unwritten(&mut self, saved: Option<&Intent>) {
+        self.writer = Writer::default();
+        self.machine.distrust(saved.map(record));
+    }
+
+    /// Looks at everything and says what to do. `room`: a status write that can wait may be made.
+    pub fn look(&mut self, view: &View, cluster: &Cluster, room: bool, now_ms: u64) -> Plan {
+        self.configure(view, now_ms);
+        if now_ms >= self.forgot_ms.saturating_add(FORGET_EVERY_MS) {
+            self.forgot_ms = now_ms;
+            self.forget(view);
+        }
+        let mut actions = Vec::new();
+        let Some(config) = self.config.clone() else {
+            self.mistakes(view, now_ms);
+            self.finish(view, None, room, &mut actions, now_ms);
+            actions.extend(std::mem::take(&mut self.notices).into_iter().map(Action::Event));
+            return Plan { actions, ..Plan::default() };
+        };
+        let bounds = size_bounds(&config, view, cluster);
+        self.sizes(&bounds, view, cluster, now_ms);
+        let decided = self.law(&config, view, now_ms);
+        let wake_ms = self.drain(&config, view, &mut actions, now_ms);
+        self.release(view, &mut actions, now_ms);
+        let resizes = self.resize(&config, &bounds, view, cluster, now_ms);
+        self.finish(view, Some((&config, &bounds)), room, &mut actions, now_ms);
+        actions.extend(resizes);
+        if !config.dry_run && config.paused != Paused::All {
+            actions.extend(self.keep.step(view, &self.intake, now_ms));
+        }
+        let events = std::mem::take(&mut self.notices).into_iter().map(Action::Event);
+        actions.extend(events);
+        Plan { actions, wake_ms, decided }
+    }
+
+    /// Forgets pods that are gone.
+    fn forget(&mut self, view: &View) {
+        let uids: HashSet<&str> = view.pods.iter().chain(&view.finished).map(|p| p.uid.as_ref()).collect();
+        self.intake.retain(&uids);
+        self.costed.retain(|uid, _| uids.contains(uid.as_str()));
+        self.keep.retain(&uids);
+        self.seen_ready.retain(|uid| uids.contains(&**uid));
+        if let Some(sizing) = self.sizing.as_mut() {
+            sizing.retain(&uids);
+        }
+    }
+
+    /// What an earlier life knew of the worker's UID and GID.
+    pub(crate) fn known_ids(&self) -> Option<WorkerIds> {
+        self.saved.1
+    }
+
+    /// What an earlier life knew of sizes.
+    pub(crate) fn known_sizes(&self) -> &BTreeMap<String, ContainerSize> {
+        &self.saved.0
+    }
+
+    fn configure(&mut self, view: &View, now_ms: u64) {
+        let config = view.deployment.config.as_ref().ok();
+        let same = match (config, self.config.as_ref()) {
+            (Some(new), Some(old)) => Arc::ptr_eq(new, old) || new == old,
+            (new, old) => new.is_none() && old.is_none(),
+        };
+        if !same {
+            self.config = config.cloned();
+            self.machine.set_settings(fleet_settings(&self.uid, self.config.as_deref()));
+        }
+        let container = view.deployment.worker.as_ref().map(|w| w.container.as_str());
+        // While the annotations are wrong no container is known, and what was learned stays.
+        if let Some(name) = container.filter(|c| self.sizing.as_ref().is_none_or(|s| s.container() != *c)) {
+            self.sizing = Some(Sizing::restore(name, self.saved.0.get(name), now_ms as f64 / 1000.0));
+        }
+    }
+
+    /// The annotations are wrong: say so, and touch nothing.
+    fn mistakes(&mut self, view: &View, now_ms: u64) {
+        let errors: Vec<String> = view.deployment.config.as_ref().err().into_iter().flatten().map(ToString::to_string).collect();
+        self.set(view, condition::READY, false, "InvalidConfig", errors.join("\n"), now_ms);
+        self.set(view, condition::SCALING, false, "InvalidConfig", "the annotations have mistakes, so the workload is left alone", now_ms);
+        self.decision = None;
+        (self.phase, self.blocked) = (Phase::Idle, None);
+    }
+
+    /// Asks the law when there are new figures, or when there are none for too long.
+    fn law(&mut self, config: &WorkerConfig, view: &View, now_ms: u64) -> Option<&'static str> {
+        let samples = match self.samples.take() {
+            Some(samples) => samples,
+            None => {
+                let blind = self.broker.queues.is_some() && now_ms >= self.broker.good_ms.saturating_add(BLIND_AFTER_MS);
+                if !blind || now_ms < self.law_ms.saturating_add(LAW_PERIOD_MS) {
+                    return None;
+                }
+                let age_s = now_ms.saturating_sub(self.broker.good_ms) as f64 / 1000.0;
+                vec![QueueSample { age_s, ..QueueSample::default() }; config.queues.len()]
+            }
+        };
+        self.law_ms = now_ms;
+        let completions = self.intake.take_completions();
+        let fleet = fleet_sample(view, &self.intake, completions, &mut self.seen_ready, now_ms);
+        let fleet = without_replacements(fleet, self.machine.replacements());
+        let decision = decide(&scale_config(config), &mut self.learned, &samples, &fleet, now_ms as f64 / 1000.0);
+        if self.decision.as_ref().is_none_or(|d| (d.target, d.rule) != (decision.target, decision.rule)) {
+            self.decided_ms = now_ms;
+        }
+        let rule = decision.rule.name();
+        self.law_learned |= decision.rule != Rule::Idle || self.decision.as_ref().is_some_and(|d| d.rule != Rule::Idle);
+        self.decision = Some(decision);
+        // Only the counts are looked at again.
+        self.fleet = FleetSample { completions: Vec::new(), started_latencies_s: Vec::new(), busy_ages_s: Vec::new(), ..fleet };
+        Some(rule)
+    }
+
+    pub(crate) fn set(
+        &mut self,
+        view: &View,
+        kind: &'static str,
+        holds: bool,
+        reason: &'static str,
+        message: impl Into<Cow<'static, str>>,
+        now_ms: u64,
+    ) {
+        let notice = self.conditions.set(kind, holds, reason, message, view.deployment.generation, now_ms);
+        self.notices.extend(notice);
+    }
+
+    /// Counters for metrics.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        Totals {
+            drained: self.counters.drained,
+            cut: self.counters.cut,
+            oom_kills: self.sizing.as_ref().map_or(self.counters.oom_kills, Sizing::oom_kills),
+            malformed: self.counters.malformed_messages,
+        }
+    }
+
+    /// What came of the last list.
+    pub fn applied(&mut self, outcome: &Outcome, now_ms: u64) {
+        for (action, done) in &outcome.done {
+            match (action, done) {
+                (Action::Scale { resource_version, from, to }, _) => {
+                    self.scaled = Some((resource_version.clone(), now_ms));
+                    self.counters.scaled_up += u64::from(to.saturating_sub(*from));
+                    self.counters.scaled_down += u64::from(from.saturating_sub(*to));
+                }
+                (Action::SetCost { pod, .. }, _) => {
+                    self.costed.insert(pod.uid.clone(), (pod.resource_version.clone(), now_ms));
+                }
+                (Action::Resize { pod, from, .. }, Done::Yes) => {
+                    self.counters.resized += 1;
+                    if let Some(sizing) = self.sizing.as_mut() {
+                        sizing.resized(pod, from, now_ms);
+                    }
+                }
+                (Action::Resize { pod, to, .. }, Done::Refused(cause, _)) => {
+                    if let Some(sizing) = self.sizing.as_mut() {
+                        sizing.refused(pod, to, *cause, now_ms);
+                    }
+                }
+                (Action::Keep { pod, .. }, _) => self.keep.written(pod, now_ms),
+                (Action::Status(_), _) => {
+                    if let Some((digest, containers)) = self.pending_status.take() {
+                        self.writer.written(digest, containers, now_ms);
+                        self.law_learned = false;
+                        if let Some(sizing) = self.sizing.as_mut() {
+                            sizing.saved();
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.pending_status = None;
+        // Whether the broker or the API server has got it is not known, and a token that is not sent is never waited for.
+        let of_the_wave = |action: &Action| matches!(action, Action::SaveIntent(_)) || is_token(action);
+        if outcome.left.iter().any(of_the_wave) {
+            self.machine.distrust(None);
+        }
+        self.notices.extend(resize_notices(outcome.done.iter().filter(|(_, done)| *done == Done::Yes).map(|(action, _)| action)));
+        // What was to be told is still true, but for what was not done.
+        let undone = [event::SCALED_UP, event::SCALED_DOWN];
+        self.notices.extend(outcome.left.iter().filter_map(|action| match action {
+            Action::Event(notice) if !undone.contains(&notice.reason) => Some(notice.clone()),
+            _ => None,
+        }));
+        if let Some(Failure::Other(problem)) = &outcome.failed {
+            tracing::warn!(workload = %self.id, problem, "not everything could be done; it is tried again");
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "workload_tests.rs"]
+mod tests;

@@ -1,0 +1,617 @@
+//! Annotations -> `WorkerConfig`, or every mistake at once.
+//! In: the annotations of a workload and of its pod template (the template wins). Out: a checked configuration; or all the mistakes, each
+//! with its key, its value and what would be valid; or nothing where the workload does not ask for us.
+//! Left to others: whether the named container, secret or broker exists (`webhook`, `controller`).
+
+use crate::names::{DOMAIN, annotation};
+use crate::preset::{BusySource, GateKind, PRESETS, Preset, Signal, preset};
+use crate::units::{Bytes, Millicores, parse_duration_ms};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Most queues that one workload may name: each costs a round trip's share every second.
+pub const QUEUES_MAX: usize = 32;
+/// Most replicas that may be asked for: far above any real fleet, far below what would overflow anything.
+pub const REPLICAS_MAX: u32 = 100_000;
+/// Default of `max-wait`.
+pub const MAX_WAIT_DEFAULT_MS: u64 = 60_000;
+/// Default of `max-task-duration`.
+pub const MAX_TASK_DURATION_DEFAULT_MS: u64 = 3_600_000;
+
+/// Where a broker's URL is found.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum BrokerRef {
+    /// The environment variable of the worker's container.
+    Env(String),
+    /// A key of a Secret in the workload's namespace.
+    Secret {
+        /// The Secret.
+        name: String,
+        /// Its key.
+        key: String,
+    },
+}
+
+/// Whether sizes are only recommended, set on new pods, or changed on running ones too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Vertical {
+    /// Recommend only.
+    #[default]
+    Off,
+    /// Set on new pods.
+    Initial,
+    /// Set on new pods and changed on running ones.
+    InPlace,
+}
+
+/// Who owns the replica count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scaling {
+    /// We do.
+    #[default]
+    Managed,
+    /// Another scaler or a person does; we keep tasks whole.
+    Protect,
+}
+
+/// What is paused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Paused {
+    /// Nothing.
+    #[default]
+    No,
+    /// Everything.
+    All,
+    /// Lowering replicas.
+    ScaleDown,
+    /// Raising replicas.
+    ScaleUp,
+}
+
+/// What happens to a task that outlives `max-task-duration` in a hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeadlinePolicy {
+    /// It may go on to the end of the pod's grace.
+    #[default]
+    Wait,
+    /// It is cut, and counted.
+    Cut,
+}
+
+/// A checked configuration of one workload. Times are in milliseconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkerConfig {
+    /// At least one queue, no doubles.
+    pub queues: Vec<String>,
+    /// Where tasks come from.
+    pub broker: BrokerRef,
+    /// Where control messages go; None: the same broker.
+    pub control_broker: Option<BrokerRef>,
+    /// Name of the preset; always one of [`PRESETS`].
+    pub worker: String,
+    /// Name of the working container; None: the first.
+    pub container: Option<String>,
+    /// `min_replicas <= max_replicas`.
+    pub min_replicas: u32,
+    /// At least 1.
+    pub max_replicas: u32,
+    /// The goal.
+    pub max_wait_ms: u64,
+    /// Fixed length target.
+    pub messages_per_worker: Option<u32>,
+    /// Tasks that a pod runs at once.
+    pub concurrency: u32,
+    /// How long a task may run.
+    pub max_task_duration_ms: u64,
+    /// Afterwards.
+    pub drain_deadline_policy: DeadlinePolicy,
+    /// Empty: leave the signal to the kubelet.
+    pub signals: Vec<Signal>,
+    /// Where busy is read.
+    pub busy: BusySource,
+    /// Sizes.
+    pub vertical: Vertical,
+    /// Bounds of the memory recommendation.
+    pub min_memory: Option<Bytes>,
+    /// See `min_memory`.
+    pub max_memory: Option<Bytes>,
+    /// Bounds of the CPU recommendation.
+    pub min_cpu: Option<Millicores>,
+    /// See `min_cpu`.
+    pub max_cpu: Option<Millicores>,
+    /// Who owns the replica count.
+    pub scaling: Scaling,
+    /// What is paused.
+    pub paused: Paused,
+    /// Decide and explain only.
+    pub dry_run: bool,
+    /// Replace the user's own preStop hook of the worker's container.
+    pub replace_pre_stop: bool,
+    /// Share the pod's process namespace, so that the sidecar may signal and measure.
+    pub share_processes: bool,
+}
+
+impl WorkerConfig {
+    /// The preset's row.
+    #[must_use]
+    pub fn preset(&self) -> &'static Preset {
+        preset(&self.worker).unwrap_or(&PRESETS[PRESETS.len() - 1])
+    }
+}
+
+/// One mistake in the annotations.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigError {
+    /// The annotation's key.
+    pub key: String,
+    /// Its value; None: it is missing.
+    pub value: Option<String>,
+    /// What is wrong.
+    pub problem: String,
+    /// What would be valid.
+    pub valid: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.value {
+            Some(value) => write!(f, "{}: {:?}: {}; valid: {}", self.key, value, self.problem, self.valid),
+            None => write!(f, "{}: {}; valid: {}", self.key, self.problem, self.valid),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// What the annotations of one workload say.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Parsed {
+    /// No annotation of ours: not our workload.
+    NotOurs,
+    /// Every mistake.
+    Invalid(Vec<ConfigError>),
+    /// A checked configuration.
+    Valid(Box<WorkerConfig>),
+}
+
+/// Reads the annotations of a workload's metadata and of its pod template; the template's win key by key.
+#[must_use]
+pub fn parse(workload: &BTreeMap<String, String>, template: &BTreeMap<String, String>) -> Parsed {
+    let ours = |map: &BTreeMap<String, String>| -> BTreeMap<String, String> {
+        map.iter()
+            .filter(|(k, _)| k.starts_with(DOMAIN) && k[DOMAIN.len()..].starts_with('/') && !annotation::SYSTEM.contains(&k.as_str()))
+            .map(|(k, v)| (k.clone(), v.trim().to_owned()))
+            .collect()
+    };
+    let mut map = ours(workload);
+    map.extend(ours(template));
+    if map.is_empty() {
+        return Parsed::NotOurs;
+    }
+    let mut reader = Reader { map: &map, errors: Vec::new() };
+    let config = reader.read();
+    match config {
+        Some(config) if reader.errors.is_empty() => Parsed::Valid(Box::new(config)),
+        _ => Parsed::Invalid(reader.errors),
+    }
+}
+
+struct Reader<'a> {
+    map: &'a BTreeMap<String, String>,
+    errors: Vec<ConfigError>,
+}
+
+impl Reader<'_> {
+    fn read(&mut self) -> Option<WorkerConfig> {
+        for key in self.map.keys() {
+            if !annotation::ALL.contains(&key.as_str()) {
+                let valid = match nearest(key) {
+                    Some(near) => format!("did you mean {near}?"),
+                    None => format!("one of {}", annotation::ALL.join(", ")),
+                };
+                self.fail(key, "unknown annotation", &valid);
+            }
+        }
+        let queues = self.queues();
+        let broker = self.broker_ref(annotation::BROKER, true);
+        let control_broker = self.broker_ref(annotation::CONTROL_BROKER, false);
+        let worker = self.get(annotation::WORKER).unwrap_or("custom").to_owned();
+        let row = preset(&worker);
+        if row.is_none() {
+            let names: Vec<_> = PRESETS.iter().map(|p| p.name).collect();
+            self.fail(annotation::WORKER, "unknown preset", &format!("one of {}", names.join(", ")));
+        }
+        let container = self.get(annotation::CONTAINER).map(str::to_owned);
+        if container.as_deref() == Some("") {
+            self.fail(annotation::CONTAINER, "is empty", "the name of a container of the pod template");
+        }
+        let min_replicas = self.number(annotation::MIN_REPLICAS, 0, Some(1));
+        let max_replicas = self.number(annotation::MAX_REPLICAS, 1, None);
+        if let (Some(min), Some(max)) = (min_replicas, max_replicas)
+            && min > max
+        {
+            let min_is_set = self.get(annotation::MIN_REPLICAS).is_some();
+            let key = if min_is_set { annotation::MIN_REPLICAS } else { annotation::MAX_REPLICAS };
+            self.fail(key, &format!("min-replicas ({min}) is above max-replicas ({max})"), &format!("a min-replicas from 0 to {max}"));
+        }
+        let max_wait_ms = self.duration(annotation::MAX_WAIT, MAX_WAIT_DEFAULT_MS);
+        let messages_per_worker = match self.get(annotation::MESSAGES_PER_WORKER) {
+            None => Some(None),
+            Some(_) => self.number(annotation::MESSAGES_PER_WORKER, 1, None).map(Some),
+        };
+        let concurrency = self.number(annotation::CONCURRENCY, 1, Some(1));
+        let max_task_duration_ms = self.duration(annotation::MAX_TASK_DURATION, MAX_TASK_DURATION_DEFAULT_MS);
+        let drain_deadline_policy = self.choice(annotation::DRAIN_DEADLINE_POLICY, &[("wait", DeadlinePolicy::Wait), ("cut", DeadlinePolicy::Cut)]);
+        let signals = self.signals(row);
+        let busy = self.busy(row);
+        let vertical = self.choice(annotation::VERTICAL, &[("off", Vertical::Off), ("initial", Vertical::Initial), ("in-place", Vertical::InPlace)]);
+        let (min_memory, max_memory) = self.bounds(annotation::MIN_MEMORY, annotation::MAX_MEMORY, Bytes::parse);
+        let (min_cpu, max_cpu) = self.bounds(annotation::MIN_CPU, annotation::MAX_CPU, Millicores::parse);
+        let scaling = self.choice(annotation::SCALING, &[("managed", Scaling::Managed), ("protect", Scaling::Protect)]);
+        let paused = self.choice(
+            annotation::PAUSED,
+            &[("false", Paused::No), ("true", Paused::All), ("scale-down", Paused::ScaleDown), ("scale-up", Paused::ScaleUp)],
+        );
+        let dry_run = self.choice(annotation::DRY_RUN, &[("false", false), ("true", true)]);
+        let replace_pre_stop = self.choice(annotation::PRE_STOP, &[("keep", false), ("replace", true)]);
+        let share_processes = self.choice(annotation::SHARE_PROCESSES, &[("true", true), ("false", false)]);
+        if let (Some(row), Some(signals), Some(busy), Some(share)) = (row, &signals, &busy, share_processes)
+            && row.gate == GateKind::Freeze
+            && signals.is_empty()
+        {
+            self.freezes(row, busy, share);
+        }
+        Some(WorkerConfig {
+            queues: queues?,
+            broker: broker?,
+            control_broker,
+            worker,
+            container,
+            min_replicas: min_replicas?,
+            max_replicas: max_replicas?,
+            max_wait_ms: max_wait_ms?,
+            messages_per_worker: messages_per_worker?,
+            concurrency: concurrency?,
+            max_task_duration_ms: max_task_duration_ms?,
+            drain_deadline_policy: drain_deadline_policy?,
+            signals: signals?,
+            busy: busy?,
+            vertical: vertical?,
+            min_memory,
+            max_memory,
+            min_cpu,
+            max_cpu,
+            scaling: scaling?,
+            paused: paused?,
+            dry_run: dry_run?,
+            replace_pre_stop: replace_pre_stop?,
+            share_processes: share_processes?,
+        })
+    }
+
+    fn get(&self, key: &str) -> Option<&str> {
+        self.map.get(key).map(String::as_str)
+    }
+
+    fn fail(&mut self, key: &str, problem: &str, valid: &str) {
+        self.errors.push(ConfigError {
+            key: key.to_owned(),
+            value: self.map.get(key).cloned(),
+            problem: problem.to_owned(),
+            valid: valid.to_owned(),
+        });
+    }
+
+    fn queues(&mut self) -> Option<Vec<String>> {
+        let valid = format!("1 to {QUEUES_MAX} queue names, comma-separated, each named once");
+        let Some(text) = self.get(annotation::QUEUE) else {
+            self.fail(annotation::QUEUE, "is required", &valid);
+            return None;
+        };
+        let queues: Vec<String> = text.split(',').map(|q| q.trim().to_owned()).collect();
+        let mut sorted = queues.clone();
+        sorted.sort();
+        sorted.dedup();
+        if queues.iter().any(String::is_empty) {
+            self.fail(annotation::QUEUE, "has an empty queue name", &valid);
+        } else if sorted.len() < queues.len() {
+            self.fail(annotation::QUEUE, "names a queue twice", &valid);
+        } else if queues.len() > QUEUES_MAX {
+            self.fail(annotation::QUEUE, "names too many queues", &valid);
+        } else {
+            return Some(queues);
+        }
+        None
+    }
+
+    fn broker_ref(&mut self, key: &str, required: bool) -> Option<BrokerRef> {
+        const VALID: &str = "env:NAME (a variable of the worker's container) or secret:NAME/KEY (a Secret of its namespace)";
+        let Some(text) = self.get(key) else {
+            if required {
+                self.fail(key, "is required", VALID);
+            }
+            return None;
+        };
+        let parsed = match text.split_once(':') {
+            Some(("env", name)) if !name.is_empty() && !name.contains(['=', ' ', '/']) => Some(BrokerRef::Env(name.to_owned())),
+            Some(("secret", path)) => match path.split_once('/') {
+                Some((name, secret_key)) if !name.is_empty() && !secret_key.is_empty() && !secret_key.contains('/') => {
+                    Some(BrokerRef::Secret { name: name.to_owned(), key: secret_key.to_owned() })
+                }
+                _ => None,
+            },
+            _ => None,
+        };
+        if parsed.is_none() {
+            // A URL pasted here may carry a password: the value must not travel into events, warnings and logs.
+            let problem = if text.contains("://") { "a URL does not belong in an annotation" } else { "is neither env: nor secret:" };
+            let value = if text.contains("://") { "(not shown)".to_owned() } else { text.to_owned() };
+            self.errors.push(ConfigError { key: key.to_owned(), value: Some(value), problem: problem.to_owned(), valid: VALID.to_owned() });
+        }
+        parsed
+    }
+
+    fn number(&mut self, key: &str, min: u32, default: Option<u32>) -> Option<u32> {
+        let valid = format!("a whole number from {min} to {REPLICAS_MAX}");
+        match self.get(key).map(str::parse::<u32>) {
+            None if default.is_some() => default,
+            None => {
+                self.fail(key, "is required", &valid);
+                None
+            }
+            Some(Ok(n)) if (min..=REPLICAS_MAX).contains(&n) => Some(n),
+            Some(_) => {
+                self.fail(key, "is not such a number", &valid);
+                None
+            }
+        }
+    }
+
+    fn duration(&mut self, key: &str, default_ms: u64) -> Option<u64> {
+        match self.get(key).map(parse_duration_ms) {
+            None => Some(default_ms),
+            Some(Ok(ms)) => Some(ms),
+            Some(Err(error)) => {
+                self.fail(key, "is not a duration", error.valid);
+                None
+            }
+        }
+    }
+
+    fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> Option<T> {
+        let Some(text) = self.get(key) else { return Some(choices[0].1) };
+        let found = choices.iter().find(|(name, _)| *name == text).map(|(_, v)| *v);
+        if found.is_none() {
+            let names: Vec<_> = choices.iter().map(|(n, _)| *n).collect();
+            self.fail(key, "is none of its values", &names.join(", "));
+        }
+        found
+    }
+
+    fn signals(&mut self, row: Option<&'static Preset>) -> Option<Vec<Signal>> {
+        let Some(text) = self.get(annotation::SIGNAL) else { return Some(row?.signals.to_vec()) };
+        if text == "none" {
+            return Some(Vec::new());
+        }
+        let signals: Option<Vec<Signal>> = text.split(',').map(|s| Signal::from_name(s.trim())).collect();
+        if signals.is_none() {
+            let names: Vec<_> = Signal::ALL.iter().map(|(n, _)| *n).collect();
+            self.fail(annotation::SIGNAL, "is not a list of signals", &format!("none, or one or more of {}, comma-separated", names.join(", ")));
+        }
+        signals
+    }
+
+    fn busy(&mut self, row: Option<&'static Preset>) -> Option<BusySource> {
+        let Some(text) = self.get(annotation::BUSY) else { return Some(row?.busy.clone()) };
+        let parsed = match text {
+            "broker" => Some(BusySource::Broker),
+            "children" => Some(BusySource::Children),
+            "celery-events" => Some(BusySource::CeleryEvents),
+            "blocked-pop" => Some(BusySource::BlockedPop),
+            "unknown" => Some(BusySource::Unknown),
+            _ => match text.split_once(':') {
+                Some(("http", rest)) => rest.split_once('/').and_then(|(port, path)| {
+                    let port = port.parse::<u16>().ok().filter(|p| *p > 0)?;
+                    Some(BusySource::Http { port, path: format!("/{path}") })
+                }),
+                Some(("file", path)) if path.starts_with('/') => Some(BusySource::File { path: path.to_owned() }),
+                _ => None,
+            },
+        };
+        if parsed.is_none() {
+            self.fail(
+                annotation::BUSY,
+                "is no source of busy or idle",
+                "broker, children, celery-events, blocked-pop, unknown, http:PORT/PATH or file:/PATH",
+            );
+        }
+        parsed
+    }
+
+    /// A worker that dies of every signal is kept whole by the freeze gate alone: without what that needs, each of its pods' ends would cut a task.
+    fn freezes(&mut self, row: &'static Preset, busy: &BusySource, share_processes: bool) {
+        if *busy != row.busy {
+            let problem = format!("does not tell when a worker of {} may be frozen, and on every signal it cuts its task", row.name);
+            self.fail(annotation::BUSY, &problem, "no such annotation; or a handler in the worker, and the annotation signal");
+        }
+        if !share_processes {
+            let problem = format!("a worker of {} can then not be frozen, and on every signal it cuts its task", row.name);
+            self.fail(annotation::SHARE_PROCESSES, &problem, "true; or a handler in the worker, and worker: custom");
+        }
+    }
+
+    fn bounds<T: Copy + PartialOrd + fmt::Display>(
+        &mut self,
+        min_key: &str,
+        max_key: &str,
+        parse: fn(&str) -> Result<T, crate::units::UnitError>,
+    ) -> (Option<T>, Option<T>) {
+        let mut one = |key: &str| match self.get(key).map(parse) {
+            None => None,
+            Some(Ok(value)) => Some(value),
+            Some(Err(error)) => {
+                self.fail(key, "is not a quantity", error.valid);
+                None
+            }
+        };
+        let (min, max) = (one(min_key), one(max_key));
+        if let (Some(low), Some(high)) = (min, max)
+            && low > high
+        {
+            self.fail(min_key, &format!("is above {max_key} ({high})"), &format!("at most {high}"));
+        }
+        (min, max)
+    }
+}
+
+/// The known key within two edits of this one, if any.
+fn nearest(key: &str) -> Option<&'static str> {
+    annotation::ALL.iter().copied().map(|known| (edits(key, known), known)).min().filter(|(n, _)| *n <= 2).map(|(_, known)| known)
+}
+
+/// Levenshtein distance.
+fn edits(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let cost = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = cost.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(k, v)| (if k.contains('/') { (*k).to_owned() } else { format!("{DOMAIN}/{k}") }, (*v).to_owned())).collect()
+    }
+
+    const GOOD: &[(&str, &str)] = &[("queue", "orders"), ("broker", "env:CELERY_BROKER_URL"), ("worker", "celery"), ("max-replicas", "50")];
+
+    fn errors(extra: &[(&str, &str)]) -> Vec<String> {
+        let mut all = map(GOOD);
+        all.extend(map(extra));
+        match parse(&all, &BTreeMap::new()) {
+            Parsed::Invalid(errors) => errors.iter().map(ToString::to_string).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn valid(extra: &[(&str, &str)]) -> WorkerConfig {
+        let mut all = map(GOOD);
+        all.extend(map(extra));
+        match parse(&all, &BTreeMap::new()) {
+            Parsed::Valid(config) => *config,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_workload_without_our_annotations_is_not_ours() {
+        assert_eq!(parse(&map(&[("example.com/queue", "x")]), &map(&[("qscaler.dev/injected", "{}")])), Parsed::NotOurs);
+    }
+
+    #[test]
+    fn the_four_annotations_of_the_readme_are_enough() {
+        let config = valid(&[]);
+        assert_eq!(config.queues, ["orders"]);
+        assert_eq!((config.min_replicas, config.max_replicas, config.max_wait_ms), (1, 50, 60_000));
+        assert_eq!((config.signals.as_slice(), &config.busy), ([Signal::Term].as_slice(), &BusySource::CeleryEvents));
+    }
+
+    #[test]
+    fn the_template_wins_over_the_workload() {
+        let Parsed::Valid(config) = parse(&map(GOOD), &map(&[("max-replicas", "7")])) else { panic!() };
+        assert_eq!(config.max_replicas, 7);
+    }
+
+    #[test]
+    fn every_mistake_is_reported_at_once_with_key_value_and_what_is_valid() {
+        let errors = errors(&[("max-replica", "5"), ("max-replicas", "many"), ("worker", "celeri"), ("max-wait", "soon"), ("vertical", "yes")]);
+        assert_eq!(errors.len(), 5, "{errors:#?}");
+        for (key, value, valid) in [
+            ("qscaler.dev/max-replica", "5", "did you mean qscaler.dev/max-replicas"),
+            ("qscaler.dev/max-replicas", "many", "whole number from 1"),
+            ("qscaler.dev/worker", "celeri", "celery"),
+            ("qscaler.dev/max-wait", "soon", "30s"),
+            ("qscaler.dev/vertical", "yes", "in-place"),
+        ] {
+            assert!(errors.iter().any(|e| e.starts_with(&format!("{key}:")) && e.contains(value) && e.contains(valid)), "{key}: {errors:#?}");
+        }
+    }
+
+    #[test]
+    fn one_mistake_each() {
+        for (key, value, says) in [
+            ("queue", "", "empty queue name"),
+            ("queue", "a,b,a", "twice"),
+            ("broker", "orders", "env:NAME"),
+            ("broker", "secret:x", "secret:NAME/KEY"),
+            ("min-replicas", "51", "above max-replicas (50)"),
+            ("min-replicas", "-1", "whole number from 0"),
+            ("min-memory", "1Zi", "128Mi"),
+            ("signal", "SIGKILL", "SIGTERM"),
+            ("busy", "http:0/x", "http:PORT/PATH"),
+            ("busy", "file:relative", "file:/PATH"),
+            ("paused", "yes", "scale-down"),
+            ("dry-run", "1", "false, true"),
+            ("messages-per-worker", "0", "whole number from 1"),
+        ] {
+            let errors = errors(&[(key, value)]);
+            assert!(errors.len() == 1 && errors[0].contains(says), "{key}={value}: {errors:?}");
+        }
+        let errors = errors(&[("min-memory", "2Gi"), ("max-memory", "1Gi")]);
+        assert!(errors.len() == 1 && errors[0].contains("1024Mi"), "{errors:?}");
+    }
+
+    #[test]
+    fn a_url_in_the_annotation_is_refused_and_not_repeated() {
+        let errors = errors(&[("broker", "redis://:secret@host:6379/0")]);
+        assert!(errors[0].contains("does not belong") && !errors[0].contains("secret@"), "{errors:?}");
+    }
+
+    #[test]
+    fn every_documented_value_parses() {
+        let config = valid(&[
+            ("queue", "a, b"),
+            ("broker", "secret:mq/url"),
+            ("signal", "SIGTSTP,SIGTERM"),
+            ("busy", "http:8080/idle"),
+            ("vertical", "in-place"),
+            ("min-memory", "64Mi"),
+            ("max-memory", "2Gi"),
+            ("scaling", "protect"),
+            ("paused", "scale-down"),
+            ("dry-run", "true"),
+            ("drain-deadline-policy", "cut"),
+            ("min-replicas", "0"),
+        ]);
+        assert_eq!(config.queues, ["a", "b"]);
+        assert_eq!(config.busy, BusySource::Http { port: 8080, path: "/idle".into() });
+        assert_eq!(config.signals, [Signal::Tstp, Signal::Term]);
+        assert!(valid(&[("signal", "none")]).signals.is_empty());
+    }
+
+    #[test]
+    fn a_worker_that_dies_of_every_signal_is_refused_where_it_cannot_be_frozen() {
+        assert!(valid(&[("worker", "redis-loop")]).signals.is_empty());
+        assert_eq!(errors(&[("worker", "redis-loop"), ("busy", "unknown")]).len(), 1);
+        assert_eq!(errors(&[("worker", "amqp-consumer"), ("share-processes", "false")]).len(), 1);
+        // With a handler of its own it is told to leave like any other.
+        assert_eq!(valid(&[("worker", "redis-loop"), ("busy", "unknown"), ("signal", "SIGTERM")]).signals, [Signal::Term]);
+    }
+}

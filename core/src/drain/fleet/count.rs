@@ -1,0 +1,106 @@
+//! Counts a workload's pods by what a drain may expect of them. In: facts. Out: a census, and why nothing may be lowered. Left to others: what
+//! to do about it (`machine`).
+
+use super::{FleetFacts, FleetSettings, PodFacts, REPORT_STALE_MS, ReportFacts};
+use crate::message::{Busy, WorkerState};
+
+/// The pods that are not terminating, by kind.
+#[derive(Clone, Debug)]
+pub(super) struct Census<'a> {
+    /// All of them.
+    pub(super) active: u32,
+    /// Parked by their own word; the ones with a task last, then by UID.
+    pub(super) parked: Vec<&'a PodFacts>,
+    /// Not ready, and no task can be lost: no worker yet, or an idle one. The ReplicaSet takes these first.
+    pub(super) starting: u32,
+    /// Not ready though perhaps at work (a flapping probe, a crashed sidecar): would be taken first, and should not be.
+    pub(super) unsteady: u32,
+    /// Ready.
+    pub(super) ready: u32,
+    /// Wanted by the count and not created yet.
+    pub(super) unborn: u32,
+    /// Useful pods there will be once the ReplicaSet has followed the count as it stands.
+    pub(super) expected: u32,
+}
+
+/// A number of things as `u32`; there are never more pods than that.
+pub(super) fn count<T>(items: &[T]) -> u32 {
+    u32::try_from(items.len()).unwrap_or(u32::MAX)
+}
+
+/// The pod's report, if it still says something about now.
+pub(super) fn fresh(pod: &PodFacts, now_ms: u64) -> Option<&ReportFacts> {
+    pod.report.as_ref().filter(|report| now_ms < report.at_ms.saturating_add(REPORT_STALE_MS))
+}
+
+pub(super) fn is_parked(pod: &PodFacts, now_ms: u64) -> bool {
+    fresh(pod, now_ms).is_some_and(|report| report.state == WorkerState::Parked)
+}
+
+/// The API itself shows the parked pod as not ready.
+pub(super) fn is_quiet(pod: &PodFacts) -> bool {
+    !pod.ready && !pod.sidecar_ready
+}
+
+/// A pod that is not ready counts as starting when no worker runs in it, or an idle one, or when nothing has been heard of it for so long that
+/// waiting for it has no end.
+fn is_starting(pod: &PodFacts, now_ms: u64) -> bool {
+    match &pod.report {
+        None => true,
+        Some(report) => report.state == WorkerState::Boot || report.busy == Busy::Idle || fresh(pod, now_ms).is_none(),
+    }
+}
+
+impl<'a> Census<'a> {
+    pub(super) fn new(facts: &'a FleetFacts, now_ms: u64) -> Self {
+        let active: Vec<&PodFacts> = facts.pods.iter().filter(|pod| !pod.terminating).collect();
+        let mut parked: Vec<&PodFacts> = active.iter().copied().filter(|pod| is_parked(pod, now_ms)).collect();
+        parked.sort_by_key(|pod| (pod.report.as_ref().is_some_and(|report| report.busy != Busy::Idle), pod.uid.clone()));
+        let not_ready: Vec<&PodFacts> = active.iter().copied().filter(|pod| !pod.ready && !is_parked(pod, now_ms)).collect();
+        let starting = not_ready.iter().filter(|pod| is_starting(pod, now_ms)).count();
+        let active_count = count(&active);
+        let useful = active_count.saturating_sub(count(&parked));
+        let unborn = facts.spec_replicas.saturating_sub(active_count);
+        Self {
+            active: active_count,
+            starting: u32::try_from(starting).unwrap_or(u32::MAX),
+            unsteady: u32::try_from(not_ready.len() - starting).unwrap_or(u32::MAX),
+            ready: u32::try_from(active.iter().filter(|pod| pod.ready).count()).unwrap_or(u32::MAX),
+            unborn,
+            expected: useful.saturating_add(unborn).min(facts.spec_replicas),
+            parked,
+        }
+    }
+
+    /// Ready or starting, not parked, not terminating.
+    pub(super) fn useful(&self) -> u32 {
+        self.active.saturating_sub(count(&self.parked))
+    }
+}
+
+/// Why nothing may be lowered now; the first reason there is.
+pub(super) fn blocked(settings: &FleetSettings, facts: &FleetFacts) -> Option<String> {
+    if !facts.leader {
+        return Some("another controller holds the lease".to_owned());
+    }
+    if let Some(conflict) = &facts.conflict {
+        return Some(conflict.clone());
+    }
+    if settings.paused_down {
+        return Some("lowering is paused by annotation".to_owned());
+    }
+    if facts.data_stale {
+        return Some("the data is too old to lower by".to_owned());
+    }
+    if !facts.generation_observed {
+        return Some("the Deployment's newest generation is not observed yet".to_owned());
+    }
+    if facts.active_replicasets > 1 {
+        return Some(format!("a rollout is under way ({} active ReplicaSets)", facts.active_replicasets));
+    }
+    let bare: Vec<&PodFacts> = facts.pods.iter().filter(|pod| !pod.terminating && !pod.injected).collect();
+    bare.first().map(|pod| match bare.len() {
+        1 => format!("pod {} has no sidecar; restart the Deployment", pod.name),
+        n => format!("{n} pods have no sidecar (one is {}); restart the Deployment", pod.name),
+    })
+}

@@ -1,0 +1,525 @@
+//! One sidecar, event by event.
+
+use super::WorkerEffect as E;
+use super::*;
+use crate::message::{ControlKind, VERSION, WorkerState};
+
+const LEASE_MS: u64 = 60_000;
+
+fn settings() -> WorkerSettings {
+    WorkerSettings {
+        pod_uid: "pod".into(),
+        workload_uid: "workload".into(),
+        signals: vec![Signal::Term],
+        has_gate: false,
+        kill_behind_gate: false,
+        max_task_duration_ms: 600_000,
+        deadline_policy: DeadlinePolicy::Wait,
+        patience_ms: 10_000,
+        give_back_ms: 20_000,
+    }
+}
+
+fn gated() -> WorkerSettings {
+    WorkerSettings { has_gate: true, ..settings() }
+}
+
+fn message(kind: ControlKind, epoch: u64) -> ControlMessage {
+    ControlMessage {
+        version: VERSION,
+        kind,
+        workload_uid: "workload".into(),
+        epoch,
+        issued_ms: 0,
+        expires_ms: 1_000_000,
+        lease_ms: LEASE_MS,
+        target: None,
+    }
+}
+
+fn token(epoch: u64) -> WorkerEvent {
+    WorkerEvent::Token(message(ControlKind::SigkillQueue, epoch))
+}
+
+fn resume(epoch: u64) -> WorkerEvent {
+    WorkerEvent::Resume(message(ControlKind::Resume, epoch))
+}
+
+const IDLE: WorkerEvent = WorkerEvent::Busy(Busy::Idle);
+const BUSY: WorkerEvent = WorkerEvent::Busy(Busy::Busy);
+const UNKNOWN: WorkerEvent = WorkerEvent::Busy(Busy::Unknown);
+const TERM: E = E::Signal(Signal::Term);
+const TSTP: E = E::Signal(Signal::Tstp);
+
+fn seen(incarnation: u64) -> WorkerEvent {
+    WorkerEvent::MainSeen { incarnation }
+}
+fn exited(incarnation: u64) -> WorkerEvent {
+    WorkerEvent::MainExited { incarnation }
+}
+
+struct Pod {
+    machine: WorkerMachine,
+    now_ms: u64,
+}
+
+impl Pod {
+    fn new(settings: WorkerSettings) -> Self {
+        let mut pod = Self { machine: WorkerMachine::new(settings, 0), now_ms: 0 };
+        pod.effects();
+        pod
+    }
+
+    /// Started, idle, listening.
+    fn open(settings: WorkerSettings) -> Self {
+        let mut pod = Self::new(settings);
+        pod.all([seen(1), IDLE]);
+        pod
+    }
+
+    fn parked(settings: WorkerSettings) -> Self {
+        let mut pod = Self::open(settings.clone());
+        pod.all([token(1)]);
+        if settings.has_gate {
+            pod.all([WorkerEvent::GateClosed, IDLE]);
+        }
+        assert_eq!(pod.machine.state(), WorkerState::Parked);
+        pod.all([WorkerEvent::ClaimReported]);
+        pod
+    }
+
+    fn effects(&mut self) -> Vec<E> {
+        std::iter::from_fn(|| self.machine.next_effect()).collect()
+    }
+
+    fn on(&mut self, event: WorkerEvent) -> Vec<E> {
+        self.machine.handle(event, self.now_ms);
+        self.effects()
+    }
+
+    fn all<const N: usize>(&mut self, events: [WorkerEvent; N]) -> Vec<E> {
+        events.into_iter().flat_map(|event| self.on(event)).collect()
+    }
+
+    /// Lets time pass, stopping at each deadline.
+    fn pass(&mut self, ms: u64) -> Vec<E> {
+        let end_ms = self.now_ms + ms;
+        let mut effects = Vec::new();
+        while let Some(at_ms) = self.machine.next_deadline().filter(|at| *at <= end_ms) {
+            self.now_ms = self.now_ms.max(at_ms);
+            let before = self.machine.clone();
+            self.machine.on_timeout(self.now_ms);
+            assert!(self.machine != before, "a deadline that is due changes something: {before:?}");
+            effects.extend(self.effects());
+        }
+        self.now_ms = end_ms;
+        self.machine.on_timeout(end_ms);
+        effects.extend(self.effects());
+        effects
+    }
+
+    #[track_caller]
+    fn is(&self, state: WorkerState) {
+        assert_eq!(self.machine.state(), state);
+    }
+}
+
+#[test]
+fn a_started_sidecar_is_ready_and_listens_once_its_worker_is_idle() {
+    let mut machine = WorkerMachine::new(settings(), 0);
+    let first: Vec<E> = std::iter::from_fn(|| machine.next_effect()).collect();
+    assert_eq!(first, [E::SetReady(true), E::Report]);
+    let mut pod = Pod::new(settings());
+    assert_eq!(pod.on(seen(1)), [E::Report]);
+    assert_eq!(pod.on(IDLE), [E::ListenShared(true)]);
+    assert_eq!(pod.on(BUSY), [E::ListenShared(false)]);
+}
+
+#[test]
+fn an_idle_worker_parks_and_acks_only_after_its_claim_is_published() {
+    let mut pod = Pod::open(settings());
+    assert_eq!(pod.on(token(1)), [E::SetReady(false), E::Report, E::ListenShared(false)]);
+    pod.is(WorkerState::Parked);
+    assert_eq!(pod.on(WorkerEvent::ClaimReported), [E::Ack]);
+    assert_eq!(pod.on(WorkerEvent::ClaimReported), []);
+}
+
+#[test]
+fn with_a_gate_only_evidence_from_behind_it_parks() {
+    let mut pod = Pod::open(gated());
+    assert!(pod.on(token(1)).contains(&E::CloseGate));
+    pod.is(WorkerState::Closing);
+    pod.all([IDLE]);
+    pod.is(WorkerState::Closing);
+    pod.all([WorkerEvent::GateClosed]);
+    pod.is(WorkerState::Closing);
+    pod.all([BUSY]);
+    pod.is(WorkerState::Closing);
+    pod.all([IDLE]);
+    pod.is(WorkerState::Parked);
+}
+
+#[test]
+fn a_busy_worker_gives_a_token_back_at_once_until_its_patience_is_over() {
+    let mut pod = Pod::open(settings());
+    pod.on(BUSY);
+    assert_eq!(pod.on(token(1)), [E::GiveBack]);
+    assert_eq!(pod.pass(9_999), []);
+    assert_eq!(pod.pass(1), [E::ListenShared(true)]);
+    pod.on(token(1));
+    pod.is(WorkerState::Closing);
+    let effects = pod.pass(20_000);
+    assert!(effects.contains(&E::GiveBack), "{effects:?}");
+    pod.is(WorkerState::Open);
+    assert_eq!(pod.on(token(1)), [E::GiveBack], "another pod's turn");
+}
+
+#[test]
+fn a_closing_worker_parks_when_its_task_ends() {
+    let mut pod = Pod::open(settings());
+    pod.on(BUSY);
+    pod.pass(10_000);
+    pod.on(token(1));
+    assert_eq!(pod.on(IDLE), [E::SetReady(false), E::Report]);
+    pod.is(WorkerState::Parked);
+    pod.pass(20_000);
+    pod.is(WorkerState::Parked);
+}
+
+#[test]
+fn where_nothing_tells_busy_from_idle_patience_stands_in_for_evidence() {
+    let mut pod = Pod::new(settings());
+    pod.all([seen(1), UNKNOWN]);
+    assert_eq!(pod.on(token(1)), [E::GiveBack]);
+    pod.pass(10_000);
+    pod.on(token(1));
+    pod.is(WorkerState::Parked);
+}
+
+#[test]
+fn tokens_that_mean_nothing_are_dropped_without_parking() {
+    let wrong: [fn(&mut ControlMessage); 4] =
+        [|m| m.workload_uid = "other".into(), |m| m.expires_ms = 0, |m| m.target = Some("other pod".into()), |m| m.kind = ControlKind::Release];
+    for change in wrong {
+        let mut pod = Pod::open(settings());
+        let mut wrong = message(ControlKind::SigkillQueue, 1);
+        change(&mut wrong);
+        assert_eq!(pod.on(WorkerEvent::Token(wrong.clone())), [E::Ack], "{wrong:?}");
+        pod.is(WorkerState::Open);
+    }
+}
+
+#[test]
+fn a_sidecar_that_does_not_know_its_workload_takes_any() {
+    let mut pod = Pod::open(WorkerSettings { workload_uid: String::new(), ..settings() });
+    pod.on(token(1));
+    pod.is(WorkerState::Parked);
+}
+
+#[test]
+fn a_directed_token_closes_a_busy_pod_and_renews_a_parked_ones_lease() {
+    let directed = |epoch| WorkerEvent::Token(ControlMessage { target: Some("pod".into()), ..message(ControlKind::SigkillQueue, epoch) });
+    let mut pod = Pod::open(settings());
+    pod.on(BUSY);
+    pod.on(directed(1));
+    pod.is(WorkerState::Closing);
+
+    let mut pod = Pod::parked(settings());
+    pod.pass(LEASE_MS - 1);
+    assert_eq!(pod.on(directed(2)), [E::Report]);
+    assert_eq!(pod.on(WorkerEvent::ClaimReported), [E::Ack]);
+    pod.pass(LEASE_MS - 1);
+    pod.is(WorkerState::Parked);
+}
+
+#[test]
+fn a_second_token_of_a_parked_pod_goes_back_to_the_others() {
+    let mut pod = Pod::parked(settings());
+    assert_eq!(pod.on(token(1)), [E::GiveBack]);
+}
+
+#[test]
+fn a_parked_pod_goes_back_to_work_at_the_end_of_its_lease() {
+    let mut pod = Pod::parked(gated());
+    pod.pass(LEASE_MS - 1);
+    pod.is(WorkerState::Parked);
+    assert_eq!(pod.pass(1), [E::OpenGate, E::SetReady(true), E::Report, E::ListenShared(true)]);
+    pod.is(WorkerState::Open);
+}
+
+#[test]
+fn a_claim_that_was_never_published_gives_its_token_back_with_the_lease() {
+    let mut pod = Pod::open(settings());
+    pod.on(token(1));
+    assert!(pod.pass(LEASE_MS).contains(&E::GiveBack));
+}
+
+#[test]
+fn resume_opens_and_makes_older_tokens_void() {
+    let mut pod = Pod::parked(gated());
+    assert_eq!(pod.on(resume(0)), [], "an order older than the wave");
+    assert_eq!(pod.on(resume(2)), [E::OpenGate, E::SetReady(true), E::Report, E::ListenShared(true)]);
+    assert_eq!(pod.on(token(1)), [E::Ack]);
+    assert_eq!(pod.on(token(2)), [E::Ack]);
+    pod.on(token(3));
+    pod.is(WorkerState::Closing);
+    assert_eq!(pod.on(resume(4))[..2], [E::OpenGate, E::Ack]);
+    pod.is(WorkerState::Open);
+}
+
+#[test]
+fn a_parked_worker_without_a_gate_that_takes_a_task_stays_parked_and_its_task_ends() {
+    let mut pod = Pod::parked(settings());
+    assert_eq!(pod.on(BUSY), []);
+    pod.is(WorkerState::Parked);
+    assert_eq!(pod.machine.busy(), Busy::Busy);
+    assert_eq!(pod.on(WorkerEvent::HoldCalled), [TERM, E::Report]);
+    pod.pass(100_000);
+    assert!(pod.on(exited(1)).contains(&E::AnswerHolds));
+}
+
+#[test]
+fn a_hold_signals_at_once_and_answers_when_the_worker_has_left() {
+    let mut pod = Pod::open(settings());
+    pod.on(BUSY);
+    assert_eq!(pod.on(WorkerEvent::HoldCalled), [TERM, E::Report]);
+    pod.is(WorkerState::Held);
+    assert_eq!(pod.on(WorkerEvent::OwnHookCalled), []);
+    assert_eq!(pod.on(exited(1)), [E::AnswerHolds, E::Report]);
+    pod.is(WorkerState::Released);
+    assert_eq!(pod.on(WorkerEvent::Terminated), [E::Report, E::Exit]);
+}
+
+#[test]
+fn many_hold_calls_are_one_signal_and_one_answer() {
+    let mut pod = Pod::open(settings());
+    let calls = pod.all([WorkerEvent::HoldCalled, WorkerEvent::OwnHookCalled, WorkerEvent::HoldCalled, WorkerEvent::HoldCalled]);
+    assert_eq!(calls.iter().filter(|e| **e == TERM).count(), 1);
+    let end = pod.all([exited(1), WorkerEvent::HoldCalled]);
+    assert_eq!(end.iter().filter(|e| **e == E::AnswerHolds).count(), 2, "a late call is answered too");
+}
+
+#[test]
+fn holds_are_answered_at_once_without_a_worker_or_a_way_to_signal_it() {
+    let mut pod = Pod::new(settings());
+    assert!(pod.on(WorkerEvent::HoldCalled).contains(&E::AnswerHolds));
+
+    let mut pod = Pod::open(settings());
+    pod.on(WorkerEvent::HoldCalled);
+    assert_eq!(pod.on(WorkerEvent::SignalFailed), [E::AnswerHolds, E::Report]);
+    assert_eq!(pod.on(WorkerEvent::HoldCalled), [E::AnswerHolds], "and never signalled again");
+
+    let mut pod = Pod::open(WorkerSettings { signals: vec![], ..settings() });
+    let effects = pod.on(WorkerEvent::HoldCalled);
+    assert!(effects.contains(&E::AnswerHolds) && !effects.iter().any(|e| matches!(e, E::Signal(_))), "{effects:?}");
+}
+
+#[test]
+fn a_held_pod_never_opens_its_gate() {
+    let mut pod = Pod::parked(gated());
+    pod.all([WorkerEvent::HoldCalled, WorkerEvent::OwnHookCalled]);
+    let mut effects = pod.all([resume(9), WorkerEvent::GateOpened, IDLE, token(9)]);
+    effects.extend(pod.pass(10 * LEASE_MS));
+    assert!(!effects.contains(&E::OpenGate) && !effects.contains(&E::ListenShared(true)), "{effects:?}");
+    pod.is(WorkerState::Held);
+}
+
+#[test]
+fn after_a_liveness_kill_the_state_returns_and_the_gate_stays_closed_for_a_second() {
+    for (mut pod, state) in [(Pod::open(gated()), WorkerState::Open), (Pod::parked(gated()), WorkerState::Parked)] {
+        pod.all([WorkerEvent::HoldCalled, WorkerEvent::GateClosed, exited(1)]);
+        pod.is(WorkerState::Released);
+        let effects = pod.on(seen(2));
+        assert!(effects.contains(&E::CloseGate) && !effects.iter().any(|e| matches!(e, E::Signal(_))), "{effects:?}");
+        pod.is(state);
+        assert_eq!(pod.pass(NEW_MAIN_CLOSED_MS - 1), []);
+        let effects = pod.pass(1);
+        assert_eq!(effects.contains(&E::OpenGate), state == WorkerState::Open, "{effects:?}");
+    }
+}
+
+#[test]
+fn a_deletion_hidden_behind_a_liveness_kill_signals_the_new_worker_at_once() {
+    let mut pod = Pod::open(gated());
+    pod.all([WorkerEvent::HoldCalled, exited(1), seen(2)]);
+    pod.pass(60);
+    let effects = pod.all([WorkerEvent::HoldCalled, WorkerEvent::OwnHookCalled]);
+    assert!(effects.contains(&TERM), "{effects:?}");
+    assert!(!pod.pass(10_000).contains(&E::OpenGate));
+    pod.is(WorkerState::Held);
+}
+
+#[test]
+fn a_worker_first_seen_in_a_pod_that_ends_is_signalled_by_its_own_hold_call_only() {
+    let mut pod = Pod::open(gated());
+    pod.all([WorkerEvent::OwnHookCalled, WorkerEvent::HoldCalled, exited(1)]);
+    assert_eq!(pod.on(seen(2)), [E::CloseGate, E::Report], "the kubelet's TERM may have reached it already");
+    pod.is(WorkerState::Held);
+    assert!(pod.on(WorkerEvent::HoldCalled).contains(&TERM));
+}
+
+#[test]
+fn the_kubelet_restarts_a_worker_that_has_just_exited() {
+    let mut pod = Pod::parked(gated());
+    assert_eq!(pod.on(exited(1)), []);
+    pod.is(WorkerState::Parked);
+    assert_eq!(pod.on(seen(2)), [E::CloseGate], "its own gate is open: it must take nothing");
+    pod.is(WorkerState::Parked);
+    assert!(pod.pass(LEASE_MS).contains(&E::OpenGate));
+}
+
+#[test]
+fn a_closing_pod_parks_when_its_worker_exits_and_behind_a_gate_only_once_the_next_one_is_idle() {
+    let mut pod = Pod::open(settings());
+    pod.on(BUSY);
+    pod.pass(10_000);
+    pod.all([token(1), exited(1)]);
+    pod.is(WorkerState::Parked);
+
+    let mut pod = Pod::open(gated());
+    pod.all([token(1), WorkerEvent::GateClosed, exited(1)]);
+    pod.is(WorkerState::Closing);
+    assert_eq!(pod.on(seen(2)), [E::CloseGate], "it may have taken a task before the gate closed");
+    pod.all([WorkerEvent::GateClosed, BUSY]);
+    pod.is(WorkerState::Closing);
+    pod.on(IDLE);
+    pod.is(WorkerState::Parked);
+}
+
+#[test]
+fn a_hold_in_closing_gives_the_token_to_another_pod() {
+    let mut pod = Pod::open(gated());
+    pod.on(token(1));
+    assert!(pod.on(WorkerEvent::HoldCalled).contains(&E::GiveBack));
+}
+
+#[test]
+fn two_step_signals_end_on_evidence_younger_than_the_first_step() {
+    let two = WorkerSettings { signals: vec![Signal::Tstp, Signal::Term], ..settings() };
+    let mut pod = Pod::open(two);
+    pod.on(BUSY);
+    assert_eq!(pod.on(WorkerEvent::HoldCalled), [TSTP, E::Report]);
+    pod.pass(QUIET_SETTLE_MS - 1);
+    assert_eq!(pod.on(IDLE), [], "too young");
+    pod.pass(1);
+    assert_eq!(pod.on(BUSY), []);
+    assert_eq!(pod.on(IDLE), [TERM]);
+    assert_eq!(pod.on(IDLE), []);
+}
+
+#[test]
+fn without_evidence_the_last_signal_waits_as_long_as_a_task_may_run() {
+    let two = WorkerSettings { signals: vec![Signal::Tstp, Signal::Term], ..settings() };
+    let mut pod = Pod::new(two.clone());
+    pod.all([seen(1), UNKNOWN, WorkerEvent::HoldCalled]);
+    assert!(!pod.pass(599_999).contains(&TERM));
+    assert!(pod.pass(1).contains(&TERM));
+
+    let mut pod = Pod::open(two);
+    pod.all([BUSY, WorkerEvent::HoldCalled]);
+    assert!(!pod.pass(700_000).contains(&TERM), "a task is running, and the policy is to wait");
+}
+
+#[test]
+fn the_deadline_cuts_only_by_policy_and_counts_it() {
+    let mut pod = Pod::open(settings());
+    pod.all([BUSY, WorkerEvent::HoldCalled]);
+    assert_eq!(pod.pass(10_000_000), []);
+
+    let cut = WorkerSettings { deadline_policy: DeadlinePolicy::Cut, ..settings() };
+    let mut pod = Pod::open(cut.clone());
+    pod.all([BUSY, WorkerEvent::HoldCalled]);
+    pod.pass(300_000);
+    pod.on(WorkerEvent::HoldCalled);
+    assert_eq!(pod.pass(299_999), [], "a repeated call does not move the deadline");
+    let effects = pod.pass(1);
+    assert!(matches!(&effects[..], [E::CountCut(_), E::AnswerHolds, E::KillMain, E::Report]), "{effects:?}");
+
+    // It said idle before it was told to leave, and nothing since: Celery falls silent then, and may have taken a task in between.
+    let mut pod = Pod::open(cut);
+    pod.all([IDLE, WorkerEvent::HoldCalled]);
+    assert!(pod.pass(600_000).iter().any(|e| matches!(e, E::CountCut(cause) if cause.contains("not known"))));
+
+    let mut pod = Pod::open(WorkerSettings { deadline_policy: DeadlinePolicy::Cut, ..gated() });
+    pod.all([WorkerEvent::HoldCalled, WorkerEvent::GateClosed, IDLE]);
+    assert!(!pod.pass(600_000).iter().any(|e| matches!(e, E::CountCut(_))), "nothing ran, nothing was cut");
+}
+
+#[test]
+fn a_deaf_worker_is_killed_only_when_it_is_quiet_behind_a_gate() {
+    let mut pod = Pod::open(gated());
+    pod.all([WorkerEvent::HoldCalled, WorkerEvent::GateClosed, IDLE]);
+    assert!(pod.pass(DEAF_AFTER_MS).contains(&E::KillMain));
+
+    let mut pod = Pod::open(gated());
+    pod.all([WorkerEvent::HoldCalled, WorkerEvent::GateClosed, BUSY]);
+    assert!(!pod.pass(DEAF_AFTER_MS * 10).contains(&E::KillMain));
+
+    let mut pod = Pod::open(settings());
+    pod.all([WorkerEvent::HoldCalled, IDLE]);
+    assert!(!pod.pass(DEAF_AFTER_MS * 10).contains(&E::KillMain));
+}
+
+#[test]
+fn release_ends_a_hold_and_counts_the_cut_task_and_means_nothing_outside_a_hold() {
+    let mut pod = Pod::open(settings());
+    assert_eq!(pod.on(WorkerEvent::Release), []);
+    pod.all([BUSY, WorkerEvent::HoldCalled]);
+    let effects = pod.on(WorkerEvent::Release);
+    assert!(matches!(&effects[..], [E::CountCut(_), E::AnswerHolds, E::KillMain, E::Report]), "{effects:?}");
+}
+
+#[test]
+fn term_with_a_held_worker_is_no_proof_of_idleness() {
+    let mut pod = Pod::open(settings());
+    pod.all([BUSY, WorkerEvent::HoldCalled, WorkerEvent::OwnHookCalled]);
+    let effects = pod.on(WorkerEvent::Terminated);
+    assert!(matches!(&effects[..], [E::CountCut(_), E::AnswerHolds, E::Report]), "{effects:?}");
+    assert_eq!(pod.on(exited(1)), [E::Report, E::Exit]);
+    assert_eq!(pod.all([seen(2), IDLE, token(1), WorkerEvent::HoldCalled]), [], "nothing after the end");
+}
+
+#[test]
+fn a_sidecar_stopped_alone_leaves_its_worker_in_peace() {
+    let mut pod = Pod::open(settings());
+    let effects = pod.all([BUSY, WorkerEvent::OwnHookCalled, WorkerEvent::Terminated]);
+    assert!(!effects.iter().any(|e| matches!(e, E::Signal(_) | E::KillMain | E::CountCut(_))), "{effects:?}");
+    assert_eq!(effects.last(), Some(&E::Exit));
+}
+
+#[test]
+fn a_token_in_hand_goes_back_before_the_sidecar_leaves() {
+    let mut pod = Pod::open(settings());
+    pod.on(token(1));
+    let effects = pod.all([exited(1), WorkerEvent::OwnHookCalled, WorkerEvent::Terminated]);
+    assert!(effects.contains(&E::GiveBack), "{effects:?}");
+}
+
+#[test]
+fn events_of_an_older_process_are_ignored() {
+    let mut pod = Pod::open(settings());
+    pod.on(seen(2));
+    assert_eq!(pod.all([exited(1), seen(2)]), []);
+    pod.is(WorkerState::Open);
+}
+
+#[test]
+fn a_crashed_worker_is_boot_again_and_takes_no_token() {
+    let mut pod = Pod::open(settings());
+    assert_eq!(pod.on(exited(1)), [E::Report, E::ListenShared(false)]);
+    pod.is(WorkerState::Boot);
+    assert_eq!(pod.on(token(1)), [E::GiveBack]);
+}
+
+#[test]
+fn a_worker_that_hears_no_signal_is_killed_only_when_idle_behind_its_closed_gate() {
+    let deaf = WorkerSettings { kill_behind_gate: true, signals: vec![], ..gated() };
+    let mut pod = Pod::open(deaf.clone());
+    assert!(!pod.all([BUSY, WorkerEvent::HoldCalled]).iter().any(|e| matches!(e, E::Signal(_) | E::KillMain | E::AnswerHolds)));
+    // Idle, but it may take a task until the gate is closed; and what was seen before does not count.
+    assert!(!pod.all([IDLE, WorkerEvent::GateClosed]).contains(&E::KillMain));
+    assert_eq!(pod.all([IDLE, IDLE]).iter().filter(|e| **e == E::KillMain).count(), 1);
+    assert!(pod.on(exited(1)).contains(&E::AnswerHolds));
+    // Parked already: at once.
+    assert!(Pod::parked(deaf).on(WorkerEvent::HoldCalled).contains(&E::KillMain));
+}

@@ -1,0 +1,216 @@
+//! The wire: control messages to sidecars and reports from them, as JSON with a version.
+//! In: values. Out: JSON, and back; a message that does not parse gives a reason to count and drop it. Every released message stays as a
+//! golden file in `core/tests/messages/`. Left to others: carrying them (`broker`), believing them (`drain`, `size`).
+//! Messages are hints: lost, doubled, late or forged ones change efficiency, never safety.
+
+use crate::size::Peaks;
+use crate::workload::WorkloadId;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The version written by this release. Readers accept any version with the same major meaning: 1.
+pub const VERSION: u32 = 1;
+/// A longer message is dropped unread: none of ours comes near.
+pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+
+/// What a control message asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum ControlKind {
+    /// A free worker shall park, so that its pod can be removed.
+    SigkillQueue,
+    /// A parked worker shall go on working.
+    Resume,
+    /// A held pod shall end its hold now (a person's order).
+    Release,
+}
+
+/// Controller -> sidecar. Times are milliseconds since the Unix epoch.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ControlMessage {
+    /// [`VERSION`].
+    pub version: u32,
+    /// What is asked.
+    pub kind: ControlKind,
+    /// The workload's UID: a message of a deleted namesake means nothing.
+    pub workload_uid: String,
+    /// Number of the wave; rises with each.
+    pub epoch: u64,
+    /// When it was sent.
+    pub issued_ms: u64,
+    /// Dead from then on.
+    pub expires_ms: u64,
+    /// How long a parked worker waits for its end before it goes back to work by itself.
+    pub lease_ms: u64,
+    /// UID of the one pod that is meant; None: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+}
+
+/// Where a sidecar stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum WorkerState {
+    /// Starting: no worker process yet.
+    Boot,
+    /// Working or waiting for work.
+    Open,
+    /// Has a drain token, waits until idle.
+    Closing,
+    /// Idle, not Ready, waits for its end.
+    Parked,
+    /// The pod ends; the worker finishes its task.
+    Held,
+    /// The worker has left, or was let go.
+    Released,
+}
+
+/// Whether the worker has a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Busy {
+    /// It has at least one.
+    Busy,
+    /// It has none, by evidence not older than the source's own period.
+    Idle,
+    /// Nothing says.
+    Unknown,
+}
+
+/// How much the sidecar may see and do; decided by trying.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum AccessLevel {
+    /// Signals and the cgroup files.
+    Full,
+    /// Signals, and VmHWM only.
+    SignalOnly,
+    /// VmHWM only: the UIDs differ.
+    ReadOnly,
+    /// The worker's processes are not visible.
+    None,
+}
+
+/// Sidecar -> controller: at each change and every few seconds. Times are milliseconds since the Unix epoch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// [`VERSION`].
+    pub version: u32,
+    /// Whose pod.
+    pub workload: WorkloadId,
+    /// The workload's UID as the sidecar was told; empty: not known.
+    #[serde(default)]
+    pub workload_uid: String,
+    /// The pod.
+    pub pod_uid: String,
+    /// The pod's name.
+    pub pod_name: String,
+    /// Rises with each report of this sidecar process; a lower one than seen, with the same `started_ms`, is old.
+    pub sequence: u64,
+    /// When this sidecar process started.
+    pub started_ms: u64,
+    /// When this was written.
+    pub at_ms: u64,
+    /// Where the sidecar stands.
+    pub state: WorkerState,
+    /// Epoch of the token that it holds or held last.
+    #[serde(default)]
+    pub epoch: u64,
+    /// Whether the worker has a task.
+    pub busy: Busy,
+    /// Since when busy is what it is.
+    #[serde(default)]
+    pub busy_since_ms: u64,
+    /// Tasks running now, where the source counts them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_tasks: Option<u32>,
+    /// Tasks finished since the worker started, where the source counts them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processed_total: Option<u64>,
+    /// Mean busy time in milliseconds of the tasks that ended since the last report, and their number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<ServiceTime>,
+    /// Highest use, by container.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub peaks: BTreeMap<String, Peaks>,
+    /// `pod-template-hash`.
+    #[serde(default)]
+    pub template_hash: String,
+    /// What the sidecar may do here.
+    pub access: AccessLevel,
+    /// UID and GID of the worker's top process: the webhook gives the sidecars of later pods the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker_ids: Option<(u32, u32)>,
+    /// Set when a running task was cut: the cause.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<String>,
+    /// The last report of this pod.
+    #[serde(default)]
+    pub last: bool,
+}
+
+/// Tasks that ended, and how long they kept the worker busy.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceTime {
+    /// How many.
+    pub tasks: u32,
+    /// Their mean busy time in milliseconds.
+    pub mean_ms: f64,
+}
+
+/// Why a message was dropped.
+#[derive(Debug, thiserror::Error)]
+pub enum MessageError {
+    /// Too long.
+    #[error("message of {0} bytes, at most {MESSAGE_BYTES_MAX} are read")]
+    TooLong(usize),
+    /// Not the JSON of this message.
+    #[error("message does not parse")]
+    Malformed(#[from] serde_json::Error),
+    /// From a future with another meaning.
+    #[error("message version {0}, this release reads version {VERSION}")]
+    Version(u32),
+}
+
+fn decode<T: for<'de> Deserialize<'de>>(bytes: &[u8], version: fn(&T) -> u32) -> Result<T, MessageError> {
+    if bytes.len() > MESSAGE_BYTES_MAX {
+        return Err(MessageError::TooLong(bytes.len()));
+    }
+    let message: T = serde_json::from_slice(bytes)?;
+    if version(&message) == VERSION { Ok(message) } else { Err(MessageError::Version(version(&message))) }
+}
+
+impl ControlMessage {
+    /// Reads a message.
+    ///
+    /// # Errors
+    /// When it is too long, malformed, or of another version.
+    pub fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
+        decode(bytes, |m: &Self| m.version)
+    }
+
+    /// The JSON.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+}
+
+impl Report {
+    /// Reads a report.
+    ///
+    /// # Errors
+    /// When it is too long, malformed, or of another version.
+    pub fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
+        decode(bytes, |m: &Self| m.version)
+    }
+
+    /// The JSON.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+}

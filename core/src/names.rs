@@ -1,0 +1,199 @@
+//! Every word that a user, a chart or another tool may see: labels, annotations, environment variables, event reasons, condition types,
+//! resource names. In: nothing. Out: constants. Left to others: what the values mean (`config`), who writes them (`controller`, `webhook`).
+
+/// Prefix of every label and annotation of this project.
+pub const DOMAIN: &str = "qscaler.dev";
+/// Namespace label, value `enabled`: pods of annotated workloads in this namespace are injected and managed.
+pub const LABEL_INJECTION: &str = "qscaler.dev/injection";
+/// The value of [`LABEL_INJECTION`] that opts in.
+pub const INJECTION_ENABLED: &str = "enabled";
+/// Label on injected pods: the name of the workload that they belong to.
+pub const LABEL_WORKLOAD: &str = "qscaler.dev/workload";
+
+/// Annotations that the user writes. The order is that of the reference page.
+pub mod annotation {
+    /// One queue, or several, comma-separated.
+    pub const QUEUE: &str = "qscaler.dev/queue";
+    /// Where the broker's URL is: `env:NAME` or `secret:NAME/KEY`.
+    pub const BROKER: &str = "qscaler.dev/broker";
+    /// Another URL for control messages, same forms.
+    pub const CONTROL_BROKER: &str = "qscaler.dev/control-broker";
+    /// Preset of the worker framework.
+    pub const WORKER: &str = "qscaler.dev/worker";
+    /// The container that works; default: the first.
+    pub const CONTAINER: &str = "qscaler.dev/container";
+    /// Fewest replicas, 0 allowed.
+    pub const MIN_REPLICAS: &str = "qscaler.dev/min-replicas";
+    /// Most replicas.
+    pub const MAX_REPLICAS: &str = "qscaler.dev/max-replicas";
+    /// The goal: no message should wait longer than this.
+    pub const MAX_WAIT: &str = "qscaler.dev/max-wait";
+    /// Fixed length target per worker instead of the learned service time.
+    pub const MESSAGES_PER_WORKER: &str = "qscaler.dev/messages-per-worker";
+    /// Tasks that one pod runs at once; default 1.
+    pub const CONCURRENCY: &str = "qscaler.dev/concurrency";
+    /// How long one task may run: becomes the pod's grace.
+    pub const MAX_TASK_DURATION: &str = "qscaler.dev/max-task-duration";
+    /// `wait` or `cut`, once `max-task-duration` is over in a hold.
+    pub const DRAIN_DEADLINE_POLICY: &str = "qscaler.dev/drain-deadline-policy";
+    /// Signals that end the worker, or `none`.
+    pub const SIGNAL: &str = "qscaler.dev/signal";
+    /// Where busy or idle is read.
+    pub const BUSY: &str = "qscaler.dev/busy";
+    /// `off`, `initial` or `in-place`.
+    pub const VERTICAL: &str = "qscaler.dev/vertical";
+    /// Lower bound of the memory recommendation.
+    pub const MIN_MEMORY: &str = "qscaler.dev/min-memory";
+    /// Upper bound of the memory recommendation.
+    pub const MAX_MEMORY: &str = "qscaler.dev/max-memory";
+    /// Lower bound of the CPU recommendation.
+    pub const MIN_CPU: &str = "qscaler.dev/min-cpu";
+    /// Upper bound of the CPU recommendation.
+    pub const MAX_CPU: &str = "qscaler.dev/max-cpu";
+    /// `managed` or `protect`.
+    pub const SCALING: &str = "qscaler.dev/scaling";
+    /// `false`, `true`, `scale-down` or `scale-up`.
+    pub const PAUSED: &str = "qscaler.dev/paused";
+    /// Decide and explain, change nothing.
+    pub const DRY_RUN: &str = "qscaler.dev/dry-run";
+    /// `keep` (default: injection is refused when the worker has a preStop hook of its own) or `replace`.
+    pub const PRE_STOP: &str = "qscaler.dev/pre-stop";
+    /// `true` (default) or `false`: let the sidecar see and signal the worker's processes.
+    pub const SHARE_PROCESSES: &str = "qscaler.dev/share-processes";
+
+    /// Every annotation above: what is not here and starts with the domain is a typing mistake.
+    pub const ALL: &[&str] = &[
+        QUEUE,
+        BROKER,
+        CONTROL_BROKER,
+        WORKER,
+        CONTAINER,
+        MIN_REPLICAS,
+        MAX_REPLICAS,
+        MAX_WAIT,
+        MESSAGES_PER_WORKER,
+        CONCURRENCY,
+        MAX_TASK_DURATION,
+        DRAIN_DEADLINE_POLICY,
+        SIGNAL,
+        BUSY,
+        VERTICAL,
+        MIN_MEMORY,
+        MAX_MEMORY,
+        MIN_CPU,
+        MAX_CPU,
+        SCALING,
+        PAUSED,
+        DRY_RUN,
+        PRE_STOP,
+        SHARE_PROCESSES,
+    ];
+
+    /// Annotations that the system itself writes on pods; never read as the user's.
+    pub const SYSTEM: &[&str] = &[INJECTED, RELEASE];
+    /// On an injected pod: JSON with the sidecar's version, the worker's container and the configuration's hash.
+    pub const INJECTED: &str = "qscaler.dev/injected";
+    /// On a pod, value `now`: end its hold at once.
+    pub const RELEASE: &str = "qscaler.dev/release";
+    /// Kubernetes' own: which pod a ReplicaSet removes first.
+    pub const POD_DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+    /// Karpenter's own: do not disrupt this pod's node.
+    pub const KARPENTER_DO_NOT_DISRUPT: &str = "karpenter.sh/do-not-disrupt";
+    /// The cluster autoscaler's own.
+    pub const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
+}
+
+/// The injected container.
+pub mod sidecar {
+    /// Name of the injected init container.
+    pub const CONTAINER: &str = "qscaler-sidecar";
+    /// Port of hooks and probes, on all addresses: they come from the node. Not 4191, which is the admin port of Linkerd's proxy.
+    pub const PORT: u16 = 14191;
+    /// Probe path: 200 while not parked and started, else 503.
+    pub const PATH_READY: &str = "/ready";
+    /// `GET /hold/<token>?container=NAME`: main's preStop; answered when the worker has left.
+    pub const PATH_HOLD: &str = "/hold";
+    /// `GET /own/<token>`: the sidecar's own preStop: the pod ends; answered at once.
+    pub const PATH_OWN: &str = "/own";
+    /// Metrics in Prometheus text.
+    pub const PATH_METRICS: &str = "/metrics";
+    /// JSON of `core::injection::SidecarConfig`.
+    pub const ENV_CONFIG: &str = "QSCALER_CONFIG";
+    /// The broker's URL, as the worker gets it.
+    pub const ENV_BROKER_URL: &str = "QSCALER_BROKER_URL";
+    /// The control broker's URL; absent: the broker's.
+    pub const ENV_CONTROL_BROKER_URL: &str = "QSCALER_CONTROL_BROKER_URL";
+    /// Downward API: `metadata.uid`.
+    pub const ENV_POD_UID: &str = "QSCALER_POD_UID";
+    /// Downward API: `metadata.name`.
+    pub const ENV_POD_NAME: &str = "QSCALER_POD_NAME";
+    /// Downward API: `metadata.namespace`.
+    pub const ENV_POD_NAMESPACE: &str = "QSCALER_POD_NAMESPACE";
+    /// Downward API: `status.podIP`.
+    pub const ENV_POD_IP: &str = "QSCALER_POD_IP";
+}
+
+/// Condition types on a QWorker.
+pub mod condition {
+    /// The annotations are valid and the workload is managed.
+    pub const READY: &str = "Ready";
+    /// Decisions are being made and applied.
+    pub const SCALING: &str = "Scaling";
+    /// A wished scale-down is not carried out, and why.
+    pub const SCALE_DOWN_BLOCKED: &str = "ScaleDownBlocked";
+    /// The broker answers.
+    pub const BROKER_REACHABLE: &str = "BrokerReachable";
+    /// Every active pod has the sidecar.
+    pub const INJECTED: &str = "Injected";
+    /// A resize waits or cannot be done.
+    pub const RESIZE_DEFERRED: &str = "ResizeDeferred";
+    /// Memory cannot grow further although tasks are OOM-killed.
+    pub const MEMORY_CAPPED: &str = "MemoryCapped";
+    /// Another scaler or sizer writes the same object.
+    pub const CONFLICT: &str = "Conflict";
+    /// Reason of [`CONFLICT`]: another sizer owns the workload's pods, new ones too.
+    pub const REASON_OTHER_SIZER: &str = "OtherSizer";
+    /// Reason of [`CONFLICT`]: another writer has set the resources of some running pods, which are left alone.
+    pub const REASON_PODS_RESIZED: &str = "PodsResized";
+    /// More workers do not raise the throughput.
+    pub const DOWNSTREAM_LIMITED: &str = "DownstreamLimited";
+}
+
+/// Reasons of Events.
+pub mod event {
+    /// The annotations have mistakes; the workload is left alone.
+    pub const INVALID_CONFIG: &str = "InvalidConfig";
+    /// The broker cannot be reached, or refuses.
+    pub const BROKER_UNREACHABLE: &str = "BrokerUnreachable";
+    /// The broker answers again.
+    pub const BROKER_REACHABLE: &str = "BrokerReachable";
+    /// Replicas were raised.
+    pub const SCALED_UP: &str = "ScaledUp";
+    /// Replicas were lowered.
+    pub const SCALED_DOWN: &str = "ScaledDown";
+    /// A scale-down is blocked.
+    pub const SCALE_DOWN_BLOCKED: &str = "ScaleDownBlocked";
+    /// A pod of the workload came up without the sidecar.
+    pub const NOT_INJECTED: &str = "NotInjected";
+    /// A container was OOM-killed.
+    pub const OOM_KILLED: &str = "OOMKilled";
+    /// A pod's resources were changed in place.
+    pub const RESIZED: &str = "Resized";
+    /// A resize was refused or waits.
+    pub const RESIZE_DEFERRED: &str = "ResizeDeferred";
+    /// Memory is at its cap.
+    pub const MEMORY_CAPPED: &str = "MemoryCapped";
+    /// A running task was cut, with its cause.
+    pub const TASK_CUT: &str = "TaskCut";
+    /// Another writer was seen.
+    pub const CONFLICT: &str = "Conflict";
+}
+
+/// Field manager of server-side applies and the user agent.
+pub const MANAGER: &str = "qscaler";
+/// Name of the leader election Lease, in the controller's namespace.
+pub const LEASE: &str = "qscaler-controller";
+/// Name of the Secret with the webhook's certificate, in the release's namespace.
+pub const TLS_SECRET: &str = "qscaler-webhook-tls";
+/// Name of the MutatingWebhookConfiguration.
+pub const WEBHOOK_CONFIGURATION: &str = "qscaler";

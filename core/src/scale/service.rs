@@ -1,0 +1,193 @@
+//! Comes in: service times of ended tasks, ages of running ones, busy time. Goes out: mean service time, its spread, and how fast busy workers
+//! get free. Leaves to others: where the reports come from.
+
+use serde::{Deserialize, Serialize};
+
+use super::numeric::{decay, sane};
+
+/// Half-life of the mean in completions, for tasks that vary as much as their mean (cv = 1); times cv² above that.
+const HALF_LIFE_COMPLETIONS: f64 = 100.0;
+/// Bound of cv² in the half-life, so that one enormous task can't freeze the estimate.
+const CV2_MAX: f64 = 16.0;
+/// Half-life of the recent mean in completions: an effective sample of about forty.
+const RECENT_HALF_LIFE: f64 = 28.0;
+/// The mean is held within this many standard errors of the recent one.
+const RECENT_BAND: f64 = 2.5;
+/// A mean that the band moves by this share is a new kind of work: what was learned before is dropped.
+const RESTART_SHARE: f64 = 0.3;
+/// Weight of the recent mean below which it holds nothing: a handful of tasks is no evidence.
+const RECENT_MIN: f64 = 8.0;
+/// Least half-life of the rate at which busy workers get free, seconds.
+const HAZARD_HALF_LIFE_S: f64 = 60.0;
+/// Least mean service time, seconds, so that nothing is divided by zero.
+pub const SERVICE_MIN_S: f64 = 0.001;
+/// Of tasks at work a little over a third is older than the mean (exponential service). Beyond this share the work itself has changed;
+const OLD_SHARE: f64 = 0.7;
+/// below it, an old task counts as at most the mean and this many deviations, so that one outlier does not set the estimate.
+const OLD_DEVIATIONS: f64 = 4.0;
+/// Most ages of running tasks that are looked at in one tick.
+const AGES_MAX: usize = 4096;
+
+/// Mean and spread with exponential forgetting per sample.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Moments {
+    pub(super) weight: f64,
+    sum: f64,
+    squares: f64,
+}
+
+impl Moments {
+    pub(super) fn add(&mut self, value: f64, keep: f64) {
+        self.weight = self.weight * keep + 1.0;
+        self.sum = self.sum * keep + value;
+        self.squares = self.squares * keep + value * value;
+    }
+
+    pub(super) fn mean(&self) -> f64 {
+        if self.weight > 0.0 { self.sum / self.weight } else { 0.0 }
+    }
+
+    pub(super) fn variance(&self) -> f64 {
+        if self.weight > 0.0 { (self.squares / self.weight - self.mean().powi(2)).max(0.0) } else { 0.0 }
+    }
+}
+
+/// The service time `s` of one task, seconds, measured while busy (waiting excluded).
+///
+/// The mean forgets per completion (half-life `100 max(1, cv²)`), is held within 2.5 standard errors of the mean of the last forty or so, and
+/// starts anew when that moves it by 30 %. Tasks still running beyond the mean join as samples of at least their age, so that long tasks count
+/// before the first of them ends. Until anything is known the hint counts as one sample.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ServiceTime {
+    all: Moments,
+    recent: Moments,
+    /// Weighted completions and busy-seconds: their ratio is the hazard.
+    ended: f64,
+    busy_s: f64,
+    /// Completions ever seen; tells "none ended" from "nobody tells".
+    seen: u64,
+}
+
+/// What is believed of the service time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ServiceEstimate {
+    /// Mean seconds per task, at least [`SERVICE_MIN_S`].
+    pub mean_s: f64,
+    /// Squared coefficient of variation.
+    pub cv2: f64,
+    /// Standard deviation, seconds.
+    pub sd_s: f64,
+    /// Completions per second of one busy worker, at most `1 / mean_s`.
+    pub hazard_per_s: f64,
+}
+
+impl ServiceTime {
+    /// One task ended after `service_s`.
+    pub fn ended(&mut self, service_s: f64) {
+        let value = sane(service_s, 0.0).max(SERVICE_MIN_S);
+        self.seen = self.seen.saturating_add(1);
+        let cv2 = if self.all.weight > 1.0 { (self.all.variance() / self.all.mean().powi(2)).clamp(1.0, CV2_MAX) } else { 1.0 };
+        self.all.add(value, decay(1.0, HALF_LIFE_COMPLETIONS * cv2));
+        self.recent.add(value, decay(1.0, RECENT_HALF_LIFE));
+        if self.recent.weight < RECENT_MIN {
+            return;
+        }
+        let error = RECENT_BAND * (self.recent.variance() / self.recent.weight).sqrt();
+        let mean = self.all.mean();
+        let held = mean.clamp((self.recent.mean() - error).max(SERVICE_MIN_S), self.recent.mean() + error);
+        if (held - mean).abs() > RESTART_SHARE * mean {
+            self.all = self.recent;
+        }
+    }
+
+    /// `ended` tasks in `dt_s` seconds with `busy` running.
+    pub fn busy_time(&mut self, dt_s: f64, busy: f64, ended: f64, start_latency_s: f64) {
+        let keep = decay(dt_s, HAZARD_HALF_LIFE_S.max(2.0 * start_latency_s));
+        self.ended = self.ended * keep + ended;
+        self.busy_s = self.busy_s * keep + busy * dt_s;
+    }
+
+    /// A completion has been reported at least once, so "none reported" means none ended.
+    pub fn reported(&self) -> bool {
+        self.seen > 0
+    }
+
+    /// What to believe now, given the hint and the ages of running tasks.
+    pub fn estimate(&self, hint_s: f64, ages_s: &[f64]) -> ServiceEstimate {
+        let hint = sane(hint_s, 10.0).max(SERVICE_MIN_S);
+        let (weight, sum) = if self.all.weight > 0.0 { (self.all.weight, self.all.sum) } else { (1.0, hint) };
+        let mut mean = sum / weight;
+        if self.recent.weight >= RECENT_MIN {
+            let error = RECENT_BAND * (self.recent.variance() / self.recent.weight).sqrt();
+            mean = mean.clamp((self.recent.mean() - error).max(SERVICE_MIN_S), self.recent.mean() + error);
+        }
+        let (mut older, mut capped, mut count) = (0.0, 0.0, 0.0);
+        let usual = mean + OLD_DEVIATIONS * self.all.variance().sqrt();
+        for age in ages_s.iter().take(AGES_MAX).filter(|age| age.is_finite() && **age > mean) {
+            older += age;
+            capped += age.min(usual);
+            count += 1.0;
+        }
+        let surprising = self.all.weight < RECENT_MIN || count >= OLD_SHARE * ages_s.len() as f64;
+        mean = ((mean * weight + if surprising { older } else { capped }) / (weight + count)).max(SERVICE_MIN_S);
+        let sd = if self.all.weight > 1.0 { self.all.variance().sqrt() } else { mean };
+        let hazard = if self.busy_s > mean { (self.ended / self.busy_s).min(1.0 / mean) } else { 1.0 / mean };
+        ServiceEstimate { mean_s: mean, cv2: (sd / mean).powi(2), sd_s: sd, hazard_per_s: hazard }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_seen_gives_the_hint() {
+        let estimate = ServiceTime::default().estimate(10.0, &[]);
+        assert_eq!(estimate.mean_s, 10.0);
+        assert_eq!(estimate.hazard_per_s, 0.1);
+    }
+
+    #[test]
+    fn the_first_task_replaces_the_hint() {
+        let mut service = ServiceTime::default();
+        service.ended(2.0);
+        assert!((service.estimate(10.0, &[]).mean_s - 2.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_change_of_work_is_learned_within_a_hundred_tasks() {
+        let mut service = ServiceTime::default();
+        (0..2000).for_each(|n| service.ended(if n % 2 == 0 { 1.0 } else { 2.0 }));
+        assert!((service.estimate(10.0, &[]).mean_s - 1.5).abs() < 0.1);
+        (0..100).for_each(|n| service.ended(if n % 2 == 0 { 4.0 } else { 5.0 }));
+        assert!((service.estimate(10.0, &[]).mean_s - 4.5).abs() < 0.5);
+    }
+
+    #[test]
+    fn long_tasks_count_before_the_first_of_them_ends() {
+        let ages = [600.0; 30];
+        assert!(ServiceTime::default().estimate(10.0, &ages).mean_s > 500.0);
+        assert_eq!(ServiceTime::default().estimate(10.0, &[3.0; 30]).mean_s, 10.0);
+    }
+
+    #[test]
+    fn busy_workers_never_get_free_faster_than_the_mean_says() {
+        let mut service = ServiceTime::default();
+        (0..100).for_each(|_| service.ended(2.0));
+        service.busy_time(1.0, 10.0, 50.0, 5.0);
+        assert!(service.estimate(10.0, &[]).hazard_per_s <= 0.5);
+        (0..600).for_each(|_| service.busy_time(1.0, 10.0, 1.0, 5.0));
+        assert!((service.estimate(10.0, &[]).hazard_per_s - 0.1).abs() < 0.01);
+    }
+
+    #[test]
+    fn nonsense_is_survived() {
+        let mut service = ServiceTime::default();
+        service.ended(f64::NAN);
+        service.ended(-5.0);
+        let estimate = service.estimate(f64::INFINITY, &[f64::NAN, f64::INFINITY]);
+        assert!(estimate.mean_s.is_finite() && estimate.mean_s > 0.0);
+    }
+}

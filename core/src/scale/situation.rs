@@ -1,0 +1,118 @@
+//! Comes in: one tick's samples and what was learned. Goes out: how things stand, in workers. Leaves to others: what to do about it.
+
+use super::latency::LatencyEstimate;
+use super::numeric::{decay, sane};
+use super::observe::{Backlog, View};
+use super::service::ServiceEstimate;
+use super::types::{FleetSample, ScaleConfig};
+use super::{Learned, down, late, observe, standing, stuck};
+
+/// Without a look for this many ticks, what was counted before does not join what is counted after.
+const GAP_TICKS: f64 = 10.0;
+/// Longest time one tick may stand for, seconds.
+const TICK_MAX_S: f64 = 60.0;
+/// Half-life of the completion rate shown in status, seconds.
+const RATE_OUT_HALF_LIFE_S: f64 = 30.0;
+
+/// What the rules work from in one tick, in workers (slots of pods).
+pub(super) struct Situation {
+    pub(super) view: View,
+    pub(super) rate_per_s: f64,
+    pub(super) batch: bool,
+    pub(super) service: ServiceEstimate,
+    pub(super) latency: LatencyEstimate,
+    pub(super) stuck: u32,
+    pub(super) useful: u32,
+    pub(super) not_ready: u32,
+    pub(super) per_pod: u32,
+    pub(super) limit: u32,
+    pub(super) dt_s: f64,
+    /// Most pods of use, by a bottleneck they share.
+    pub(super) shared: Option<u32>,
+}
+
+impl Learned {
+    /// Takes the tick's figures in and says how things stand.
+    pub(super) fn look(&mut self, cfg: &ScaleConfig, backlog: &Backlog, fleet: &FleetSample, latency: LatencyEstimate, now_s: f64) -> Situation {
+        let dt = self.last_s.map_or(0.0, |last| sane(now_s - last, 0.0));
+        self.last_s = Some(now_s);
+        if dt > GAP_TICKS * cfg.law.tick_s {
+            self.counters.forget();
+            self.arrival.forget_windows();
+            self.levels.forget_last();
+            self.error.forget_open();
+            self.late.forget_window();
+            self.trend.forget();
+            self.rises.forget_blocks();
+            self.downstream.forget_trial();
+            self.down = down::DownWindow::after_gap(cfg.law.rate_long_window_s);
+        }
+        let dt = dt.min(TICK_MAX_S);
+        let known = self.service.estimate(cfg.service_time_hint_s, &[]);
+        let stuck = stuck::stuck(&fleet.busy_ages_s, &known).min(fleet.busy.unwrap_or(0));
+        let service = if stuck > 0 {
+            let moving: Vec<f64> = fleet.busy_ages_s.iter().copied().filter(|age| stuck::stuck(&[*age], &known) == 0).collect();
+            self.service.estimate(cfg.service_time_hint_s, &moving)
+        } else {
+            self.service.estimate(cfg.service_time_hint_s, &fleet.busy_ages_s)
+        };
+        let empty_s = self.down.queue_empty_s(now_s, backlog.ready > 0.0);
+        let expected_busy = self.arrival.estimate(&cfg.law, now_s).per_s * service.mean_s;
+        self.acks.observe(dt, backlog, fleet);
+        let early = ScaleConfig { acknowledges_early: self.acks.early(cfg.acknowledges_early), ..cfg.clone() };
+        let mut view = observe::join(&early, backlog, fleet, empty_s, expected_busy);
+        view.busy = (view.busy - f64::from(stuck)).max(0.0);
+        view.workers = (view.workers - f64::from(stuck)).max(view.busy);
+
+        // Who tells the age of running tasks tells of ended ones too: none reported then means that none ended.
+        let reporting = self.service.reported() || !fleet.busy_ages_s.is_empty();
+        let reported = reporting.then_some(fleet.completions.len() as f64);
+        let (arrived, completed) = self.counters.arrivals(backlog, &view, reported, view.busy * dt / service.mean_s);
+        self.service.busy_time(dt, view.busy, completed, latency.mean_s);
+        if dt > 0.0 {
+            let keep = decay(dt, RATE_OUT_HALF_LIFE_S);
+            self.rate_out = self.rate_out * keep + (1.0 - keep) * completed / dt;
+        }
+        if let Some(count) = arrived {
+            self.trend.observe(dt, count);
+            self.arrival.observe(&cfg.law, now_s, dt, count, service.mean_s);
+            let rate = self.arrival.estimate(&cfg.law, now_s).per_s;
+            self.error.observe(now_s, count, rate, latency.mean_s + cfg.law.tick_s);
+        }
+        let rate = self.arrival.estimate(&cfg.law, now_s);
+        let per_pod = cfg.concurrency.max(1);
+        let limit = cfg.max_replicas.saturating_mul(per_pod).min(cfg.max_parallel.unwrap_or(u32::MAX)).max(1);
+        let not_ready = fleet.useful() - fleet.ready;
+        let in_system = view.backlog + view.busy;
+        let service_s = service.mean_s;
+        let standing_s = self.standing_wait(cfg, rate.per_s, &view, &service, &latency);
+        let load = in_system / (1.0 + standing_s / service_s);
+        let (from, to) = self.levels.observe(&cfg.law, dt, load, limit);
+        let missing = f64::from(to) - view.workers.max(f64::from(from)).min(f64::from(to));
+        let missing = missing * (latency.mean_s / service_s).max(1.0);
+        self.late.observe(
+            late::Tick { now_s, dt_s: dt, arrived: arrived.unwrap_or(0.0), backlog: view.backlog, missing },
+            cfg.max_wait_s,
+            cfg.law.hold_half_life_s,
+        );
+        Situation {
+            view,
+            rate_per_s: rate.per_s,
+            batch: rate.batch,
+            service,
+            latency,
+            stuck,
+            useful: fleet.useful(),
+            not_ready,
+            per_pod,
+            limit,
+            dt_s: dt,
+            shared: None,
+        }
+    }
+
+    pub(super) fn standing_wait(&self, cfg: &ScaleConfig, rate_per_s: f64, view: &View, service: &ServiceEstimate, latency: &LatencyEstimate) -> f64 {
+        let sigma = self.error.sigma(rate_per_s, latency.mean_s + cfg.law.tick_s);
+        standing::standing_wait(&cfg.law, rate_per_s * service.mean_s, sigma, view.workers, service, latency, cfg.max_wait_s)
+    }
+}

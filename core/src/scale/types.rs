@@ -1,0 +1,322 @@
+//! Comes in: nothing. Goes out: the values that enter and leave [`super::decide`]. Leaves to others: every rule.
+
+use serde::{Deserialize, Serialize};
+
+/// The constants of the law. One default set serves all workloads; the user states a wait, a minimum and a maximum.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LawParams {
+    /// How often the caller decides, seconds.
+    pub tick_s: f64,
+    /// Weight of a late message against a pod-second: one percent of late messages is worth ten percent of pods.
+    pub miss_weight: f64,
+    /// Share of messages that may wait longer than the aimed-at part of `max_wait_s` in the steady state.
+    pub miss_probability: f64,
+    /// The part of `max_wait_s` that is aimed at; the rest is reserve for what the forecast misses.
+    pub wait_share: f64,
+    /// Short window of the arrival rate, seconds: how soon a change of rate is believed.
+    pub rate_window_s: f64,
+    /// Long window of the arrival rate, seconds.
+    pub rate_long_window_s: f64,
+    /// Least half-life of the smoothed arrival rate, seconds.
+    pub rate_half_life_s: f64,
+    /// Width of the Poisson bands that the smoothed rate must stay in, standard deviations.
+    pub rate_z: f64,
+    /// A worker counts as surplus when it was idle for this long, seconds.
+    pub idle_window_s: f64,
+    /// Pods requested in one tick at most, so that one wrong figure can't fill a cluster in one write.
+    pub start_burst: u32,
+    /// Share of busy workers that may be asked, per tick, to leave after their task while messages wait by intent.
+    pub standing_leave_share: f64,
+    /// Half-life of what is learned about how often each level of load returns, seconds.
+    pub hold_half_life_s: f64,
+    /// A figure older than this is unknown, seconds. RabbitMQ's own statistics are 4 to 9 s old in good health.
+    pub stale_after_s: f64,
+    /// Share of replicas added, once, when the figures have gone stale under load.
+    pub stale_boost: f64,
+    /// Where nothing tells busy from idle: the queue must have been empty this long before a worker counts as idle, seconds.
+    pub blind_idle_s: f64,
+}
+
+impl Default for LawParams {
+    fn default() -> Self {
+        Self {
+            tick_s: 1.0,
+            miss_weight: 10.0,
+            miss_probability: 0.05,
+            wait_share: 0.5,
+            rate_window_s: 10.0,
+            rate_long_window_s: 60.0,
+            rate_half_life_s: 60.0,
+            rate_z: 2.0,
+            idle_window_s: 5.0,
+            start_burst: 100,
+            standing_leave_share: 0.05,
+            hold_half_life_s: 3600.0,
+            stale_after_s: 15.0,
+            stale_boost: 0.25,
+            blind_idle_s: 60.0,
+        }
+    }
+}
+
+/// What the user promises and allows for one workload.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScaleConfig {
+    /// Fewest replicas; 0 is allowed.
+    pub min_replicas: u32,
+    /// Most replicas. Where it is below `min_replicas`, `max_replicas` wins.
+    pub max_replicas: u32,
+    /// The goal: no message should wait longer than this, seconds, above 0.
+    pub max_wait_s: f64,
+    /// A fixed number of messages per pod that replaces rate, service time and backlog rules: `ceil((ready + in flight) / this)`.
+    /// No floor by rate remains, since that would need the service time this setting replaces.
+    pub messages_per_worker: Option<u32>,
+    /// Tasks one pod runs at once, at least 1.
+    pub concurrency: u32,
+    /// Service time believed until tasks have been seen, seconds.
+    pub service_time_hint_s: f64,
+    /// Start latency believed until pods have been seen to start, seconds.
+    pub start_latency_hint_s: f64,
+    /// Most tasks that can run at once whatever the number of pods (partitions of a log, a licence); `None` for no such limit.
+    pub max_parallel: Option<u32>,
+    /// Messages are acknowledged before their task runs (Celery's default), so that running tasks are known from the workers alone. What
+    /// [`super::observe::Acks`] sees takes its place.
+    pub acknowledges_early: bool,
+    /// The constants of the law.
+    pub law: LawParams,
+}
+
+impl ScaleConfig {
+    /// The defaults for one workload: 1 task per pod, hints of 10 s.
+    pub fn new(min_replicas: u32, max_replicas: u32, max_wait_s: f64) -> Self {
+        Self {
+            min_replicas,
+            max_replicas,
+            max_wait_s,
+            messages_per_worker: None,
+            concurrency: 1,
+            service_time_hint_s: 10.0,
+            start_latency_hint_s: 10.0,
+            max_parallel: None,
+            acknowledges_early: false,
+            law: LawParams::default(),
+        }
+    }
+}
+
+/// One queue as last seen. `None` is unknown, which is never the same as 0.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct QueueSample {
+    /// Messages that wait and that no consumer holds.
+    pub ready: Option<u64>,
+    /// Messages held by consumers and not acknowledged: running or prefetched (prefetched only, with [`ScaleConfig::acknowledges_early`]).
+    pub unacked: Option<u64>,
+    /// Messages ever published to the queue; a smaller figure than before is a new start of the counter.
+    pub published_total: Option<u64>,
+    /// Messages ever finished; a smaller figure than before is a new start of the counter.
+    pub completed_total: Option<u64>,
+    /// How old these figures are, seconds.
+    pub age_s: f64,
+}
+
+/// One task that ended, as its worker reported it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Completion {
+    /// Seconds from taking the message to being done with it.
+    pub service_s: f64,
+}
+
+/// The pods of one workload as last seen.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct FleetSample {
+    /// `spec.replicas` of the Deployment. It counts parked pods and not terminating ones.
+    pub spec_replicas: u32,
+    /// Pods that are Ready, not parked, and not terminating.
+    pub ready: u32,
+    /// Age in seconds of each pod that exists, is scheduled (or may soon be), and isn't Ready yet.
+    pub starting: Vec<f64>,
+    /// Pods the scheduler could not place.
+    pub pending_unschedulable: u32,
+    /// Pods that take no more work and wait to leave.
+    pub parked: u32,
+    /// Pods with a deletion timestamp.
+    pub terminating: u32,
+    /// Tasks running now in the pods counted by `ready`, from the workers' own reports; `None` where no pod tells.
+    pub busy: Option<u32>,
+    /// Pods counted by `ready` that tell nothing, while others do: just started, or silent.
+    pub untold: u32,
+    /// Age in seconds of each running task that is known; may be empty.
+    pub busy_ages_s: Vec<f64>,
+    /// Tasks that ended since the sample before this, from the workers' own reports; may be empty.
+    pub completions: Vec<Completion>,
+    /// Start latency in seconds (created to first able to take work) of pods that became Ready since the sample before this.
+    pub started_latencies_s: Vec<f64>,
+}
+
+impl FleetSample {
+    /// Pods asked for that don't exist yet: quota, or a write too fresh to be seen.
+    pub fn uncreated(&self) -> u32 {
+        self.spec_replicas.saturating_sub(self.ready + self.starting.len() as u32 + self.pending_unschedulable + self.parked)
+    }
+
+    /// Pods that work or will: ready, starting, unschedulable, or asked for and not created. This is what a target is compared with.
+    pub fn useful(&self) -> u32 {
+        self.ready + self.starting.len() as u32 + self.pending_unschedulable + self.uncreated()
+    }
+}
+
+/// The rule that set the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rule {
+    /// Arrival rate times service time, with the margin that keeps waits short.
+    Rate,
+    /// Messages waiting now would not be started in time by the pods there are.
+    Backlog,
+    /// Messages may wait a while, so fewer pods work without pause.
+    Standing,
+    /// Load of this height returns so often that keeping idle pods is cheaper than starting them again.
+    LearnedHold,
+    /// `messages-per-worker`.
+    LengthTarget,
+    /// Idle pods above what was needed lately leave.
+    ScaleDown,
+    /// There are more pods than needed, and none has been idle long enough to leave.
+    Busy,
+    /// The figures are unknown or stale.
+    Unknown,
+    /// Nothing waits and nothing runs.
+    Idle,
+}
+
+impl Rule {
+    /// Stable name, used in status, metrics and events.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rate => "rate",
+            Self::Backlog => "backlog",
+            Self::Standing => "standing",
+            Self::LearnedHold => "learned-hold",
+            Self::LengthTarget => "length-target",
+            Self::ScaleDown => "scale-down",
+            Self::Busy => "busy",
+            Self::Unknown => "unknown",
+            Self::Idle => "idle",
+        }
+    }
+}
+
+/// The bound that cut the rule's wish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cap {
+    /// `min-replicas` raised it.
+    MinReplicas,
+    /// `max-replicas` cut it.
+    MaxReplicas,
+    /// The number of pods that may be asked for in one tick.
+    StartBurst,
+    /// No more pods than there are tasks.
+    Tasks,
+    /// `max_parallel`: more workers would find nothing to take.
+    Parallel,
+    /// What the workers share (a database, an API) is the bottleneck: more of them make every task slower.
+    Downstream,
+}
+
+impl Cap {
+    /// Stable name, used in status, metrics and events.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MinReplicas => "min-replicas",
+            Self::MaxReplicas => "max-replicas",
+            Self::StartBurst => "start-burst",
+            Self::Tasks => "tasks",
+            Self::Parallel => "parallel",
+            Self::Downstream => "downstream",
+        }
+    }
+}
+
+/// Why a decision changes nothing, or only adds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HoldReason {
+    /// No queue is configured, or a length is missing.
+    BacklogUnknown,
+    /// A length is older than `stale_after_s`.
+    BacklogStale,
+    /// The law has not watched for long enough (after a start, or a gap) to call any worker surplus.
+    WarmingUp,
+}
+
+impl HoldReason {
+    /// Stable name, used in status, metrics and events.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::BacklogUnknown => "backlog-unknown",
+            Self::BacklogStale => "backlog-stale",
+            Self::WarmingUp => "warming-up",
+        }
+    }
+}
+
+/// What a decision was made from, for status and metrics.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Inputs {
+    /// Messages waiting, prefetched but not running ones included; `None` when unknown.
+    pub backlog: Option<u64>,
+    /// Tasks running; `None` when unknown.
+    pub in_flight: Option<u64>,
+    /// Arrivals per second.
+    pub rate_in: f64,
+    /// Completions per second.
+    pub rate_out: f64,
+    /// Learned mean service time, seconds.
+    pub service_s: f64,
+    /// Learned mean start latency, seconds.
+    pub start_latency_s: f64,
+    /// Offered load: arrivals per second times service time, in tasks running at once.
+    pub offered_load: f64,
+    /// Pods that work or will.
+    pub useful: u32,
+    /// Pods not Ready yet.
+    pub starting: u32,
+    /// Pods the scheduler could not place.
+    pub unschedulable: u32,
+    /// Parked pods.
+    pub parked: u32,
+    /// Tasks that run far longer than any other: neither load nor capacity.
+    pub stuck: u32,
+    /// The most recent arrivals came as one batch, which says nothing of the rate.
+    pub batch: bool,
+    /// Wait in seconds that is let stand by intent; 0 when none is.
+    pub standing_wait_s: f64,
+    /// Age of the oldest figure used, seconds.
+    pub age_s: f64,
+}
+
+/// The outcome: a number and why.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ScaleDecision {
+    /// Pods that should be useful: ready or on their way, **not** counting parked and terminating ones.
+    /// Compare it with [`FleetSample::useful`]: above, resume parked pods first and set `spec.replicas = target + parked that stay`;
+    /// below, ask `useful - target` idle workers to leave, and lower `spec.replicas` only as they have parked.
+    pub target: u32,
+    /// One sentence: inputs, rule, the cap that won, what would change it.
+    pub reason: String,
+    /// The rule that set the target.
+    pub rule: Rule,
+    /// The bound that cut the rule's wish, if one did.
+    pub cap: Option<Cap>,
+    /// What was known.
+    pub inputs: Inputs,
+    /// Seconds until the next decision is due.
+    pub next_wake_s: f64,
+    /// Set when the decision may not lower.
+    pub hold: Option<HoldReason>,
+    /// Pods that park for this decision do so for a short trial: don't lower `spec.replicas` for them yet, they are likely to be called back.
+    #[serde(default)]
+    pub keep_parked: bool,
+}

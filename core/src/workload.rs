@@ -1,0 +1,90 @@
+//! The identity of a managed workload, and what the webhook hands to the sidecar. In: names from the API. Out: values that webhook, sidecar,
+//! broker and controller all use in the same spelling. Left to others: everything about behaviour.
+
+use crate::config::{DeadlinePolicy, WorkerConfig};
+use crate::preset::{BusySource, Signal};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// A Deployment in its namespace.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadId {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+impl fmt::Display for WorkloadId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// What an injected sidecar is told, as JSON in one environment variable. Written by the webhook of one version, read by a sidecar of the
+/// same version; unknown fields are ignored, missing ones take their defaults.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SidecarConfig {
+    /// Always 1.
+    pub version: u32,
+    /// Whose pod this is.
+    pub workload: WorkloadId,
+    /// The Deployment's UID; empty where the webhook did not know it.
+    #[serde(default)]
+    pub workload_uid: String,
+    /// `pod-template-hash` of the pod: key of the size estimate.
+    #[serde(default)]
+    pub template_hash: String,
+    /// The working container's name.
+    pub container: String,
+    /// The preset's name.
+    pub worker: String,
+    /// The queues.
+    pub queues: Vec<String>,
+    /// Signals; empty: the kubelet's TERM.
+    pub signals: Vec<Signal>,
+    /// Where busy is read.
+    pub busy: BusySource,
+    /// Tasks that the worker runs at once.
+    pub concurrency: u32,
+    /// How long a task may run, in milliseconds.
+    pub max_task_duration_ms: u64,
+    /// Afterwards.
+    pub drain_deadline_policy: DeadlinePolicy,
+    /// Whether the pod's process namespace is shared: without it no signal and no peaks.
+    pub share_processes: bool,
+    /// Secret path segment of the hook's URL: strangers on the pod network must not stop the worker.
+    pub hook_token: String,
+}
+
+impl SidecarConfig {
+    /// The configuration of one pod of this workload.
+    #[must_use]
+    pub fn new(
+        config: &WorkerConfig,
+        workload: WorkloadId,
+        workload_uid: String,
+        template_hash: String,
+        container: String,
+        hook_token: String,
+    ) -> Self {
+        Self {
+            version: 1,
+            workload,
+            workload_uid,
+            template_hash,
+            container,
+            worker: config.worker.clone(),
+            queues: config.queues.clone(),
+            signals: config.signals.clone(),
+            busy: config.busy.clone(),
+            concurrency: config.concurrency,
+            max_task_duration_ms: config.max_task_duration_ms,
+            drain_deadline_policy: config.drain_deadline_policy,
+            share_processes: config.share_processes,
+            hook_token,
+        }
+    }
+}

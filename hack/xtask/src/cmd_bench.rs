@@ -1,0 +1,42 @@
+//! `cargo xtask bench NAME`: what the project claims, measured. In: which bench. Out: its table and, on request, its JSON line.
+//! One bench is one module `cmd_bench_NAME.rs`, one line in [`Bench`] and one in [`run`].
+
+use anyhow::Result;
+use clap::Subcommand;
+
+use crate::{cmd_bench_burst, cmd_bench_law, cmd_bench_sidecar, cmd_bench_sizing};
+
+/// Arguments of `cargo xtask bench`.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// Twenty bursts on a real cluster: from the write to the queue to `/scale`
+    Burst(cmd_bench_burst::Args),
+    /// Ten minutes without a broker on a real cluster: nothing may be lowered
+    Outage(cmd_bench_burst::Args),
+    /// The scaling law beside KEDA, Go QScaler and WPA on the same arrivals: waits and pods
+    Law(cmd_bench_law::Args),
+    /// What the sidecar's sampling of a worker's memory costs
+    Sidecar(cmd_bench_sidecar::Args),
+    /// Sizing policies side by side on the same tasks: OOM kills and slack
+    Sizing(cmd_bench_sizing::Args),
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// The bench cannot be run, or what it claims does not hold.
+pub fn run(args: Args) -> Result<()> {
+    match args.bench {
+        Bench::Burst(args) => cmd_bench_burst::burst(args),
+        Bench::Outage(args) => cmd_bench_burst::outage(args),
+        Bench::Law(args) => cmd_bench_law::run(args),
+        Bench::Sidecar(args) => cmd_bench_sidecar::run(args),
+        Bench::Sizing(args) => cmd_bench_sizing::run(args),
+    }
+}

@@ -1,0 +1,74 @@
+//! `cargo xtask matrix`: every framework meets every fault on a real cluster. In: which frameworks and faults. Out: the program's own output
+//! (`qscaler-tests`, bin `matrix`), the table in the docs, an exit code. The cluster is its own and is taken down at the end, at Ctrl-C too.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::{interrupt, source_root, stand};
+
+/// Arguments of `cargo xtask matrix`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Only frameworks whose name contains this (may be repeated)
+    #[arg(long)]
+    framework: Vec<String>,
+    /// Only faults whose name contains this (may be repeated)
+    #[arg(long)]
+    fault: Vec<String>,
+    /// End with one JSON object
+    #[arg(long)]
+    json: bool,
+    /// Where the table goes [default: docs/matrix.md; target/matrix.md where only a part is run]
+    #[arg(long)]
+    report: Option<PathBuf>,
+    /// Leave the cluster up afterwards
+    #[arg(long)]
+    keep: bool,
+    /// Name of the cluster, so that several can run side by side
+    #[arg(long, default_value = "matrix")]
+    cluster_name: String,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// Something cannot be built, or a cell is not as it should be.
+pub fn run(args: Args) -> Result<()> {
+    interrupt::clean_up_first()?;
+    let part = !(args.framework.is_empty() && args.fault.is_empty());
+    let report = args.report.unwrap_or_else(|| if part { "target/matrix.md" } else { "docs/matrix.md" }.into());
+    let report = if report.is_absolute() { report } else { source_root().join(report) };
+    if let Some(folder) = report.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    let mut words: Vec<String> = vec!["--report".into(), report.to_string_lossy().into_owned()];
+    for (flag, values) in [("--framework", args.framework), ("--fault", args.fault)] {
+        words.extend(values.into_iter().flat_map(|value| [flag.to_owned(), value]));
+    }
+    if args.json {
+        words.push("--json".into());
+    }
+    run_in_cluster(&args.cluster_name, args.keep, "matrix", &words)
+}
+
+/// Brings a cluster with QScaler up, runs a program of `qscaler-tests` in its network, and takes the cluster down.
+///
+/// # Errors
+/// Something cannot be built, or the program fails.
+pub(crate) fn run_in_cluster(cluster: &str, keep: bool, program: &str, words: &[String]) -> Result<()> {
+    let stand = stand::up(cluster, !keep)?;
+    let result = (|| {
+        let binary = stand::program(program)?;
+        let status = stand.spawn(Command::new(&binary).args(words))?.wait();
+        anyhow::ensure!(status.success(), "{program}: {status}");
+        Ok(())
+    })();
+    if keep {
+        eprintln!("the cluster {cluster:?} is left up: cargo xtask cluster status --name {cluster}");
+    } else {
+        stand.down()?;
+    }
+    result
+}

@@ -1,0 +1,201 @@
+//! `cargo xtask test [e2e [NAME]]`: every test there is, or the cluster's alone. In: nothing, or a filter. Out: the output of each step and a closing line
+//! `N passed, N failed`. What needs a cluster gets one of its own, taken down at the end.
+
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use clap::Subcommand;
+
+use crate::exec::output;
+use crate::runner::Runner;
+use crate::{interrupt, source_root, stand, tidy, v2};
+
+/// Arguments of `cargo xtask test`.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    what: Option<What>,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Formatting, lints, rules about the tree, and each crate built alone
+    Lint,
+    /// What needs neither network nor root
+    Unit,
+    /// Real brokers and the rendered chart
+    Integration,
+    /// The real cluster
+    E2e {
+        /// Only tests whose name contains this
+        name: Option<String>,
+        /// Leave the cluster up afterwards
+        #[arg(long)]
+        keep: bool,
+        /// Name of the cluster, so that several can run side by side
+        #[arg(long, default_value = CLUSTER)]
+        cluster_name: String,
+    },
+    /// Control groups version 2: some of the cluster's tests, under a kernel of its own that is a plain process
+    V2 {
+        /// Only tests whose name contains this
+        name: Option<String>,
+    },
+    /// What runs in the guest of v2
+    #[command(hide = true)]
+    V2Inside(v2::inside::Plan),
+}
+
+/// What turns on the tests that need real brokers, or the cluster.
+const FEATURES: &str = "qscaler-tests/servers,qscaler-tests/cluster";
+/// Cluster tests at once: the machine has two cores, most tests wait most of the time.
+const E2E_THREADS: &str = "3";
+/// Those that concern the node or the installation (they kill controllers, for one), and run after the others.
+const ALONE: [&str; 5] = ["alone::", "controllers::", "matrix::", "what_was_learned", "an_estimate_outlives"];
+/// Cluster tests outside the default run, which are asked for by name: the matrix and all frameworks side by side take long.
+const BY_NAME: [&str; 2] = ["matrix::", "frameworks::"];
+/// Name of the tests' own cluster.
+const CLUSTER: &str = "test";
+
+/// Runs it.
+///
+/// # Errors
+/// Something failed.
+pub fn run(args: Args) -> Result<()> {
+    interrupt::clean_up_first()?;
+    let mut runner = Runner::default();
+    match args.what {
+        None => {
+            lint(&mut runner);
+            unit(&mut runner);
+            integration(&mut runner);
+            e2e(&mut runner, CLUSTER, None, false);
+        }
+        Some(What::Lint) => {
+            lint(&mut runner);
+            alone(&mut runner);
+        }
+        Some(What::Unit) => unit(&mut runner),
+        Some(What::Integration) => integration(&mut runner),
+        Some(What::E2e { name, keep, cluster_name }) => e2e(&mut runner, &cluster_name, name.as_deref(), keep),
+        Some(What::V2 { name }) => v2::run(&mut runner, CLUSTER, name.as_deref(), || test_binary("e2e")),
+        Some(What::V2Inside(plan)) => return v2::inside::run(&plan),
+    }
+    runner.finish()
+}
+
+fn cargo(args: &[&str]) -> Command {
+    let mut command = Command::new("cargo");
+    command.args(args).current_dir(source_root());
+    command
+}
+
+fn lint(runner: &mut Runner) {
+    runner.command("formatting", &mut cargo(&["fmt", "--all", "--check"]));
+    runner.command(
+        "clippy, warnings denied",
+        &mut cargo(&["clippy", "--workspace", "--all-targets", "--features", FEATURES, "--quiet", "--", "-D", "warnings"]),
+    );
+    runner.step("rules about the tree", || {
+        let broken = tidy::broken_rules(&source_root())?;
+        for rule in &broken {
+            println!("{rule}");
+        }
+        Ok((u64::from(broken.is_empty()), broken.len() as u64))
+    });
+}
+
+/// What takes long on a cold cache, so that a command of its own asks for it: the documentation, and each crate alone, which shows that its
+/// manifest is complete and borrows nothing from what another crate turns on.
+fn alone(runner: &mut Runner) {
+    // Links to private items are for those who read the code.
+    let flags = "-D warnings -A rustdoc::private_intra_doc_links";
+    runner.command("documentation, warnings denied", cargo(&["doc", "--workspace", "--no-deps", "--quiet"]).env("RUSTDOCFLAGS", flags));
+    runner.step("each crate builds alone", || {
+        let metadata: serde_json::Value = serde_json::from_str(&output(&mut cargo(&["metadata", "--format-version=1", "--no-deps"]))?)?;
+        let names = metadata["packages"].as_array().into_iter().flatten().filter_map(|p| p["name"].as_str());
+        for name in names {
+            output(&mut cargo(&["check", "--quiet", "-p", name])).with_context(|| format!("{name} does not build alone"))?;
+        }
+        Ok((1, 0))
+    });
+}
+
+fn unit(runner: &mut Runner) {
+    runner.command("unit, property and golden tests", &mut cargo(&["test", "--workspace", "--no-fail-fast", "--quiet"]));
+}
+
+fn integration(runner: &mut Runner) {
+    runner.step("brokers and helm for the integration tests", || {
+        stand::tools()?;
+        Ok((1, 0))
+    });
+    // The whole workspace is named everywhere, so that no dependency is compiled a second time with other features.
+    let mut command = cargo(&["test", "--workspace", "--features", FEATURES, "--no-fail-fast", "--quiet"]);
+    for name in integration_tests() {
+        command.args(["--test", &name]);
+    }
+    runner.command("contract with real brokers, rendered chart", &mut command);
+}
+
+/// Every file in `tests/tests`; the cluster's tests are a folder.
+fn integration_tests() -> Vec<String> {
+    let files = std::fs::read_dir(source_root().join("tests/tests")).into_iter().flatten().flatten();
+    let names = files.filter_map(|file| Some(file.file_name().to_str()?.strip_suffix(".rs")?.to_owned()));
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names
+}
+
+fn e2e(runner: &mut Runner, cluster: &str, filter: Option<&str>, keep: bool) {
+    let mut up = None;
+    runner.step("a cluster with QScaler in it", || {
+        up = Some(stand::up(cluster, !keep)?);
+        Ok((1, 0))
+    });
+    let Some(stand) = up else { return };
+    let binary = match test_binary("e2e") {
+        Ok(binary) => binary,
+        Err(error) => {
+            runner.step("building the cluster tests", || Err(error));
+            return;
+        }
+    };
+    let wants_alone = |name: &str| ALONE.iter().any(|part| name.contains(part));
+    let mut side_by_side = vec!["--show-output", "--test-threads", E2E_THREADS];
+    side_by_side.extend(ALONE.iter().flat_map(|part| ["--skip", *part]));
+    side_by_side.extend(filter);
+    let mut alone = vec!["--show-output", "--test-threads", "1"];
+    if filter.is_none() {
+        let skips = BY_NAME.iter().flat_map(|part| ["--skip", *part]);
+        side_by_side.extend(skips.clone());
+        alone.extend(skips);
+    }
+    match filter.filter(|name| wants_alone(name)) {
+        Some(name) => alone.push(name),
+        None => alone.extend(ALONE),
+    }
+    let mut ok = true;
+    if filter.is_none_or(|name| !wants_alone(name)) {
+        ok &= runner.command_in("end to end on the real cluster", Command::new(&binary).args(&side_by_side), |command| stand.spawn(command));
+    }
+    if filter.is_none_or(wants_alone) {
+        ok &= runner.command_in("what needs the cluster alone", Command::new(&binary).args(&alone), |command| stand.spawn(command));
+    }
+    if !ok {
+        stand.print_state();
+    }
+    if keep {
+        println!("the cluster {cluster:?} is left up: cargo xtask cluster status --name {cluster}");
+    } else {
+        let down = stand.down();
+        runner.step("nothing is left of the cluster", || down.map(|()| (1, 0)));
+    }
+}
+
+/// Builds one test of `qscaler-tests`; its program.
+fn test_binary(name: &str) -> Result<std::path::PathBuf> {
+    let messages =
+        output(&mut cargo(&["test", "--workspace", "--features", FEATURES, "--test", name, "--no-run", "--message-format=json", "--quiet"]))?;
+    stand::executable(&messages, name)
+}

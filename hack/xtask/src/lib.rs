@@ -1,0 +1,54 @@
+//! What `cargo xtask` does, as a library that its commands, the demo and the end-to-end tests share.
+//!
+//! | module | in -> out |
+//! |---|---|
+//! | [`cache`] | a name and what a thing is made from -> its folder outside the tree, built once, also by two processes at once |
+//! | [`step`] | a long action -> its name and elapsed seconds on the terminal |
+//! | [`exec`] | a command -> its output, or an error that says what it printed |
+//! | [`debian`] | package names -> their files unpacked in a folder; nothing is installed |
+//! | [`golang`] | a Go module -> a static binary |
+//! | [`brokers`] | ports and folders -> commands that start Redis and RabbitMQ |
+//! | [`cluster`] | a name -> a running Kubernetes with its kubeconfig |
+//! | [`oci`] | folders -> an OCI archive, same input same bytes |
+//! | [`stand`] | a name -> a cluster with QScaler in it, and programs in its network |
+//! | [`runner`] | steps of a test run -> counts and a closing line |
+//! | [`tidy`] | the source tree -> broken rules |
+//! | [`v2`] | names of cluster tests -> their output, from a kernel with control groups of version 2 |
+//! | [`images`] | an image's name -> its archive, built if its inputs changed |
+//!
+//! Commands print to the terminal by design, so the print lint is off here.
+#![allow(clippy::print_stdout)]
+
+pub mod brokers;
+pub mod cache;
+pub mod cluster;
+pub mod cmd_bench;
+pub mod cmd_bench_burst;
+pub mod cmd_bench_law;
+pub mod cmd_bench_sidecar;
+pub mod cmd_bench_sizing;
+pub mod cmd_brokers;
+pub mod cmd_cluster;
+pub mod cmd_demo;
+pub mod cmd_images;
+pub mod cmd_matrix;
+pub mod cmd_model;
+pub mod cmd_soak;
+pub mod cmd_test;
+pub mod debian;
+pub mod exec;
+pub mod golang;
+pub mod images;
+pub mod interrupt;
+pub mod oci;
+pub mod runner;
+pub mod stand;
+pub mod step;
+pub mod tidy;
+pub mod v2;
+
+/// The root of the source tree that this was compiled from.
+pub fn source_root() -> std::path::PathBuf {
+    // hack/xtask -> hack -> root; a manifest directory always has both parents.
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(std::path::Path::new("/")).to_path_buf()
+}

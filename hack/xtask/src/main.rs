@@ -1,0 +1,61 @@
+//! `cargo xtask COMMAND`: every command of the README and of CI. In: arguments. Out: an exit code, and what the command prints.
+//!
+//! One command is one module `src/cmd_NAME.rs` in the library, with an `Args` (clap) and `pub fn run(args: Args) -> anyhow::Result<()>`.
+//! To add one: write that module, add `pub mod cmd_NAME;` in `lib.rs`, one line in [`Command`] and one in `run`. Commands hold no
+//! logic that another command or a test could want: that goes in the library's other modules.
+
+use clap::{Parser, Subcommand};
+use xtask::{cmd_bench, cmd_brokers, cmd_cluster, cmd_demo, cmd_images, cmd_matrix, cmd_model, cmd_soak, cmd_test};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Builds, runs and tests QScaler on this machine")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// A real Kubernetes on this machine: up, down, status, kubectl, enter
+    Cluster(cmd_cluster::Args),
+    /// OCI archives of QScaler and of the test workers, without Docker
+    Images(cmd_images::Args),
+    /// Redis and RabbitMQ servers to start by hand or from tests, unpacked and not installed
+    Brokers(cmd_brokers::Args),
+    /// Every test, or one kind of them
+    Test(cmd_test::Args),
+    /// The main job, live: an unchanged Celery worker goes 0 -> N -> 0, then an OOM kill is answered
+    Demo(cmd_demo::Args),
+    /// What the project claims, measured: sizing
+    Bench(cmd_bench::Args),
+    /// The drain protocol, explored state by state, and mistakes planted in it
+    Model(cmd_model::Args),
+    /// Every framework meets every fault on a real cluster: tasks lost, doubled, cut
+    Matrix(cmd_matrix::Args),
+    /// Bursts with random faults on a real cluster, for a while
+    Soak(cmd_soak::Args),
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Cluster(args) => cmd_cluster::run(args),
+        Command::Images(args) => cmd_images::run(args),
+        Command::Brokers(args) => cmd_brokers::run(args),
+        Command::Test(args) => cmd_test::run(args),
+        Command::Demo(args) => cmd_demo::run(args),
+        Command::Bench(args) => cmd_bench::run(args),
+        Command::Model(args) => cmd_model::run(args),
+        Command::Matrix(args) => cmd_matrix::run(args),
+        Command::Soak(args) => cmd_soak::run(args),
+    }
+}
+
+fn main() -> std::process::ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Runs the steps of a test run and counts. In: named commands. Out: their output as it comes, and at the end one plain line
+//! `N passed, N failed`. A step that runs a Rust test harness counts its tests; any other step counts as one. It leaves what to run to its callers.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::Result;
+
+use crate::cluster::process::Process;
+use crate::interrupt;
+
+/// What a run has counted so far.
+#[derive(Debug, Default)]
+pub struct Runner {
+    passed: u64,
+    failed: u64,
+    failures: Vec<String>,
+    times: Vec<(String, f64)>,
+}
+
+/// Numbers of one line `test result: ok. 3 passed; 0 failed; …`; None for every other line.
+fn harness_line(line: &str) -> Option<(u64, u64)> {
+    let counts = line.strip_prefix("test result: ")?.split_once(". ")?.1;
+    let number = |word: &str| counts.split("; ").find_map(|part| part.trim().strip_suffix(word)?.trim().parse().ok());
+    Some((number("passed")?, number("failed")?))
+}
+
+impl Runner {
+    /// Runs one command; its lines are printed as they come.
+    pub fn command(&mut self, name: &str, command: &mut Command) -> bool {
+        self.command_in(name, command, |command| Process::watch(command.spawn()?))
+    }
+
+    /// The same for a command that is not simply started, such as one in a cluster's network.
+    pub fn command_in(&mut self, name: &str, command: &mut Command, spawn: impl FnOnce(&mut Command) -> Result<Process>) -> bool {
+        self.step(name, || {
+            let mut child = spawn(command.stdin(Stdio::null()).stdout(Stdio::piped()))?;
+            let (mut passed, mut failed, mut harness) = (0, 0, false);
+            if let Some(out) = child.stdout.take() {
+                for line in BufReader::new(out).lines() {
+                    let line = line?;
+                    println!("{line}");
+                    if let Some((p, f)) = harness_line(&line) {
+                        harness = true;
+                        passed += p;
+                        failed += f;
+                    }
+                }
+            }
+            let ok = child.wait().success();
+            if !harness {
+                return Ok((u64::from(ok), u64::from(!ok)));
+            }
+            // A harness that died before its closing line has failed once more than it says.
+            Ok((passed, if ok { failed } else { failed.max(1) }))
+        })
+    }
+
+    /// Runs one step that counts by itself: (passed, failed).
+    pub fn step(&mut self, name: &str, run: impl FnOnce() -> Result<(u64, u64)>) -> bool {
+        if interrupt::seen() {
+            return false;
+        }
+        println!("\n== {name}");
+        let begin = Instant::now();
+        let (passed, failed) = run().unwrap_or_else(|error| {
+            println!("{error:#}");
+            (0, 1)
+        });
+        let seconds = begin.elapsed().as_secs_f64();
+        println!("== {name}: {passed} passed, {failed} failed in {seconds:.0} s");
+        self.passed += passed;
+        self.failed += failed;
+        self.times.push((name.to_owned(), seconds));
+        if failed > 0 {
+            self.failures.push(name.to_owned());
+        }
+        failed == 0
+    }
+
+    /// Prints the times, what failed, and the closing line.
+    ///
+    /// # Errors
+    /// Something failed, or nothing ran.
+    pub fn finish(self) -> Result<()> {
+        println!();
+        for (name, seconds) in &self.times {
+            println!("{seconds:>7.0} s  {name}");
+        }
+        for name in &self.failures {
+            println!("failed: {name}");
+        }
+        println!("\n{} passed, {} failed", self.passed, self.failed);
+        anyhow::ensure!(!interrupt::seen(), "interrupted: the rest was not tested");
+        anyhow::ensure!(self.passed + self.failed > 0, "nothing was tested");
+        anyhow::ensure!(self.failed == 0, "{} failed", self.failed);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_closing_line_of_a_harness_is_read() {
+        assert_eq!(harness_line("test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.01s"), Some((12, 0)));
+        assert_eq!(harness_line("test result: FAILED. 2 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out"), Some((2, 3)));
+        assert_eq!(harness_line("test a ... ok"), None);
+    }
+
+    #[test]
+    fn a_failed_command_fails_the_run() {
+        let mut runner = Runner::default();
+        assert!(runner.command("good", &mut Command::new("true")));
+        assert!(!runner.command("bad", &mut Command::new("false")));
+        assert_eq!((runner.passed, runner.failed), (1, 1));
+        assert!(runner.finish().is_err());
+    }
+
+    #[test]
+    fn a_harness_that_died_before_its_closing_line_is_a_failure() {
+        let mut runner = Runner::default();
+        let text = "echo 'test result: ok. 2 passed; 0 failed; 0 ignored'; exit 101";
+        assert!(!runner.command("died", Command::new("sh").args(["-c", text])));
+        assert_eq!((runner.passed, runner.failed), (2, 1));
+    }
+
+    #[test]
+    fn a_run_of_nothing_is_an_error() {
+        assert!(Runner::default().finish().is_err());
+    }
+}

@@ -1,0 +1,195 @@
+//! A cluster with QScaler in it, as tests and the demo need it. In: a name. Out: a cluster up, images imported, the chart applied as it is and ready,
+//! and a way to run a program in its network. It leaves what happens there to that program.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::brokers::Brokers;
+use crate::cache::Cache;
+use crate::cluster::process::Process;
+use crate::cluster::{Cluster, Flavor, Place, UpOptions, parts};
+use crate::exec::{self, output};
+use crate::images::{self, Image, Profile};
+use crate::source_root;
+use crate::step::Step;
+
+/// Where the chart goes.
+const NAMESPACE: &str = "qscaler-system";
+/// What differs from the chart's defaults: the images of this tree.
+const VALUES: &[&str] = &["image.tag=dev", "sidecar.image.tag=dev"];
+/// What the chart is rendered for: a Helm built from source assumes an ancient version.
+const KUBERNETES: &str = "1.36.3";
+/// Two controllers, so that one can take over from the other.
+const COPIES: &[&str] = &["controller.replicas=2"];
+/// Seconds that a part may take to become ready on a busy machine.
+const READY_S: u32 = 240;
+
+/// A cluster with QScaler in it.
+pub struct Stand {
+    cache: Cache,
+    cluster: Cluster,
+    brokers: Brokers,
+}
+
+/// Brokers and helm, found or made.
+///
+/// # Errors
+/// They cannot be had; the message says what to install.
+pub fn tools() -> Result<()> {
+    let cache = Cache::open()?;
+    Brokers::ensure(&cache)?;
+    parts::helm(&cache).map(drop)
+}
+
+/// These images of a stand, built if something in them changed.
+///
+/// # Errors
+/// Something cannot be built.
+pub fn archives(cache: &Cache, images: &[Image]) -> Result<Vec<PathBuf>> {
+    images::build(cache, images, Profile::Release)
+}
+
+/// Builds what is missing, brings the cluster up, and installs QScaler in it. `tied`: the cluster ends with this process, however that ends.
+///
+/// # Errors
+/// Something cannot be built or does not become ready.
+pub fn up(name: &str, tied: bool) -> Result<Stand> {
+    let cache = Cache::open()?;
+    let archives = archives(&cache, &Image::STAND)?;
+    up_with(cache, name, tied, archives, COPIES)
+}
+
+/// The same with images that are built already, and with these further values of the chart.
+///
+/// # Errors
+/// Something else cannot be built, or does not become ready.
+pub fn up_with(cache: Cache, name: &str, tied: bool, archives: Vec<PathBuf>, values: &[&str]) -> Result<Stand> {
+    let brokers = Brokers::ensure(&cache)?;
+    let helm = parts::helm(&cache)?;
+    // An archive's name says what is in it.
+    let content: Vec<String> = archives.iter().map(|archive| archive.display().to_string()).collect();
+    let cluster = Cluster::up(&cache, name, Flavor::choose()?, &UpOptions { images: archives, tied })?;
+    let stand = Stand { cache, cluster, brokers };
+    stand.install(&helm, values, &content.join(","))?;
+    Ok(stand)
+}
+
+impl Stand {
+    /// `images`: names their content. In a cluster that was left up and has others, the parts are started anew: the tag stays the same, so Kubernetes would not.
+    fn install(&self, helm: &Path, values: &[&str], images: &str) -> Result<()> {
+        let step = Step::start("installing QScaler by its chart");
+        let chart = source_root().join("charts/qscaler");
+        let mut template = Command::new(helm);
+        template.args(["template", "qscaler"]).arg(chart).args(["--namespace", NAMESPACE, "--include-crds", "--kube-version", KUBERNETES]);
+        for value in VALUES.iter().chain(values) {
+            template.args(["--set", value]);
+        }
+        let manifests = output(&mut template)?;
+        let namespace = output(self.cluster.kubectl(["create", "namespace", NAMESPACE, "--dry-run=client", "-o", "yaml"]).stderr(Stdio::inherit()))?;
+        let kept = ["get", "namespace", NAMESPACE, "--ignore-not-found", "-o", "go-template={{with .metadata.annotations}}{{.images}}{{end}}"];
+        let kept = output(&mut self.cluster.kubectl(kept))?;
+        self.apply(&namespace)?;
+        self.apply(&manifests)?;
+        let note = format!("images={images}");
+        output(&mut self.cluster.kubectl(["annotate", "namespace", NAMESPACE, "--overwrite", &note]))?;
+        if !kept.trim().is_empty() && kept.trim() != images {
+            output(&mut self.cluster.kubectl(["-n", NAMESPACE, "rollout", "restart", "deployment"]))?;
+        }
+        let limit = format!("--timeout={}s", READY_S * exec::patience());
+        for part in ["certs", "webhook", "controller"] {
+            let deployment = format!("deployment/qscaler-{part}");
+            output(&mut self.cluster.kubectl(["-n", NAMESPACE, "rollout", "status", &deployment, &limit]))?;
+        }
+        step.done();
+        Ok(())
+    }
+
+    fn apply(&self, manifests: &str) -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("manifests.yaml");
+        std::fs::write(&file, manifests)?;
+        let mut command = self.cluster.kubectl(["apply", "--server-side", "-f"]);
+        output(command.arg(&file)).map(drop)
+    }
+
+    /// Starts a program in the cluster's network, to end with the cluster at the latest. It finds the cluster, the brokers and the address at which pods
+    /// reach it in its environment: `KUBECONFIG`, `QSCALER_BROKERS_BIN`, `QSCALER_HOST_IP`; `kubectl` is the cluster's own.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn spawn(&self, command: &mut Command) -> Result<Process> {
+        let kubectl = PathBuf::from(self.cluster.kubectl::<&str>([]).get_program());
+        let folders = kubectl.parent().map(Path::to_path_buf).into_iter();
+        let inherited = std::env::var_os("PATH").unwrap_or_default();
+        command
+            .env("PATH", std::env::join_paths(folders.chain(std::env::split_paths(&inherited)))?)
+            .env("KUBECONFIG", self.cluster.kubeconfig())
+            .env("QSCALER_HOST_IP", self.cluster.host_ip()?.to_string())
+            .env("QSCALER_BROKERS_BIN", self.brokers.bin())
+            .env("HOME", self.cluster.logs().parent().unwrap_or(Path::new("/tmp")));
+        self.cluster.spawn_inside(command, Place::Box)
+    }
+
+    /// What an onlooker would ask for after a failure: pods, QWorkers, the end of the controller's and webhook's logs.
+    pub fn print_state(&self) {
+        let asks: [&[&str]; 6] = [
+            &["get", "pods", "-A", "-o", "wide"],
+            &["get", "qworkers", "-A"],
+            &["get", "events", "-A", "--sort-by=.lastTimestamp"],
+            &["-n", NAMESPACE, "logs", "-l", "app.kubernetes.io/component=controller", "--tail=60", "--prefix"],
+            &["-n", NAMESPACE, "logs", "-l", "app.kubernetes.io/component=webhook", "--tail=30", "--prefix"],
+            &["-n", NAMESPACE, "logs", "-l", "app.kubernetes.io/component=certs", "--tail=20", "--prefix"],
+        ];
+        for ask in asks {
+            println!("\n$ kubectl {}", ask.join(" "));
+            let text = output(&mut self.cluster.kubectl(ask)).unwrap_or_else(|error| format!("{error:#}"));
+            println!("{}", exec::last_lines(&text, 120));
+        }
+    }
+
+    /// Ends the cluster and everything in it.
+    ///
+    /// # Errors
+    /// Something does not end.
+    pub fn down(self) -> Result<()> {
+        Cluster::down(&self.cache, self.cluster.name(), self.cluster.flavor())
+    }
+}
+
+/// Builds a program of `qscaler-tests`, which runs in the cluster's network; gives its path.
+///
+/// # Errors
+/// It does not build.
+pub fn program(name: &str) -> Result<PathBuf> {
+    let mut command = Command::new("cargo");
+    command.args(["build", "-p", "qscaler-tests", "--bin", name, "--message-format=json", "--quiet"]).current_dir(source_root());
+    executable(&output(&mut command)?, name)
+}
+
+/// The program of this name in cargo's `--message-format=json` output.
+///
+/// # Errors
+/// Cargo built none.
+pub fn executable(messages: &str, name: &str) -> Result<PathBuf> {
+    let found = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()).find_map(|message| {
+        let is_it = message["reason"] == "compiler-artifact" && message["target"]["name"] == name;
+        is_it.then(|| message["executable"].as_str().map(PathBuf::from)).flatten()
+    });
+    let path = found.with_context(|| format!("cargo built no program {name}"))?;
+    ensure!(path.exists(), "{} is not there", path.display());
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_is_found_among_cargo_s_messages() {
+        let messages = "{\"reason\":\"compiler-artifact\",\"target\":{\"name\":\"lib\"},\"executable\":null}\nnoise\n{\"reason\":\"compiler-artifact\",\"target\":{\"name\":\"e2e\"},\"executable\":\"/bin/sh\"}";
+        assert_eq!(executable(messages, "e2e").unwrap(), PathBuf::from("/bin/sh"));
+        assert!(executable(messages, "demo").is_err());
+    }
+}

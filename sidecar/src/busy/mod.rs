@@ -1,0 +1,149 @@
+//! Whether the worker has a task. In: the source that the workload's configuration names. Out: samples of [`Activity`] for the driver, each
+//! taken just now. Left to others: what follows from them (`core::drain::worker`), how they are averaged (`service`).
+//!
+//! Every source says Unknown rather than guess: when it cannot be read, when it is old, when it does not tell this pod from another.
+
+mod broker;
+mod celery;
+mod children;
+mod file;
+mod http;
+
+pub use celery::Nodes;
+
+use crate::config::Settings;
+use crate::driver::Input;
+use crate::freeze::{Freeze, FrozenView, Proof};
+use crate::gate::{self, GateSwitch, Remote, Way};
+use crate::procs::ProcFs;
+use crate::watch::MainReceiver;
+use qscaler_broker::BrokerError;
+use qscaler_broker::activity::{BlockedPops, Bookkeeping};
+use qscaler_core::message::{Busy, ServiceTime};
+use qscaler_core::preset::{BusySource, GateKind, preset};
+use std::future::Future;
+use std::pin::Pin;
+use tokio::sync::{mpsc, watch};
+
+/// One sample.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Activity {
+    /// Whether it has a task.
+    pub busy: Busy,
+    /// Tasks running now, where the source counts them.
+    pub active: Option<u32>,
+    /// Tasks finished since the worker's start, where the source counts them.
+    pub processed: Option<u64>,
+    /// Tasks seen to end since the sample before, where the source times them.
+    pub ended: Option<ServiceTime>,
+    /// The figures are of a time at which the worker still took tasks: once it was told to take no more, they prove nothing.
+    pub taking: bool,
+}
+
+impl Activity {
+    /// Nothing is known.
+    #[must_use]
+    pub fn unknown() -> Self {
+        Self { busy: Busy::Unknown, active: None, processed: None, ended: None, taking: false }
+    }
+
+    /// Busy or idle, and no more.
+    #[must_use]
+    pub fn only(busy: Busy) -> Self {
+        Self { busy, ..Self::unknown() }
+    }
+}
+
+/// Work for a task of its own, for as long as the driver lives.
+pub type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What a source needs.
+pub struct Sources {
+    /// What the sidecar was told.
+    pub settings: Settings,
+    /// The pod's host name, as its containers see it.
+    pub host: String,
+    /// Where processes are looked up.
+    pub procs: ProcFs,
+    /// The worker.
+    pub main: MainReceiver,
+    /// The driver.
+    pub inputs: mpsc::Sender<Input>,
+}
+
+impl Sources {
+    /// The gate where the framework has one, and the work that the source and the gate need.
+    #[must_use]
+    pub fn start(self) -> (Option<GateSwitch>, Vec<Work>) {
+        let Self { settings, host, procs, main, inputs } = self;
+        match settings.config.busy.clone() {
+            BusySource::CeleryEvents => {
+                let (nodes, known) = watch::channel(Nodes::default());
+                let url = settings.broker.as_str().to_owned();
+                let way = gate::Celery::new(url.clone(), settings.pod_uid.clone(), settings.config.queues.clone(), known);
+                let (switch, view, gate) = gate::gate(Way::Remote(way), inputs.clone());
+                // A caller of its own: its replies must not mix with the gate's.
+                let remote = Remote::new(url.clone(), format!("{}-quiet", settings.pod_uid));
+                let source = celery::Celery { url, name: settings.pod_uid, host, main, inputs, nodes, gate: view, remote };
+                (Some(switch), vec![Box::pin(gate.run()), Box::pin(source.run())])
+            }
+            BusySource::Children => (None, vec![Box::pin(children::run(procs, main, inputs))]),
+            BusySource::Http { port, path } => (None, vec![Box::pin(http::run(port, path, main, inputs))]),
+            BusySource::File { path } => (None, vec![Box::pin(file::run(procs, path, main, inputs))]),
+            BusySource::Broker => {
+                let config = &settings.config;
+                let open = || Bookkeeping::open(settings.broker.as_str(), &config.worker, &config.queues, &host, settings.pod_ip);
+                let Some(books) = known(open(), "busy: broker") else { return (None, Vec::new()) };
+                let proof = freezes(&settings).then(open).and_then(Result::ok).flatten().map(Proof::Books);
+                let (switch, frozen, mut work) = freeze(proof, &procs, &main, &inputs);
+                work.push(Box::pin(broker::books(books, frozen, main, inputs)));
+                (switch, work)
+            }
+            BusySource::BlockedPop => {
+                let concurrency = settings.config.concurrency;
+                let open = || BlockedPops::open(settings.broker.as_str());
+                let Some(pops) = known(open(), "busy: blocked-pop") else { return (None, Vec::new()) };
+                let proof = freezes(&settings).then(open).and_then(Result::ok).flatten().map(|pops| Proof::Pops { pops, concurrency });
+                let (switch, frozen, mut work) = freeze(proof, &procs, &main, &inputs);
+                work.push(Box::pin(broker::pops(pops, concurrency, frozen, procs, main, inputs)));
+                (switch, work)
+            }
+            BusySource::Unknown => (None, Vec::new()),
+        }
+    }
+}
+
+/// Whether the worker is stopped by freezing it: its framework knows no better way, and the user none either.
+fn freezes(settings: &Settings) -> bool {
+    let config = &settings.config;
+    config.share_processes && config.signals.is_empty() && preset(&config.worker).is_some_and(|row| row.gate == GateKind::Freeze)
+}
+
+/// The freeze gate where there is a proof to close it by, and what the busy source asks whether it is closed.
+fn freeze(proof: Option<Proof>, procs: &ProcFs, main: &MainReceiver, inputs: &mpsc::Sender<Input>) -> (Option<GateSwitch>, FrozenView, Vec<Work>) {
+    let (frozen, view) = watch::channel(None);
+    let Some(proof) = proof else { return (None, FrozenView::new(view, main.clone()), Vec::new()) };
+    let way = Way::Freeze(Box::new(Freeze::new(proof, procs.clone(), main.clone(), frozen)));
+    let (switch, _, gate) = gate::gate(way, inputs.clone());
+    (Some(switch), FrozenView::new(view, main.clone()), vec![Box::pin(gate.run())])
+}
+
+/// A source at the broker, or a word in the log that there is none.
+fn known<T>(opened: Result<Option<T>, BrokerError>, source: &str) -> Option<T> {
+    match opened {
+        Ok(Some(source)) => Some(source),
+        Ok(None) => {
+            tracing::warn!(source, "this broker and worker do not tell busy from idle: tokens are taken by patience alone");
+            None
+        }
+        Err(error) => {
+            tracing::warn!(%error, source, "this source of busy or idle cannot be opened");
+            None
+        }
+    }
+}
+
+/// Hands a sample to the driver. False: it is gone.
+async fn tell(inputs: &mpsc::Sender<Input>, activity: Activity) -> bool {
+    inputs.send(Input::Activity(activity)).await.is_ok()
+}

@@ -1,0 +1,210 @@
+//! The line to the controller: tokens and orders in, reports out. In: the driver's wishes, in a [`Mailbox`]. Out: events for the driver. Left
+//! to others: what to wish (`core::drain::worker`), how a broker carries it (`broker`).
+//!
+//! It never ends: a broker that is down is tried again, with growing pauses. Nothing here queues up: the mailbox holds one wish of each kind.
+
+use crate::driver::Input;
+use crate::metrics::Metrics;
+use qscaler_broker::{BrokerError, ControlReceiver, Delivery, Retry};
+use qscaler_core::drain::worker::WorkerEvent;
+use qscaler_core::message::{ControlKind, Report};
+use qscaler_runtime::backoff::Backoff;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc};
+
+/// One wait for messages. It ends early whenever the driver wishes something; it bounds how long a half-open connection goes unnoticed.
+const TAKE_WAIT: Duration = Duration::from_secs(20);
+/// An adapter that has not answered by then hangs on a half-open connection.
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What to do with the token that is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settle {
+    /// It is claimed.
+    Ack,
+    /// Another pod shall have it.
+    GiveBack,
+}
+
+#[derive(Default)]
+struct Wishes {
+    listen: bool,
+    settle: Option<Settle>,
+    report: Option<Report>,
+}
+
+/// What the driver wishes. Setting never waits; a newer report takes the place of one that was not sent yet.
+#[derive(Default)]
+pub struct Mailbox {
+    wishes: Mutex<Wishes>,
+    changed: Notify,
+}
+
+impl Mailbox {
+    fn lock(&self) -> MutexGuard<'_, Wishes> {
+        self.wishes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Take tokens from the shared queue, or stop.
+    pub fn listen(&self, shared: bool) {
+        self.lock().listen = shared;
+        self.changed.notify_one();
+    }
+
+    /// Settle the token that is held.
+    pub fn settle(&self, settle: Settle) {
+        self.lock().settle = Some(settle);
+        self.changed.notify_one();
+    }
+
+    /// Publish this.
+    pub fn report(&self, report: Report) {
+        self.lock().report = Some(report);
+        self.changed.notify_one();
+    }
+}
+
+/// The task that keeps the line.
+pub struct Control {
+    /// Connects when it is first used, and again after any error.
+    receiver: Box<dyn ControlReceiver>,
+    mailbox: Arc<Mailbox>,
+    inputs: mpsc::Sender<Input>,
+    metrics: Metrics,
+    /// The token that the machine holds: acked or given back when it says so, over whatever connection stands then.
+    token: Option<Delivery>,
+}
+
+enum Broken {
+    /// The driver is gone.
+    Gone,
+    /// The broker is.
+    Broker(BrokerError),
+}
+
+impl From<BrokerError> for Broken {
+    fn from(error: BrokerError) -> Self {
+        Self::Broker(error)
+    }
+}
+
+impl Control {
+    /// Not connected yet.
+    #[must_use]
+    pub fn new(receiver: Box<dyn ControlReceiver>, mailbox: Arc<Mailbox>, inputs: mpsc::Sender<Input>, metrics: Metrics) -> Self {
+        Self { receiver, mailbox, inputs, metrics, token: None }
+    }
+
+    /// Runs until the driver is gone.
+    pub async fn run(mut self) {
+        let mut backoff = Backoff::reconnect();
+        let mut complained: Option<String> = None;
+        loop {
+            let error = match self.step().await {
+                Ok(()) => {
+                    if complained.take().is_some() {
+                        tracing::info!("control messages: the broker answers again");
+                    }
+                    self.metrics.broker_up.set(1.0);
+                    backoff.reset();
+                    continue;
+                }
+                Err(Broken::Gone) => return,
+                Err(Broken::Broker(error)) => error,
+            };
+            self.metrics.broker_up.set(0.0);
+            self.metrics.broker_errors.inc();
+            // Once per kind of failure: an outage of hours is one line.
+            let text = error.to_string();
+            if complained.as_ref() != Some(&text) {
+                let will_heal = error.retry == Retry::Later;
+                tracing::warn!(%error, will_heal, "control messages: no connection; the worker goes on, and the pod's end is held all the same");
+                complained = Some(text);
+            }
+            tokio::select! {
+                () = tokio::time::sleep(backoff.next_delay()) => {}
+                () = self.inputs.closed() => return,
+            }
+        }
+    }
+
+    /// Carries out what is wished, then waits for a message or another wish.
+    async fn step(&mut self) -> Result<(), Broken> {
+        let mailbox = Arc::clone(&self.mailbox);
+        let (listen, settle) = {
+            let mut wishes = mailbox.lock();
+            (wishes.listen, wishes.settle.take())
+        };
+        if let Some(settle) = settle
+            && let Some(token) = self.token.take()
+        {
+            match settle {
+                Settle::Ack => within(self.receiver.ack(token)).await?,
+                Settle::GiveBack => {
+                    self.metrics.given_back.inc();
+                    within(self.receiver.give_back(token)).await?;
+                }
+            }
+        }
+        let report = mailbox.lock().report.take();
+        if let Some(report) = report {
+            if let Err(error) = within(self.receiver.report(&report)).await {
+                // It is said by the next connection, unless a newer one is there by then.
+                mailbox.lock().report.get_or_insert(report);
+                return Err(Broken::Broker(error));
+            }
+            self.metrics.reports.inc();
+            tell(&self.inputs, Input::Published(Box::new(report))).await?;
+        }
+        tokio::select! {
+            biased;
+            () = mailbox.changed.notified() => Ok(()),
+            () = self.inputs.closed() => Err(Broken::Gone),
+            // One token at a time.
+            taken = self.receiver.take(listen && self.token.is_none(), TAKE_WAIT) => match taken? {
+                Some(delivery) => self.taken(delivery).await,
+                None => Ok(()),
+            },
+        }
+    }
+
+    async fn taken(&mut self, delivery: Delivery) -> Result<(), Broken> {
+        self.metrics.control_messages.inc();
+        let message = delivery.message.clone();
+        tracing::info!(kind = ?message.kind, epoch = message.epoch, "control message");
+        let event = match message.kind {
+            ControlKind::SigkillQueue if self.token.is_some() => {
+                // One at a time; a second one can only come from the pod's own queue.
+                return Ok(within(self.receiver.give_back(delivery)).await?);
+            }
+            ControlKind::SigkillQueue => {
+                self.token = Some(delivery);
+                WorkerEvent::Token(message)
+            }
+            // Orders are repeated by the controller until they show: nothing to claim.
+            ControlKind::Resume | ControlKind::Release => {
+                let event = if message.kind == ControlKind::Resume { WorkerEvent::Resume(message) } else { WorkerEvent::Release };
+                within(self.receiver.ack(delivery)).await?;
+                event
+            }
+        };
+        tell(&self.inputs, Input::Worker(event)).await
+    }
+}
+
+async fn tell(inputs: &mpsc::Sender<Input>, input: Input) -> Result<(), Broken> {
+    inputs.send(input).await.map_err(|_| Broken::Gone)
+}
+
+/// An adapter's own time-outs come first; this is for one that has none.
+async fn within<T>(operation: impl Future<Output = Result<T, BrokerError>>) -> Result<T, BrokerError> {
+    let message = format!("no answer within {} s", OPERATION_TIMEOUT.as_secs());
+    let late = |_| BrokerError { operation: "waiting", place: "the control broker".to_owned(), message, retry: Retry::Later };
+    tokio::time::timeout(OPERATION_TIMEOUT, operation).await.map_err(late)?
+}
+
+#[cfg(test)]
+#[path = "control_tests.rs"]
+mod tests;

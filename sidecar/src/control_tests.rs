@@ -1,0 +1,178 @@
+//! The line to the controller, against a scripted broker.
+
+use super::*;
+use crate::config::Settings;
+use crate::config::tests::good;
+use crate::peaks::SharedSampler;
+use crate::procs::ProcFs;
+use crate::report::Reporter;
+use async_trait::async_trait;
+use qscaler_broker::DeliveryHandle;
+use qscaler_core::drain::worker::{WorkerMachine, WorkerSettings};
+use qscaler_core::message::ControlMessage;
+
+/// What a scripted broker has been asked.
+#[derive(Debug, PartialEq)]
+enum Asked {
+    Take(bool),
+    Ack(u64),
+    GiveBack(u64),
+    Report(u64),
+}
+
+/// Gives out what the test puts into `messages`, and fails as often as it says.
+struct Scripted {
+    asked: mpsc::UnboundedSender<Asked>,
+    messages: mpsc::UnboundedReceiver<Delivery>,
+    failures: usize,
+}
+
+fn number(delivery: &Delivery) -> u64 {
+    match delivery.handle {
+        DeliveryHandle::Memory(n) => n,
+        _ => 0,
+    }
+}
+
+#[async_trait]
+impl ControlReceiver for Scripted {
+    async fn take(&mut self, shared: bool, _wait: Duration) -> Result<Option<Delivery>, BrokerError> {
+        self.asked.send(Asked::Take(shared)).unwrap();
+        Ok(self.messages.recv().await)
+    }
+    async fn ack(&mut self, delivery: Delivery) -> Result<(), BrokerError> {
+        self.asked.send(Asked::Ack(number(&delivery))).unwrap();
+        Ok(())
+    }
+    async fn give_back(&mut self, delivery: Delivery) -> Result<(), BrokerError> {
+        self.asked.send(Asked::GiveBack(number(&delivery))).unwrap();
+        Ok(())
+    }
+    async fn report(&mut self, report: &Report) -> Result<(), BrokerError> {
+        if self.failures > 0 {
+            self.failures -= 1;
+            return Err(BrokerError { operation: "test", place: "nowhere".to_owned(), message: "scripted".to_owned(), retry: Retry::Later });
+        }
+        self.asked.send(Asked::Report(report.sequence)).unwrap();
+        Ok(())
+    }
+    fn malformed(&self) -> u64 {
+        0
+    }
+}
+
+struct Line {
+    mailbox: Arc<Mailbox>,
+    inputs: mpsc::Receiver<Input>,
+    asked: mpsc::UnboundedReceiver<Asked>,
+    messages: mpsc::UnboundedSender<Delivery>,
+    reporter: Reporter,
+}
+
+impl Line {
+    fn start(failures: usize) -> Self {
+        let (asked_in, asked) = mpsc::unbounded_channel();
+        let (messages, messages_out) = mpsc::unbounded_channel();
+        let (sender, inputs) = mpsc::channel(8);
+        let mailbox = Arc::new(Mailbox::default());
+        let scripted = Scripted { asked: asked_in, messages: messages_out, failures };
+        tokio::spawn(Control::new(Box::new(scripted), Arc::clone(&mailbox), sender, Metrics::default()).run());
+        let procs = ProcFs::at("/proc");
+        let sampler = SharedSampler::new(procs.clone(), 1, "x");
+        Self { mailbox, inputs, asked, messages, reporter: Reporter::new(Settings::read(&good()).unwrap(), procs, sampler, 0) }
+    }
+
+    fn report(&mut self) -> Report {
+        let settings = WorkerSettings {
+            pod_uid: String::new(),
+            workload_uid: String::new(),
+            signals: Vec::new(),
+            has_gate: false,
+            kill_behind_gate: false,
+            max_task_duration_ms: 1,
+            deadline_policy: qscaler_core::config::DeadlinePolicy::Wait,
+            patience_ms: 1,
+            give_back_ms: 1,
+        };
+        self.reporter.build(&WorkerMachine::new(settings, 0), None, false, 0)
+    }
+
+    fn message(&self, kind: ControlKind, n: u64) {
+        let message = ControlMessage {
+            version: 1,
+            kind,
+            workload_uid: "w".to_owned(),
+            epoch: n,
+            issued_ms: 0,
+            expires_ms: u64::MAX,
+            lease_ms: 1,
+            target: None,
+        };
+        self.messages.send(Delivery { message, handle: DeliveryHandle::Memory(n) }).unwrap();
+    }
+
+    /// Waits until the broker is asked this, passing over takes of the other kind.
+    async fn asked(&mut self, expected: Asked) {
+        loop {
+            let asked = self.asked.recv().await.unwrap();
+            if asked == expected {
+                return;
+            }
+            assert!(matches!(asked, Asked::Take(_)), "{asked:?} instead of {expected:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_is_held_until_the_machine_says_what_to_do_with_it() {
+    let mut line = Line::start(0);
+    line.mailbox.listen(true);
+    line.asked(Asked::Take(true)).await;
+    line.message(ControlKind::SigkillQueue, 1);
+    assert!(matches!(line.inputs.recv().await, Some(Input::Worker(WorkerEvent::Token(m))) if m.epoch == 1));
+    line.asked(Asked::Take(false)).await;
+    line.mailbox.settle(Settle::GiveBack);
+    line.asked(Asked::GiveBack(1)).await;
+    line.asked(Asked::Take(true)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn orders_are_acked_at_once_and_reach_the_machine() {
+    let mut line = Line::start(0);
+    line.message(ControlKind::Resume, 4);
+    line.asked(Asked::Ack(4)).await;
+    assert!(matches!(line.inputs.recv().await, Some(Input::Worker(WorkerEvent::Resume(_)))));
+    line.message(ControlKind::Release, 5);
+    line.asked(Asked::Ack(5)).await;
+    assert_eq!(line.inputs.recv().await, Some(Input::Worker(WorkerEvent::Release)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_token_goes_back_while_one_is_held() {
+    let mut line = Line::start(0);
+    line.message(ControlKind::SigkillQueue, 1);
+    line.message(ControlKind::SigkillQueue, 2);
+    line.asked(Asked::GiveBack(2)).await;
+    line.mailbox.settle(Settle::Ack);
+    line.asked(Asked::Ack(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_survives_a_broken_connection_and_is_replaced_by_a_newer_one() {
+    let mut line = Line::start(3);
+    let (first, second) = (line.report(), line.report());
+    line.mailbox.report(first);
+    line.asked(Asked::Report(1)).await;
+    assert!(matches!(line.inputs.recv().await, Some(Input::Published(report)) if report.sequence == 1));
+    line.mailbox.report(second.clone());
+    line.mailbox.report(Report { sequence: 9, ..second });
+    line.asked(Asked::Report(9)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_line_ends_with_the_driver() {
+    let mut line = Line::start(0);
+    line.asked(Asked::Take(false)).await;
+    drop(line.inputs);
+    while line.asked.recv().await.is_some() {}
+}

@@ -1,0 +1,180 @@
+//! Which process is the worker. In: the processes of the pod. Out: the top process of the worker's container, and the process that signals go
+//! to. Left to others: reading `/proc` (`procs`), opening a handle to it (`watch`).
+//!
+//! Rules, each measured on a real cluster: a process belongs to the container whose termination log it has mounted, never to "the one that is
+//! not mine" (other sidecars have no parent either); of those the oldest, since `kubectl exec` and exec hooks have no parent too; behind a
+//! shell that waits for one child, the child, since the shell dies of the signal and takes the task with it.
+
+use crate::procs::{ProcFs, Process};
+
+/// PID 1 of a shared namespace is the pod's sandbox: ending it ends the pod.
+const SANDBOX: i32 = 1;
+/// Programs that only wait for one child: shells die of a signal at once; the init programs pass it on, `dumb-init` even to the whole
+/// group, which cuts the tasks of a worker that forks.
+const WRAPPERS: &[&str] = &["sh", "bash", "dash", "ash", "ksh", "zsh", "busybox", "tini", "dumb-init", "docker-init", "catatonit"];
+/// A wrapper in a wrapper (an init program that runs a shell script) and one more; a longer chain is not a worker's start.
+const WRAPPER_DEPTH_MAX: usize = 4;
+
+/// The top process of the worker's container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Top {
+    /// The process.
+    pub process: Process,
+    /// Its container instance.
+    pub cgroup: String,
+}
+
+/// The top process of this container, or None when it is not there (yet) or cannot be told for certain. `own_pid` is the sidecar.
+#[must_use]
+pub fn top_of(procs: &ProcFs, processes: &[Process], container: &str, own_pid: i32) -> Option<Top> {
+    if own_pid == SANDBOX {
+        // The namespace is the sidecar's own.
+        return None;
+    }
+    let mut tops: Vec<&Process> = processes.iter().filter(|p| p.parent == 0 && p.pid != SANDBOX && p.pid != own_pid && p.state != 'Z').collect();
+    tops.sort_by_key(|p| (p.start_ticks, p.pid));
+    let named: Vec<(&Process, Option<String>)> = tops.iter().map(|p| (*p, procs.container(p.pid))).collect();
+    let found = match named.iter().find(|(_, name)| name.as_deref() == Some(container)) {
+        Some((process, _)) => (*process).clone(),
+        // The runtime shows such mounts: then the container is not running.
+        None if procs.container(own_pid).is_some() || named.iter().any(|(_, name)| name.is_some()) => return None,
+        None => only_other_container(procs, &tops, own_pid)?,
+    };
+    let cgroup = procs.cgroup(found.pid)?;
+    Some(Top { process: found, cgroup })
+}
+
+/// Where no termination log is visible: the oldest process of the one other container; with more than one, nothing is certain.
+fn only_other_container(procs: &ProcFs, tops: &[&Process], own_pid: i32) -> Option<Process> {
+    let own = procs.cgroup(own_pid)?;
+    let mut others = tops.iter().filter_map(|p| Some((procs.cgroup(p.pid)?, *p))).filter(|(cgroup, _)| *cgroup != own);
+    let (first_cgroup, first) = others.next()?;
+    others.all(|(cgroup, _)| cgroup == first_cgroup).then(|| first.clone())
+}
+
+/// The process that signals go to: the top process, or the only child of a shell or init program, and so on down. None: `top` is gone.
+#[must_use]
+pub fn worker_below(processes: &[Process], top: i32) -> Option<Process> {
+    let mut at = processes.iter().find(|p| p.pid == top)?;
+    for _ in 0..WRAPPER_DEPTH_MAX {
+        if !WRAPPERS.contains(&at.comm.as_str()) {
+            break;
+        }
+        let mut children = processes.iter().filter(|p| p.parent == at.pid && p.state != 'Z');
+        match (children.next(), children.next()) {
+            (Some(child), None) => at = child,
+            _ => break,
+        }
+    }
+    Some(at.clone())
+}
+
+/// A process and everything below it, parents before their children; zombies left out.
+#[must_use]
+pub fn family(processes: &[Process], top: i32) -> Vec<Process> {
+    let living = || processes.iter().filter(|p| p.state != 'Z');
+    let mut found: Vec<Process> = living().filter(|p| p.pid == top).cloned().collect();
+    let mut at = 0;
+    while let Some(parent) = found.get(at).map(|p| p.pid) {
+        found.extend(living().filter(|p| p.parent == parent).cloned());
+        at += 1;
+    }
+    found
+}
+
+/// The living children of a process.
+#[must_use]
+pub fn children(processes: &[Process], parent: i32) -> usize {
+    processes.iter().filter(|p| p.parent == parent && p.state != 'Z').count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::FakeProc;
+
+    fn find(fake: &FakeProc, container: &str) -> Option<i32> {
+        let procs = fake.procs();
+        top_of(&procs, &procs.processes().unwrap(), container, 7).map(|top| top.process.pid)
+    }
+
+    fn pod() -> FakeProc {
+        let fake = FakeProc::new();
+        fake.add(1, 0, "pause", 10, None, "/pause");
+        fake.add(7, 0, "qscaler-sidecar", 20, Some("qscaler-sidecar"), "/side");
+        fake.add(15, 0, "envoy", 21, Some("istio-proxy"), "/mesh");
+        fake.add(30, 0, "celery", 30, Some("worker"), "/w1");
+        fake.add(31, 30, "celery", 31, Some("worker"), "/w1");
+        fake
+    }
+
+    #[test]
+    fn the_worker_is_found_by_its_containers_name() {
+        assert_eq!(find(&pod(), "worker"), Some(30));
+        assert_eq!(find(&pod(), "other"), None);
+    }
+
+    #[test]
+    fn a_process_executed_into_the_container_is_not_the_worker() {
+        let fake = pod();
+        fake.add(29, 0, "sh", 99, Some("worker"), "/w1");
+        assert_eq!(find(&fake, "worker"), Some(30));
+    }
+
+    #[test]
+    fn another_sidecar_is_never_taken_for_the_worker() {
+        let fake = pod();
+        fake.remove(30);
+        fake.remove(31);
+        assert_eq!(find(&fake, "worker"), None);
+    }
+
+    #[test]
+    fn without_any_visible_mount_only_a_single_other_container_is_certain() {
+        let fake = FakeProc::new();
+        fake.add(1, 0, "pause", 10, None, "/pause");
+        fake.add(7, 0, "qscaler-sidecar", 20, None, "/side");
+        fake.add(30, 0, "celery", 30, None, "/w1");
+        fake.add(33, 0, "bash", 40, None, "/w1");
+        assert_eq!(find(&fake, "worker"), Some(30));
+        fake.add(40, 0, "envoy", 25, None, "/mesh");
+        assert_eq!(find(&fake, "worker"), None);
+    }
+
+    #[test]
+    fn in_a_namespace_of_its_own_the_sidecar_sees_no_worker() {
+        let fake = pod();
+        let procs = fake.procs();
+        assert_eq!(top_of(&procs, &procs.processes().unwrap(), "worker", 1), None);
+    }
+
+    #[test]
+    fn behind_shells_and_init_programs_the_only_child_is_signalled() {
+        let fake = pod();
+        fake.add(50, 0, "dumb-init", 50, Some("shelled"), "/s");
+        fake.add(51, 50, "sh", 51, Some("shelled"), "/s");
+        fake.add(52, 51, "celery", 52, Some("shelled"), "/s");
+        fake.add(53, 52, "celery", 53, Some("shelled"), "/s");
+        let worker = |top: i32| worker_below(&fake.procs().processes().unwrap(), top).map(|p| p.pid);
+        assert_eq!(worker(50), Some(52));
+        assert_eq!(worker(30), Some(30));
+        assert_eq!(worker(999), None);
+    }
+
+    #[test]
+    fn a_shell_with_two_children_is_signalled_itself() {
+        let fake = pod();
+        fake.add(51, 0, "bash", 51, Some("shelled"), "/s");
+        fake.add(52, 51, "a", 52, Some("shelled"), "/s");
+        fake.add(53, 51, "b", 53, Some("shelled"), "/s");
+        assert_eq!(worker_below(&fake.procs().processes().unwrap(), 51).map(|p| p.pid), Some(51));
+    }
+
+    #[test]
+    fn a_family_is_a_process_and_all_below_it() {
+        let process = |pid, parent, state| Process { pid, parent, comm: String::new(), state, start_ticks: 1 };
+        let all = [process(9, 5, 'S'), process(5, 0, 'S'), process(6, 5, 'Z'), process(7, 9, 'S'), process(8, 1, 'S')];
+        assert_eq!(family(&all, 5).iter().map(|p| p.pid).collect::<Vec<_>>(), [5, 9, 7]);
+        assert!(family(&all, 4).is_empty());
+    }
+}

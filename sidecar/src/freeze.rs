@@ -1,0 +1,203 @@
+//! The gate of workers that no signal and no remote control can quiet: they are frozen while they have nothing. In: close or open, from the gate's
+//! task. Out: stopped processes, once it is proved that they hold no task; and whether they are. Left to others: when (`gate`), killing the frozen
+//! worker at its pod's end (`core::drain::worker`).
+//!
+//! The order makes the proof. Stopped first, the worker cannot ask for anything new. Then the broker is asked. Redis: `CLIENT UNBLOCK` of each
+//! waiting connection; where the answer is that it was waiting still, it has been given nothing and now waits no more. RabbitMQ: figures that
+//! are younger than the stop and say that the pod's connections hold no unacknowledged message; what arrives afterwards lies in a socket, and goes
+//! back to the queue when the worker dies. Without the proof the worker goes on at once, as if nothing had been.
+
+use crate::find::family;
+use crate::procs::ProcFs;
+use crate::signal::{go_on, stop};
+use crate::watch::MainReceiver;
+use qscaler_broker::BrokerError;
+use qscaler_broker::activity::{BlockedPops, Bookkeeping, Seen};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// A process stops within microseconds, one that sleeps in the kernel within the wake-up; on a busy machine it has to get its turn first.
+const STOP_WAIT: Duration = Duration::from_millis(200);
+/// Between two looks at processes that are about to stop.
+const STOP_LOOK: Duration = Duration::from_millis(2);
+/// RabbitMQ renews its figures every 5 s: after twice this time and a second they are younger than the stop.
+const FIGURES_WAIT: Duration = Duration::from_secs(11);
+/// Between two looks at these figures: a message that arrives meanwhile lets the worker go on.
+const FIGURES_LOOK: Duration = Duration::from_secs(1);
+
+/// What proves that a stopped worker has no task.
+pub enum Proof {
+    /// A Redis whose answer says that the worker was waiting.
+    Pops {
+        /// Its connections.
+        pops: BlockedPops,
+        /// So many of them wait while nothing runs.
+        concurrency: u32,
+    },
+    /// A RabbitMQ whose figures say that the worker holds no message.
+    Books(Bookkeeping),
+}
+
+/// Whether the worker that runs now is frozen.
+#[derive(Clone)]
+pub struct FrozenView {
+    frozen: watch::Receiver<Option<u64>>,
+    main: MainReceiver,
+}
+
+impl FrozenView {
+    /// Of what the gate says, and the worker.
+    #[must_use]
+    pub fn new(frozen: watch::Receiver<Option<u64>>, main: MainReceiver) -> Self {
+        Self { frozen, main }
+    }
+
+    /// See [`FrozenView`].
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        let incarnation = self.main.borrow().as_ref().map(|main| main.incarnation);
+        incarnation.is_some() && *self.frozen.borrow() == incarnation
+    }
+}
+
+/// The gate's way.
+pub struct Freeze {
+    proof: Proof,
+    procs: ProcFs,
+    main: MainReceiver,
+    /// The worker process that is frozen, by its incarnation.
+    frozen: watch::Sender<Option<u64>>,
+}
+
+impl Freeze {
+    /// Nothing is frozen yet.
+    #[must_use]
+    pub fn new(proof: Proof, procs: ProcFs, main: MainReceiver, frozen: watch::Sender<Option<u64>>) -> Self {
+        Self { proof, procs, main, frozen }
+    }
+
+    /// True: the worker is frozen and has no task. False: it has one, or that is not known; it runs.
+    ///
+    /// # Errors
+    /// When the broker cannot be reached or refuses; then it runs, too.
+    pub async fn close(&mut self) -> Result<bool, BrokerError> {
+        let Some((top, incarnation)) = self.main.borrow().as_ref().map(|main| (main.pid, main.incarnation)) else { return Ok(false) };
+        if !self.has_nothing().await? {
+            return Ok(false);
+        }
+        let proved = if self.stopped(top).await { self.proved().await } else { Ok(false) };
+        let unchanged = self.main.borrow().as_ref().is_some_and(|main| main.incarnation == incarnation);
+        if !matches!(proved, Ok(true)) || !unchanged {
+            self.open();
+            return proved.map(|_| false);
+        }
+        self.frozen.send_replace(Some(incarnation));
+        Ok(true)
+    }
+
+    /// Lets the worker go on. Always true.
+    pub fn open(&mut self) -> bool {
+        self.frozen.send_replace(None);
+        let top = self.main.borrow().as_ref().map(|main| main.pid);
+        if let (Some(top), Ok(processes)) = (top, self.procs.processes()) {
+            // Children first: a worker that goes on may look after them.
+            family(&processes, top).iter().rev().for_each(go_on);
+        }
+        true
+    }
+
+    /// Whether it is worth stopping: a look without a proof.
+    async fn has_nothing(&mut self) -> Result<bool, BrokerError> {
+        Ok(match &mut self.proof {
+            Proof::Pops { pops, concurrency } => {
+                let seen = pops.sample(&self.procs.others_ports()).await?;
+                seen.is_some_and(|seen| seen.waiting >= usize::try_from(*concurrency).unwrap_or(usize::MAX))
+            }
+            Proof::Books(books) => books.sample().await? == Seen::Idle,
+        })
+    }
+
+    /// Stops the worker and all its children, those that appear meanwhile too.
+    async fn stopped(&self, top: i32) -> bool {
+        let end = Instant::now() + STOP_WAIT;
+        while Instant::now() < end {
+            let Ok(processes) = self.procs.processes() else { return false };
+            let running: Vec<_> = family(&processes, top).into_iter().filter(|process| !self.procs.is_stopped(process.pid)).collect();
+            if running.is_empty() {
+                return processes.iter().any(|process| process.pid == top);
+            }
+            if running.iter().any(|process| stop(process).is_err()) {
+                return false;
+            }
+            tokio::time::sleep(STOP_LOOK).await;
+        }
+        false
+    }
+
+    async fn proved(&mut self) -> Result<bool, BrokerError> {
+        match &mut self.proof {
+            Proof::Pops { pops, .. } => pops.unblock().await,
+            Proof::Books(books) => {
+                let end = Instant::now() + FIGURES_WAIT;
+                loop {
+                    if books.sample().await? != Seen::Idle {
+                        return Ok(false);
+                    }
+                    if Instant::now() >= end {
+                        return Ok(true);
+                    }
+                    tokio::time::sleep(FIGURES_LOOK).await;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::watch::Main;
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+    use std::process::{Child, Command};
+    use std::sync::Arc;
+
+    fn sleeper() -> Child {
+        Command::new("sleep").arg("600").spawn().unwrap()
+    }
+
+    fn freeze_of(child: &Child) -> (Freeze, FrozenView) {
+        let procs = ProcFs::at("/proc");
+        let pid = i32::try_from(child.id()).unwrap();
+        let incarnation = procs.process(pid).unwrap().start_ticks;
+        let pidfd = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap();
+        let (_, main) = watch::channel(Some(Arc::new(Main { pid, incarnation, pidfd })));
+        let (frozen, view) = watch::channel(None);
+        // Nobody listens there: there is no proof.
+        let pops = BlockedPops::open("redis://127.0.0.1:1/0").unwrap().unwrap();
+        (Freeze::new(Proof::Pops { pops, concurrency: 1 }, procs, main.clone(), frozen), FrozenView::new(view, main))
+    }
+
+    #[tokio::test]
+    async fn a_stopped_worker_is_seen_stopped_and_goes_on() {
+        let mut child = sleeper();
+        let (mut freeze, view) = freeze_of(&child);
+        let pid = i32::try_from(child.id()).unwrap();
+        assert!(freeze.stopped(pid).await);
+        assert!(freeze.procs.is_stopped(pid));
+        assert!(freeze.open());
+        assert!(!freeze.procs.is_stopped(pid) && !view.is_frozen());
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[tokio::test]
+    async fn without_a_proof_the_worker_runs_on() {
+        let mut child = sleeper();
+        let (mut freeze, view) = freeze_of(&child);
+        assert!(freeze.close().await.is_err());
+        assert!(!freeze.procs.is_stopped(i32::try_from(child.id()).unwrap()) && !view.is_frozen());
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}

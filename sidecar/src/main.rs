@@ -1,0 +1,127 @@
+//! `qscaler-sidecar run` (the default) is the sidecar; `qscaler-sidecar wait` waits until it answers, for the postStart hook. In: arguments and
+//! environment. Out: an exit code: 64 for a bad environment, before any port is bound.
+
+use anyhow::Context;
+use qscaler_core::names::sidecar as names;
+use qscaler_runtime::{log, shutdown};
+use qscaler_sidecar::config::{EXIT_USAGE, ProcessEnvironment, Settings};
+use qscaler_sidecar::procs::ProcFs;
+use qscaler_sidecar::run::{Surroundings, run};
+use qscaler_sidecar::server::PATH_LIVE;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
+
+/// `wait` gives up after this long: the kubelet then restarts the sidecar, which is the right thing when it does not come up.
+const WAIT_MAX: Duration = Duration::from_secs(30);
+/// Between two tries of `wait`: the worker's start waits for it.
+const WAIT_PAUSE: Duration = Duration::from_millis(20);
+/// An answer on loopback takes less than a millisecond.
+const WAIT_ANSWER: Duration = Duration::from_secs(1);
+/// Where the kubelet looks for the last words, by default.
+const TERMINATION_LOG: &str = "/dev/termination-log";
+
+fn main() -> ExitCode {
+    // The worker may run as the same user: it shall not read the broker's password in this process's environment.
+    if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
+        complain(&format!("cannot hide the environment from processes of the same user: {error}"));
+    }
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [] | ["run"] => start(),
+        ["wait"] => wait(SocketAddr::from((Ipv4Addr::LOCALHOST, names::PORT))),
+        _ => {
+            complain(&format!("unknown arguments {arguments:?}; valid: run (the default), wait"));
+            ExitCode::from(EXIT_USAGE)
+        }
+    }
+}
+
+fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+fn start() -> ExitCode {
+    let settings = match Settings::read(&ProcessEnvironment) {
+        Ok(settings) => settings,
+        Err(error) => {
+            complain(&error.to_string());
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    match serve(settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(settings: Settings) -> anyhow::Result<()> {
+    log::init(log::Format::Json, log::FILTER_DEFAULT)?;
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        anyhow::bail!("a TLS provider is installed already");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
+    runtime.block_on(async {
+        let shutdown = shutdown::on_signals().context("cannot listen for signals")?;
+        let listener = listen(names::PORT).await?;
+        let receiver = qscaler_broker::open_receiver(settings.control.as_str(), &settings.config.workload, &settings.pod_uid)?;
+        let surroundings = Surroundings {
+            procs: ProcFs::at("/proc"),
+            own_pid: i32::try_from(std::process::id()).context("a process number outside the kernel's range")?,
+            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            termination_log: PathBuf::from(TERMINATION_LOG),
+            receiver,
+        };
+        run(settings, surroundings, listener, shutdown).await;
+        Ok(())
+    })
+}
+
+/// Listens on every address of the pod: on both families by the IPv6 one, or on IPv4 alone where the node has no IPv6.
+async fn listen(port: u16) -> anyhow::Result<TcpListener> {
+    if let Ok(listener) = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
+        return Ok(listener);
+    }
+    TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await.with_context(|| format!("cannot listen on port {port}"))
+}
+
+/// Waits until the sidecar answers at this address.
+fn wait(address: SocketAddr) -> ExitCode {
+    let deadline = Instant::now() + WAIT_MAX;
+    while Instant::now() < deadline {
+        if answers(address).is_some() {
+            return ExitCode::SUCCESS;
+        }
+        std::thread::sleep(WAIT_PAUSE);
+    }
+    complain(&format!("the sidecar did not answer on {address} within {} s", WAIT_MAX.as_secs()));
+    ExitCode::FAILURE
+}
+
+fn answers(address: SocketAddr) -> Option<()> {
+    let mut stream = TcpStream::connect_timeout(&address, WAIT_ANSWER).ok()?;
+    stream.set_read_timeout(Some(WAIT_ANSWER)).ok()?;
+    write!(stream, "GET {PATH_LIVE} HTTP/1.1\r\nHost: localhost\r\n\r\n").ok()?;
+    let mut head = [0; 12];
+    stream.read_exact(&mut head).ok()?;
+    (&head == b"HTTP/1.1 200").then_some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_call_over_ipv4_is_taken_whatever_the_family_of_the_listener() {
+        let listener = listen(0).await.unwrap();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, listener.local_addr().unwrap().port()));
+        let (accepted, connected) = tokio::join!(listener.accept(), tokio::net::TcpStream::connect(address));
+        assert!(accepted.is_ok() && connected.is_ok());
+    }
+}

@@ -1,0 +1,196 @@
+//! Reports to the controller. In: what the machine, the meter and the sampler know. Out: `core::message::Report`, and the same as a termination
+//! message that the kubelet carries when the broker cannot. Left to others: publishing (`control`), when (`core::drain::worker`).
+
+use crate::busy::Activity;
+use crate::config::Settings;
+use crate::peaks::SharedSampler;
+use crate::procs::ProcFs;
+use crate::service::ServiceMeter;
+use crate::signal::may_signal;
+use qscaler_core::drain::worker::WorkerMachine;
+use qscaler_core::message::{AccessLevel, Report, VERSION};
+use qscaler_core::size::Access;
+use std::path::Path;
+
+/// The kubelet keeps this much of a termination message.
+pub const TERMINATION_BYTES_MAX: usize = 4096;
+
+/// Builds reports.
+pub struct Reporter {
+    settings: Settings,
+    procs: ProcFs,
+    sampler: SharedSampler,
+    started_ms: u64,
+    sequence: u64,
+    /// Tasks and their time.
+    pub meter: ServiceMeter,
+    /// The last sample of activity.
+    pub activity: Activity,
+    cut: Option<String>,
+}
+
+impl Reporter {
+    /// No report yet.
+    #[must_use]
+    pub fn new(settings: Settings, procs: ProcFs, sampler: SharedSampler, now_ms: u64) -> Self {
+        let (meter, activity) = (ServiceMeter::default(), Activity::unknown());
+        Self { settings, procs, sampler, started_ms: now_ms, sequence: 0, meter, activity, cut: None }
+    }
+
+    /// A task was cut: said in every report until one has arrived.
+    pub fn set_cut(&mut self, cause: String) {
+        self.cut = Some(cause);
+    }
+
+    /// The report of this moment. `main` is the worker's top process.
+    pub fn build(&mut self, machine: &WorkerMachine, main: Option<i32>, last: bool, now_ms: u64) -> Report {
+        self.sequence += 1;
+        let config = &self.settings.config;
+        let mut peaks = self.sampler.lock().peaks();
+        if let Some(peaks) = peaks.get_mut(&config.container) {
+            peaks.tasks_done = self.meter.tasks_done();
+        }
+        Report {
+            version: VERSION,
+            workload: config.workload.clone(),
+            workload_uid: config.workload_uid.clone(),
+            pod_uid: self.settings.pod_uid.clone(),
+            pod_name: self.settings.pod_name.clone(),
+            sequence: self.sequence,
+            started_ms: self.started_ms,
+            at_ms: now_ms,
+            state: machine.state(),
+            epoch: machine.epoch(),
+            busy: machine.busy(),
+            busy_since_ms: machine.busy_since_ms(),
+            active_tasks: self.activity.active,
+            processed_total: self.activity.processed,
+            service: self.meter.service(),
+            peaks,
+            template_hash: config.template_hash.clone(),
+            access: self.access(main),
+            worker_ids: main.and_then(|pid| self.procs.status(pid)).map(|status| status.ids),
+            cut: self.cut.clone(),
+            last,
+        }
+    }
+
+    fn access(&self, main: Option<i32>) -> AccessLevel {
+        let Some(pid) = main else { return AccessLevel::None };
+        match (may_signal(pid), self.sampler.lock().access(&self.settings.config.container)) {
+            (true, Access::Full) => AccessLevel::Full,
+            (true, _) => AccessLevel::SignalOnly,
+            (false, _) => AccessLevel::ReadOnly,
+        }
+    }
+
+    /// This report has arrived: what it said need not be said again.
+    pub fn delivered(&mut self, report: &Report) {
+        if let Some(service) = &report.service {
+            self.meter.delivered(service);
+        }
+        if report.cut == self.cut {
+            self.cut = None;
+        }
+    }
+}
+
+/// The report in at most [`TERMINATION_BYTES_MAX`]: of the other containers' peaks, and then of the worker's, as much is left out as must be.
+#[must_use]
+pub fn termination_message(report: &Report, container: &str) -> Vec<u8> {
+    let mut report = report.clone();
+    let full = report.encode();
+    if full.len() <= TERMINATION_BYTES_MAX {
+        return full;
+    }
+    report.peaks.retain(|name, _| name == container);
+    report.cut = report.cut.map(|cause| cause.chars().take(200).collect());
+    let shorter = report.encode();
+    if shorter.len() <= TERMINATION_BYTES_MAX {
+        return shorter;
+    }
+    report.peaks.clear();
+    let mut shortest = report.encode();
+    // Names alone cannot fill it: Kubernetes bounds each at 253 bytes.
+    shortest.truncate(TERMINATION_BYTES_MAX);
+    shortest
+}
+
+/// Writes the termination message. A failure is logged: nothing else carries it then.
+pub fn write_termination(path: &Path, report: &Report, container: &str) {
+    if let Err(error) = std::fs::write(path, termination_message(report, container)) {
+        tracing::warn!(%error, path = %path.display(), "cannot write the termination message");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::tests::good;
+    use qscaler_core::config::DeadlinePolicy;
+    use qscaler_core::drain::worker::WorkerSettings;
+    use qscaler_core::message::{Busy, ServiceTime, WorkerState};
+    use qscaler_core::size::Peaks;
+
+    fn machine() -> WorkerMachine {
+        let settings = WorkerSettings {
+            pod_uid: "p".to_owned(),
+            workload_uid: String::new(),
+            signals: Vec::new(),
+            has_gate: false,
+            kill_behind_gate: false,
+            max_task_duration_ms: 1,
+            deadline_policy: DeadlinePolicy::Wait,
+            patience_ms: 1,
+            give_back_ms: 1,
+        };
+        WorkerMachine::new(settings, 5)
+    }
+
+    fn reporter() -> Reporter {
+        let procs = ProcFs::at("/proc");
+        let sampler = SharedSampler::new(procs.clone(), 1, "qscaler-sidecar");
+        Reporter::new(Settings::read(&good()).unwrap(), procs, sampler, 7)
+    }
+
+    #[test]
+    fn a_report_says_who_and_where_and_its_number_rises() {
+        let mut reporter = reporter();
+        let own = i32::try_from(std::process::id()).unwrap();
+        let first = reporter.build(&machine(), Some(own), false, 9);
+        assert_eq!(
+            (first.pod_uid.as_str(), first.started_ms, first.at_ms, first.state, first.busy),
+            ("p-uid", 7, 9, WorkerState::Boot, Busy::Unknown)
+        );
+        assert_eq!(first.access, AccessLevel::SignalOnly);
+        assert!(first.worker_ids.is_some());
+        let second = reporter.build(&machine(), None, true, 9);
+        assert_eq!((second.sequence, second.access, second.last), (2, AccessLevel::None, true));
+        assert_eq!(Report::decode(&second.encode()).unwrap(), second);
+    }
+
+    #[test]
+    fn what_has_arrived_is_not_said_again() {
+        let mut reporter = reporter();
+        reporter.set_cut("why".to_owned());
+        reporter.meter.observe(&Activity { ended: Some(ServiceTime { tasks: 1, mean_ms: 3.0 }), ..Activity::unknown() }, 1);
+        let report = reporter.build(&machine(), None, false, 1);
+        assert!(report.cut.is_some() && report.service.is_some());
+        assert_eq!(reporter.build(&machine(), None, false, 2).cut, report.cut);
+        reporter.delivered(&report);
+        let next = reporter.build(&machine(), None, false, 3);
+        assert!(next.cut.is_none() && next.service.is_none());
+    }
+
+    #[test]
+    fn the_termination_message_fits_whatever_the_pod_has() {
+        let mut report = reporter().build(&machine(), None, true, 1);
+        let peaks = Peaks { cgroup_peak: Some(u64::MAX), vmhwm_sum_max: Some(u64::MAX), ..Peaks::default() };
+        report.peaks = (0..100).map(|i| (format!("container-{i}"), peaks.clone())).collect();
+        report.peaks.insert("worker".to_owned(), peaks);
+        let message = termination_message(&report, "worker");
+        assert!(message.len() <= TERMINATION_BYTES_MAX);
+        let read = Report::decode(&message).unwrap();
+        assert_eq!(read.peaks.keys().collect::<Vec<_>>(), ["worker"]);
+    }
+}

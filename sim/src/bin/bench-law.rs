@@ -1,0 +1,99 @@
+//! `cargo xtask bench law`: the scaling law beside KEDA, Go QScaler and WPA. In: `--seed S`, `--quick`, `--json`, `--no-real`, `--only NAMES`.
+//! Out: a table, and with `--json` one JSON object as the last line. Exit code 1 when a promise is not kept, 64 for wrong arguments.
+#![allow(clippy::print_stdout)]
+
+use qscaler_sim::bench::{Effort, bench, outage_bench};
+use qscaler_sim::recorded::Jobs;
+use qscaler_sim::{cache, outage, recorded, workload};
+use std::process::ExitCode;
+
+const USAGE: &str = "usage: bench-law [--seed S] [--quick] [--json] [--no-real] [--only NAME,NAME] [--outage]
+  --seed S    whole number from 0; equal seeds give equal results (default 1)
+  --quick     one seed and every 21st KEDA setting: seconds, and no proof
+  --json      one JSON object as the last line
+  --no-real   leave out the recorded hour (no network needed)
+  --only      some workloads only
+  --outage    the outages alone";
+
+struct Args {
+    seed: u64,
+    effort: Effort,
+    json: bool,
+    real: bool,
+    only: Vec<String>,
+    outage: bool,
+}
+
+fn parse(mut args: impl Iterator<Item = String>) -> Result<Args, String> {
+    let mut out = Args { seed: 1, effort: Effort::FULL, json: false, real: true, only: Vec::new(), outage: false };
+    while let Some(arg) = args.next() {
+        let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
+        match arg.as_str() {
+            "--seed" => {
+                let text = value()?;
+                out.seed = text.parse().map_err(|_| format!("--seed {text:?} is not a whole number from 0 to {}", u64::MAX))?;
+            }
+            "--outage" => out.outage = true,
+            "--quick" => out.effort = Effort::QUICK,
+            "--json" => out.json = true,
+            "--no-real" => out.real = false,
+            "--only" => {
+                out.only = value()?.split(',').map(str::to_owned).collect();
+                let known = |name: &String| name == "alibaba" || workload::NAMES.contains(&name.as_str());
+                if let Some(unknown) = out.only.iter().find(|name| !known(name)) {
+                    return Err(format!("--only {unknown:?} is no workload; there are {} and alibaba", workload::NAMES.join(", ")));
+                }
+            }
+            _ => return Err(format!("unknown argument {arg:?}")),
+        }
+    }
+    Ok(out)
+}
+
+fn jobs() -> Option<Jobs> {
+    let Some(folder) = cache::folder() else {
+        eprintln!("the recorded hour is left out: no place for the cache, set QSCALER_CACHE or HOME");
+        return None;
+    };
+    match recorded::load(&folder) {
+        Ok(jobs) => Some(jobs),
+        Err(error) => {
+            eprintln!("the recorded hour is left out: {error}");
+            None
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let args = match parse(std::env::args().skip(1)) {
+        Ok(args) => args,
+        Err(error) => {
+            eprintln!("{error}\n{USAGE}");
+            return ExitCode::from(64);
+        }
+    };
+    let jobs = if args.real { jobs() } else { None };
+    let only: Vec<&str> = args.only.iter().map(String::as_str).collect();
+    if args.outage {
+        print!("{}", outage::table(&outage_bench(args.seed, args.effort, jobs.as_ref(), &only)));
+        return ExitCode::SUCCESS;
+    }
+    let report = bench(args.seed, args.effort, jobs.as_ref(), &only);
+    print!("{}", report.table());
+    print!("{}", outage::table(&report.outages));
+    let promises = report.promises();
+    for (name, value, kept) in &promises {
+        println!("{} {name} {value:.4}", if *kept { "kept  " } else { "MISSED" });
+    }
+    if args.json {
+        let mut line = serde_json::Map::new();
+        for (name, value, _) in &promises {
+            line.insert((*name).to_owned(), serde_json::json!((value * 1e5).round() / 1e5));
+        }
+        line.insert("worst_case_name".to_owned(), report.worst().0.into());
+        line.insert("cases".to_owned(), report.cases.len().into());
+        line.insert("seed".to_owned(), args.seed.into());
+        println!("{}", serde_json::Value::Object(line));
+    }
+    if promises.iter().all(|(_, _, kept)| *kept) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

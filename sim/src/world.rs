@@ -1,0 +1,576 @@
+//! Comes in: tasks, pods that take time to start, orders from a policy. Goes out: what became of every task and what the pods cost.
+//! Leaves to others: every choice of how many pods. First in, first out; one task per pod; the pod idle for longest takes the next.
+
+use std::cmp::Ordering;
+use std::collections::{BinaryHeap, VecDeque};
+
+use crate::rng::Rng;
+use crate::workload::{Task, Workload};
+
+/// A run is given up at this many times its horizon: the policy never gets the work done.
+const GIVE_UP: f64 = 2.0;
+
+/// How the fleet and the broker behave.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Conditions {
+    /// Mean start latency of a pod, seconds.
+    pub start_s: f64,
+    /// Its coefficient of variation.
+    pub start_cv: f64,
+    /// From, to: the broker tells nobody its figures, and goes on delivering.
+    pub outage: Option<(f64, f64)>,
+    /// Seed of start latencies and victims.
+    pub seed: u64,
+}
+
+/// What a run came to.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Outcome {
+    /// Tasks.
+    pub tasks: usize,
+    /// Tasks that waited longer than promised (to their final start), or never started.
+    pub missed: usize,
+    /// Created to gone, all pods, seconds.
+    pub pod_seconds: f64,
+    /// Running tasks cut.
+    pub interrupted: u64,
+    /// Pod-seconds of work lost by that.
+    pub lost_seconds: f64,
+    /// Pods created.
+    pub starts: u64,
+    /// Wait of each task to its final start, in order of arrival, seconds; infinite when never started.
+    pub waits_s: Vec<f32>,
+    /// Given up because costs exceeded the budget; the figures are then lower bounds.
+    pub cut_short: bool,
+}
+
+impl Outcome {
+    /// Share of tasks that missed the promise.
+    pub fn miss(&self) -> f64 {
+        self.missed as f64 / self.tasks.max(1) as f64
+    }
+}
+
+/// One point of a run over time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Point {
+    /// When, seconds.
+    pub at_s: f64,
+    /// Messages waiting.
+    pub backlog: u32,
+    /// Pods alive, leaving ones included.
+    pub pods: u32,
+    /// Tasks running.
+    pub busy: u32,
+}
+
+/// How many pods, when: a scaler under test.
+pub trait Policy {
+    /// First time it wants to look, seconds.
+    fn first_wake_s(&self) -> f64;
+    /// Looks and orders; returns the next time it wants to look.
+    fn wake(&mut self, world: &mut World<'_>) -> f64;
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PodState {
+    Starting,
+    Idle,
+    Busy,
+    /// Takes no work and waits to go or to be called back.
+    Parked,
+    Gone,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leaving {
+    No,
+    /// Leaves after its task; may be called back.
+    Drained,
+    /// Has a deletion timestamp: nothing calls it back.
+    Terminating,
+}
+
+#[derive(Debug, Clone)]
+struct Pod {
+    state: PodState,
+    leaving: Leaving,
+    created_s: f64,
+    ready_s: f64,
+    task: u32,
+    started_s: f64,
+    ends_s: f64,
+    uid: u64,
+    /// Place in `serving`.
+    place: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Ends,
+    Ready,
+    Killed,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Event {
+    at_s: f64,
+    kind: Kind,
+    pod: u32,
+}
+
+impl Eq for Event {}
+
+impl Ord for Event {
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.at_s.total_cmp(&self.at_s).then(other.kind.cmp(&self.kind)).then(other.pod.cmp(&self.pod))
+    }
+}
+
+impl PartialOrd for Event {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Broker, pods and clock of one run.
+pub struct World<'a> {
+    tasks: &'a [Task],
+    conditions: Conditions,
+    /// Fewest pods a policy should have.
+    pub min_replicas: u32,
+    /// Most pods a policy may have.
+    pub max_replicas: u32,
+    shared_capacity: Option<f64>,
+    max_wait_s: f64,
+    now_s: f64,
+    rng: Rng,
+    queue: VecDeque<u32>,
+    idle: VecDeque<u32>,
+    pods: Vec<Pod>,
+    /// Pods that are neither leaving nor gone.
+    serving: Vec<u32>,
+    /// Pods leaving after their task, and parked ones.
+    drained: Vec<u32>,
+    keep_parked: bool,
+    events: BinaryHeap<Event>,
+    idle_count: u32,
+    starting_count: u32,
+    busy_count: u32,
+    serving_busy: u32,
+    arrived: u64,
+    finished: usize,
+    alive: u32,
+    alive_since_s: f64,
+    completions: Vec<f64>,
+    latencies: Vec<f64>,
+    outcome: Outcome,
+}
+
+impl<'a> World<'a> {
+    fn new(workload: &'a Workload, conditions: Conditions) -> Self {
+        Self {
+            tasks: &workload.tasks,
+            conditions,
+            min_replicas: workload.min_replicas,
+            max_replicas: workload.max_replicas,
+            shared_capacity: workload.shared_capacity,
+            max_wait_s: workload.max_wait_s,
+            now_s: 0.0,
+            rng: Rng::new(conditions.seed, 0x70d5),
+            queue: VecDeque::new(),
+            idle: VecDeque::new(),
+            pods: Vec::new(),
+            serving: Vec::new(),
+            drained: Vec::new(),
+            keep_parked: false,
+            events: BinaryHeap::new(),
+            idle_count: 0,
+            starting_count: 0,
+            busy_count: 0,
+            serving_busy: 0,
+            arrived: 0,
+            finished: 0,
+            alive: 0,
+            alive_since_s: 0.0,
+            completions: Vec::new(),
+            latencies: Vec::new(),
+            outcome: Outcome { tasks: workload.tasks.len(), waits_s: vec![f32::INFINITY; workload.tasks.len()], ..Outcome::default() },
+        }
+    }
+
+    /// Now, seconds.
+    pub fn now_s(&self) -> f64 {
+        self.now_s
+    }
+
+    /// Whether the broker tells its figures now.
+    pub fn broker_answers(&self) -> bool {
+        !self.conditions.outage.is_some_and(|(from, to)| (from..to).contains(&self.now_s))
+    }
+
+    /// Messages waiting.
+    pub fn ready_messages(&self) -> u32 {
+        self.queue.len() as u32
+    }
+
+    /// Messages being worked on, in leaving pods too.
+    pub fn unacked_messages(&self) -> u32 {
+        self.busy_count
+    }
+
+    /// Messages ever arrived.
+    pub fn published_total(&self) -> u64 {
+        self.arrived
+    }
+
+    /// Pods neither leaving nor gone: what a Deployment's replica count means.
+    pub fn replicas(&self) -> u32 {
+        self.serving.len() as u32
+    }
+
+    /// Of [`Self::replicas`], those able to work.
+    pub fn ready_pods(&self) -> u32 {
+        self.replicas() - self.starting_count
+    }
+
+    /// Of [`Self::replicas`], those at work.
+    pub fn busy_pods(&self) -> u32 {
+        self.serving_busy
+    }
+
+    /// Pods that leave after their task and can be called back.
+    pub fn drained_pods(&self) -> u32 {
+        self.drained.len() as u32
+    }
+
+    /// Ages of starting pods, seconds.
+    pub fn starting_ages_s(&self) -> Vec<f64> {
+        self.in_state(PodState::Starting).map(|pod| self.now_s - pod.created_s).collect()
+    }
+
+    /// Ages of running tasks in pods that aren't leaving, seconds.
+    pub fn busy_ages_s(&self) -> Vec<f64> {
+        self.in_state(PodState::Busy).map(|pod| self.now_s - pod.started_s).collect()
+    }
+
+    fn in_state(&self, state: PodState) -> impl Iterator<Item = &Pod> {
+        self.serving.iter().map(|pod| &self.pods[*pod as usize]).filter(move |pod| pod.state == state)
+    }
+
+    /// Service times of tasks ended since the last call.
+    pub fn take_completions(&mut self) -> Vec<f64> {
+        std::mem::take(&mut self.completions)
+    }
+
+    /// Start latencies of pods ready since the last call.
+    pub fn take_latencies(&mut self) -> Vec<f64> {
+        std::mem::take(&mut self.latencies)
+    }
+
+    /// Creates pods, up to the most there may be.
+    pub fn start(&mut self, count: u32) {
+        for _ in 0..count.min(self.max_replicas.saturating_sub(self.replicas())) {
+            self.create();
+        }
+    }
+
+    /// Creates pods that are ready at once, as no cluster can: for what is compared with, not for a scaler.
+    pub fn start_ready(&mut self, count: u32) {
+        for _ in 0..count.min(self.max_replicas.saturating_sub(self.replicas())) {
+            let pod = self.create();
+            self.starting_count -= 1;
+            self.pods[pod as usize].ready_s = self.now_s;
+            self.free(pod);
+        }
+    }
+
+    fn create(&mut self) -> u32 {
+        let latency = self.rng.lognormal(self.conditions.start_s, self.conditions.start_cv);
+        let pod = self.pods.len() as u32;
+        let uid = self.rng.next_u64();
+        self.pods.push(Pod {
+            state: PodState::Starting,
+            leaving: Leaving::No,
+            created_s: self.now_s,
+            ready_s: self.now_s + latency,
+            task: 0,
+            started_s: 0.0,
+            ends_s: 0.0,
+            uid,
+            place: self.serving.len() as u32,
+        });
+        self.serving.push(pod);
+        self.events.push(Event { at_s: self.now_s + latency, kind: Kind::Ready, pod });
+        self.starting_count += 1;
+        self.count_alive(1);
+        self.outcome.starts += 1;
+        pod
+    }
+
+    /// Lets pods go without cutting a task: starting ones first (the youngest), then idle ones, then busy ones after their task.
+    pub fn drain(&mut self, count: u32) {
+        let mut left = count.min(self.replicas());
+        if left > 0 && self.starting_count > 0 {
+            let mut starting: Vec<u32> = self.serving.iter().copied().filter(|pod| self.pods[*pod as usize].state == PodState::Starting).collect();
+            starting.sort_unstable_by(|a, b| b.cmp(a));
+            for pod in starting.into_iter().take(left as usize) {
+                self.starting_count -= 1;
+                self.leave_serving(pod);
+                self.gone(pod);
+                left -= 1;
+            }
+        }
+        while left > 0 && self.idle_count > 0 {
+            let Some(pod) = self.take_idle() else { break };
+            self.leave_serving(pod);
+            self.park(pod);
+            left -= 1;
+        }
+        while left > 0 {
+            let Some(pod) = self.serving.last().copied() else { break };
+            self.leave_serving(pod);
+            self.serving_busy -= 1;
+            self.pods[pod as usize].leaving = Leaving::Drained;
+            self.drained.push(pod);
+            left -= 1;
+        }
+    }
+
+    /// Calls back pods that were to leave after their task; returns how many there were.
+    pub fn undrain(&mut self, count: u32) -> u32 {
+        let mut called = 0;
+        while called < count {
+            let Some(pod) = self.drained.pop() else { break };
+            self.pods[pod as usize].leaving = Leaving::No;
+            self.pods[pod as usize].place = self.serving.len() as u32;
+            self.serving.push(pod);
+            if self.pods[pod as usize].state == PodState::Parked {
+                self.free(pod);
+            } else {
+                self.serving_busy += 1;
+            }
+            called += 1;
+        }
+        called
+    }
+
+    /// Deletes pods as a ReplicaSet does: those not ready first, then by ready time in logarithmic buckets, youngest first, at random within one.
+    /// A busy pod has `grace_s` to finish; what is not finished then is cut and delivered again.
+    pub fn kill(&mut self, count: u32, grace_s: f64) {
+        let now = self.now_s;
+        let mut victims: Vec<(bool, i32, u64, u32)> = self
+            .serving
+            .iter()
+            .map(|id| {
+                let pod = &self.pods[*id as usize];
+                let ready = pod.state != PodState::Starting;
+                let age = if ready { now - pod.ready_s } else { now - pod.created_s };
+                (ready, (age * 1e9).max(1.0).log2() as i32, pod.uid, *id)
+            })
+            .collect();
+        victims.sort_unstable();
+        for (_, _, _, id) in victims.into_iter().take(count as usize) {
+            self.leave_serving(id);
+            match self.pods[id as usize].state {
+                PodState::Starting => {
+                    self.starting_count -= 1;
+                    self.gone(id);
+                }
+                PodState::Idle => {
+                    self.idle_count -= 1;
+                    self.gone(id);
+                }
+                PodState::Busy => {
+                    self.serving_busy -= 1;
+                    self.pods[id as usize].leaving = Leaving::Terminating;
+                    if self.pods[id as usize].ends_s - now > grace_s {
+                        self.events.push(Event { at_s: now + grace_s, kind: Kind::Killed, pod: id });
+                    }
+                }
+                PodState::Parked | PodState::Gone => {}
+            }
+        }
+    }
+
+    /// From now on pods that have parked stay at hand, or (false) go.
+    pub fn keep_parked(&mut self, keep: bool) {
+        self.keep_parked = keep;
+        if !keep && !self.drained.is_empty() {
+            let (parked, busy) = self.drained.iter().partition(|pod| self.pods[**pod as usize].state == PodState::Parked);
+            self.drained = busy;
+            let parked: Vec<u32> = parked;
+            parked.into_iter().for_each(|pod| self.gone(pod));
+        }
+    }
+
+    /// Takes an idle pod out of work: it goes at once, or is kept.
+    fn park(&mut self, pod: u32) {
+        if self.keep_parked {
+            self.pods[pod as usize].state = PodState::Parked;
+            self.pods[pod as usize].leaving = Leaving::Drained;
+            self.drained.push(pod);
+        } else {
+            self.gone(pod);
+        }
+    }
+
+    fn leave_serving(&mut self, pod: u32) {
+        let place = self.pods[pod as usize].place as usize;
+        self.serving.swap_remove(place);
+        if let Some(moved) = self.serving.get(place) {
+            self.pods[*moved as usize].place = place as u32;
+        }
+    }
+
+    fn gone(&mut self, pod: u32) {
+        self.pods[pod as usize].state = PodState::Gone;
+        self.count_alive(-1);
+    }
+
+    fn count_alive(&mut self, change: i32) {
+        self.outcome.pod_seconds += f64::from(self.alive) * (self.now_s - self.alive_since_s);
+        self.alive_since_s = self.now_s;
+        self.alive = self.alive.saturating_add_signed(change);
+    }
+
+    fn take_idle(&mut self) -> Option<u32> {
+        while let Some(pod) = self.idle.pop_front() {
+            if self.pods[pod as usize].state == PodState::Idle {
+                self.idle_count -= 1;
+                return Some(pod);
+            }
+        }
+        None
+    }
+
+    fn begin(&mut self, pod: u32, task: u32) {
+        self.busy_count += 1;
+        let crowd = self.shared_capacity.map_or(1.0, |capacity| (f64::from(self.busy_count) / capacity).max(1.0));
+        let ends_s = self.now_s + self.tasks[task as usize].service_s * crowd;
+        let slot = &mut self.pods[pod as usize];
+        slot.state = PodState::Busy;
+        slot.task = task;
+        slot.started_s = self.now_s;
+        slot.ends_s = ends_s;
+        self.serving_busy += 1;
+        self.outcome.waits_s[task as usize] = (self.now_s - self.tasks[task as usize].at_s) as f32;
+        self.events.push(Event { at_s: ends_s, kind: Kind::Ends, pod });
+    }
+
+    fn free(&mut self, pod: u32) {
+        if let Some(task) = self.queue.pop_front() {
+            self.begin(pod, task);
+        } else {
+            self.pods[pod as usize].state = PodState::Idle;
+            self.idle.push_back(pod);
+            self.idle_count += 1;
+        }
+    }
+
+    fn arrive(&mut self, task: u32) {
+        self.arrived += 1;
+        match self.take_idle() {
+            Some(pod) => self.begin(pod, task),
+            None => self.queue.push_back(task),
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        let id = event.pod;
+        let (state, leaving) = (self.pods[id as usize].state, self.pods[id as usize].leaving);
+        match (event.kind, state) {
+            (Kind::Ready, PodState::Starting) => {
+                self.starting_count -= 1;
+                self.latencies.push(self.now_s - self.pods[id as usize].created_s);
+                self.free(id);
+            }
+            (Kind::Ends, PodState::Busy) => {
+                self.busy_count -= 1;
+                self.finished += 1;
+                self.completions.push(self.now_s - self.pods[id as usize].started_s);
+                match leaving {
+                    Leaving::No => {
+                        self.serving_busy -= 1;
+                        self.free(id);
+                    }
+                    Leaving::Drained => {
+                        self.drained.retain(|pod| *pod != id);
+                        self.park(id);
+                    }
+                    Leaving::Terminating => self.gone(id),
+                }
+            }
+            (Kind::Killed, PodState::Busy) => {
+                self.busy_count -= 1;
+                self.outcome.interrupted += 1;
+                self.outcome.lost_seconds += self.now_s - self.pods[id as usize].started_s;
+                self.gone(id);
+                let task = self.pods[id as usize].task;
+                self.outcome.waits_s[task as usize] = f32::INFINITY;
+                match self.take_idle() {
+                    Some(pod) => self.begin(pod, task),
+                    None => self.queue.push_front(task),
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn finish(mut self) -> Outcome {
+        self.count_alive(0);
+        let limit = self.max_wait_s as f32;
+        self.outcome.missed = self.outcome.waits_s.iter().filter(|wait| **wait > limit).count();
+        self.outcome
+    }
+}
+
+/// What to note beside the outcome, and when to stop early.
+#[derive(Debug, Default)]
+pub struct Watch<'a> {
+    /// A point each so many seconds, into the list.
+    pub points: Option<(f64, &'a mut Vec<Point>)>,
+    /// Give up beyond so many pod-seconds.
+    pub budget_pod_s: Option<f64>,
+}
+
+/// Runs a workload under a policy to its end: the horizon, or the last task.
+pub fn run(workload: &Workload, conditions: Conditions, policy: &mut dyn Policy, mut watch: Watch<'_>) -> Outcome {
+    let mut world = World::new(workload, conditions);
+    world.start(workload.min_replicas);
+    let mut next_task = 0usize;
+    let mut wake_s = policy.first_wake_s();
+    let mut note_s = 0.0;
+    loop {
+        let arrival_s = workload.tasks.get(next_task).map_or(f64::INFINITY, |task| task.at_s);
+        let event_s = world.events.peek().map_or(f64::INFINITY, |event| event.at_s);
+        let next_s = event_s.min(arrival_s).min(wake_s);
+        let end = if world.finished < world.outcome.tasks { GIVE_UP * workload.horizon_s } else { workload.horizon_s };
+        if let Some((every_s, points)) = &mut watch.points {
+            while note_s <= next_s.min(end) {
+                points.push(Point { at_s: note_s, backlog: world.ready_messages(), pods: world.alive, busy: world.busy_count });
+                note_s += *every_s;
+            }
+        }
+        if next_s >= end {
+            world.now_s = world.now_s.max(end);
+            break;
+        }
+        world.now_s = next_s;
+        if event_s <= next_s {
+            if let Some(event) = world.events.pop() {
+                world.happen(event);
+            }
+        } else if arrival_s <= next_s {
+            world.arrive(next_task as u32);
+            next_task += 1;
+        } else {
+            wake_s = policy.wake(&mut world).max(next_s + 1e-6);
+            if watch.budget_pod_s.is_some_and(|budget| world.outcome.pod_seconds > budget) {
+                world.outcome.cut_short = true;
+                break;
+            }
+        }
+    }
+    world.finish()
+}

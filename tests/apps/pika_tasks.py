@@ -1,0 +1,33 @@
+"""A plain RabbitMQ consumer: it acknowledges a message once its task is done, and has no handler for any signal."""
+import contextlib
+import json
+import os
+
+import ledger
+import pika
+
+
+def channel_to(queue):
+    channel = pika.BlockingConnection(pika.URLParameters(os.environ["BROKER_URL"])).channel()
+    channel.queue_declare(queue, durable=True)
+    return channel
+
+
+@contextlib.contextmanager
+def sender(queue):
+    channel = channel_to(queue)
+    channel.confirm_delivery()
+    yield lambda *args: channel.basic_publish("", queue, json.dumps(args))
+    channel.connection.close()
+
+
+def work(channel, method, _properties, body):
+    ledger.work(*json.loads(body))
+    channel.basic_ack(method.delivery_tag)
+
+
+if __name__ == "__main__":
+    consumer = channel_to(os.environ["QUEUE"])
+    consumer.basic_qos(prefetch_count=1)
+    consumer.basic_consume(os.environ["QUEUE"], work)
+    consumer.start_consuming()

@@ -1,0 +1,46 @@
+//! The frameworks, which are the matrix' rows. In: the stand's list. Out: those that are asked for, and how to make a fleet of one. Left to others: the fleet
+//! itself, what the frameworks are (`stand::framework`).
+
+use crate::stand::fleet::FleetOptions;
+use crate::stand::framework::{FRAMEWORKS, Framework};
+
+/// One row.
+pub type Row = &'static Framework;
+
+/// A managed fleet of this row in this namespace, held at `pods`.
+#[must_use]
+pub fn managed(row: Row, namespace: &str, pods: u32) -> FleetOptions {
+    FleetOptions::of(row, namespace, pods, pods)
+}
+
+/// The same without QScaler, with this grace.
+#[must_use]
+pub fn unmanaged(row: Row, namespace: &str, pods: u32, grace_seconds: u32) -> FleetOptions {
+    let mut options = managed(row, namespace, pods);
+    options.annotations.clear();
+    options.labelled = false;
+    options.grace_seconds = grace_seconds;
+    options
+}
+
+/// The rows whose slug is one of these parts, or, for a part that is no slug, whose name or slug contains it; all, where there is none.
+#[must_use]
+pub fn chosen(parts: &[String]) -> Vec<Row> {
+    let is_slug = |part: &str| FRAMEWORKS.iter().any(|row| row.slug == part);
+    let fits = |row: Row, part: &str| if is_slug(part) { row.slug == part } else { row.slug.contains(part) || row.name.contains(part) };
+    let asked = |row: &Row| parts.is_empty() || parts.iter().any(|part| fits(row, part));
+    FRAMEWORKS.iter().copied().filter(asked).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_slug_means_that_row_alone_and_a_part_means_all_that_have_it() {
+        let slugs = |part: &str| chosen(&[part.to_owned()]).iter().map(|row| row.slug).collect::<Vec<_>>();
+        assert_eq!(slugs("celery"), ["celery"]);
+        assert!(slugs("celer").len() >= 3);
+        assert_eq!(chosen(&[]).len(), FRAMEWORKS.len());
+    }
+}

@@ -1,0 +1,91 @@
+//! The whole matrix. In: rows and columns. Out: every cell, said as it comes, and where it was measured. Left to others: one round (`round`), the page (`table`).
+
+use super::cell::Cell;
+use super::fault::Fault;
+use super::lab::{Lab, Subject};
+use super::rows::Row;
+use super::table::{self, Place};
+use super::{now, round};
+use crate::servers;
+use crate::stand::BrokerKind;
+use crate::stand::kubectl::kubectl;
+use anyhow::Result;
+use futures::future::try_join_all;
+use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::jiff::Timestamp;
+use kube::Api;
+use kube::api::ListParams;
+use tokio::process::Command;
+
+/// Rows that are made and sent to at once in the control arm, which has fleets of its own.
+const CONTROL_AT_ONCE: usize = 4;
+/// Prints `name version` of every distribution that a worker's image may have and that says something about queues.
+const DISTRIBUTIONS: &str = "import importlib.metadata as m
+for n in ('celery', 'kombu', 'redis', 'amqp', 'rq', 'dramatiq', 'huey', 'arq', 'taskiq', 'pika'):
+    try: print(n, m.version(n))
+    except m.PackageNotFoundError: pass";
+
+/// Runs it; `say` gets a line for each cell and step.
+///
+/// # Errors
+/// The cluster or the fleets cannot be had. A round that fails is a cell that says so.
+pub async fn run(rows: &[Row], faults: &[Fault], mut say: impl FnMut(String)) -> Result<(Vec<Cell>, Place)> {
+    let lab = Lab::open().await?;
+    let begin = now();
+    let mut cells = Vec::new();
+    if faults.contains(&Fault::Control) {
+        say("control arm: the same workers without QScaler".to_owned());
+        for some in rows.chunks(CONTROL_AT_ONCE) {
+            let made = round::control(&lab, some).await;
+            made.iter().for_each(|cell| say(table::line(cell)));
+            cells.extend(made);
+        }
+    }
+    say(format!("making {} fleets", rows.len()));
+    let wanted = rows.iter().map(|row| (format!("mx-{}", row.slug), *row)).collect();
+    let subjects = lab.fleets(wanted).await?;
+    let place = place(&lab, &subjects).await?;
+    let all: Vec<&Subject> = subjects.iter().collect();
+    for (number, fault) in faults.iter().filter(|fault| **fault != Fault::Control).enumerate() {
+        say(format!("{:>5.0} s  {}", now() - begin, fault.title()));
+        let made = round::run(&lab, &all, &vec![*fault; all.len()], &format!("r{number}")).await;
+        made.iter().for_each(|cell| say(table::line(cell)));
+        cells.extend(made);
+    }
+    round::recount(&subjects, &mut cells).await?;
+    try_join_all(subjects.into_iter().map(|subject| subject.fleet.remove())).await?;
+    say(format!("{:>5.0} s  done", now() - begin));
+    Ok((cells, place))
+}
+
+/// Date and versions.
+///
+/// # Errors
+/// The API server does not answer.
+pub async fn place(lab: &Lab, subjects: &[Subject]) -> Result<Place> {
+    let mut place: Place = vec![("date".into(), Timestamp::now().strftime("%Y-%m-%d").to_string())];
+    let mut add = |name: &str, value: String| place.push((name.into(), value));
+    add("QScaler", env!("CARGO_PKG_VERSION").to_owned());
+    add("Kubernetes", lab.client.apiserver_version().await?.git_version);
+    let nodes = Api::<Node>::all(lab.client.clone()).list(&ListParams::default()).await?.items;
+    let number = nodes.len();
+    if let Some(info) = nodes.into_iter().next().and_then(|node| node.status?.node_info) {
+        let group = if std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() { 2 } else { 1 };
+        let processors = std::thread::available_parallelism().map_or(0, usize::from);
+        add(
+            "nodes",
+            format!("{number}, {processors} CPUs, kernel {}, {}, control groups v{group}", info.kernel_version, info.container_runtime_version),
+        );
+    }
+    let redis = Command::new(servers::bin()?.join("redis-server")).arg("--version").output().await?;
+    let text = String::from_utf8_lossy(&redis.stdout).into_owned();
+    add("Redis", text.split_whitespace().find_map(|word| word.strip_prefix("v=")).unwrap_or("?").to_owned());
+    if subjects.iter().any(|subject| subject.row.broker == BrokerKind::RabbitMq) {
+        add("RabbitMQ", lab.stand.rabbitmq_version().await?);
+    }
+    if let Some(subject) = subjects.first() {
+        let listed = kubectl(&["-n", &subject.fleet.name, "exec", "deployment/client", "--", "python3", "-c", DISTRIBUTIONS], None).await?;
+        add("worker images", listed.lines().collect::<Vec<_>>().join(", "));
+    }
+    Ok(place)
+}

@@ -1,0 +1,198 @@
+//! What frameworks and brokers have written down about one pod, on real brokers. The entries are those of each framework, put there by hand; the
+//! connections are real ones.
+// A test crate: a failed unwrap is a failed test with a line number, in its helpers too.
+#![allow(clippy::unwrap_used)]
+
+use futures::StreamExt;
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, QueueDeclareOptions};
+use lapin::types::FieldTable;
+use lapin::{BasicProperties, Connection, ConnectionProperties};
+use qscaler_broker::activity::{BlockedPops, Bookkeeping, Seen, Waiting};
+use qscaler_sidecar::procs::ProcFs;
+use qscaler_tests::servers::{RabbitServer, RedisServer};
+use std::future::Future;
+use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Longer than any step takes on a loaded machine; RabbitMQ renews its figures every 5 s.
+const DEADLINE: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(100);
+
+/// One Redis, and the books of one framework about host `pod-a`.
+struct Desk {
+    redis: RedisServer,
+    books: Bookkeeping,
+}
+
+impl Desk {
+    fn open(preset: &str) -> Self {
+        let redis = RedisServer::start().unwrap();
+        let books = Bookkeeping::open(&redis.url(0), preset, &["q".to_owned()], "pod-a", None).unwrap().expect("this framework keeps books");
+        Self { redis, books }
+    }
+
+    fn write(&self, command: &str) {
+        let output = self.redis.cli(0).args(command.split(' ')).output().unwrap();
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    async fn says(&mut self, expected: Seen) {
+        assert_eq!(self.books.sample().await.unwrap(), expected);
+    }
+}
+
+fn seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+async fn until<T, F: Future<Output = Option<T>>>(mut look: impl FnMut() -> F) -> T {
+    let search = async {
+        loop {
+            match look().await {
+                Some(found) => return found,
+                None => tokio::time::sleep(POLL).await,
+            }
+        }
+    };
+    tokio::time::timeout(DEADLINE, search).await.expect("this was not seen")
+}
+
+#[tokio::test]
+async fn sidekiq_writes_down_how_many_threads_of_a_process_work() {
+    let mut desk = Desk::open("sidekiq");
+    desk.says(Seen::Unknown).await;
+    desk.write("SADD processes pod-a:1:f00 pod-b:1:f00");
+    desk.write(&format!("HSET pod-a:1:f00 busy 2 beat {}", seconds()));
+    desk.write(&format!("HSET pod-b:1:f00 busy 9 beat {}", seconds()));
+    desk.says(Seen::Busy(Some(2))).await;
+    desk.write("HSET pod-a:1:f00 busy 0 quiet false");
+    desk.says(Seen::IdleAndTaking).await;
+    desk.write("HSET pod-a:1:f00 quiet true");
+    desk.says(Seen::Idle).await;
+    desk.write("HSET pod-a:1:f00 beat 1000");
+    desk.says(Seen::Unknown).await;
+}
+
+#[tokio::test]
+async fn asynq_keeps_a_hash_of_the_tasks_of_a_server_that_lives() {
+    let mut desk = Desk::open("asynq");
+    desk.write(&format!("ZADD asynq:servers {} asynq:servers:{{pod-a:1:u}} 1 asynq:servers:{{pod-a:0:dead}}", seconds() + 100));
+    desk.write("SET asynq:servers:{pod-a:1:u} info");
+    desk.says(Seen::Idle).await;
+    desk.write("HSET asynq:workers:{pod-a:1:u} id task");
+    desk.says(Seen::Busy(Some(1))).await;
+    desk.write("DEL asynq:servers:{pod-a:1:u}");
+    desk.says(Seen::Unknown).await;
+}
+
+#[tokio::test]
+async fn resque_has_an_entry_while_a_worker_works() {
+    let mut desk = Desk::open("resque");
+    desk.write("SADD resque:workers pod-a:7:q,r pod-a2:7:q");
+    desk.says(Seen::Idle).await;
+    desk.write("SET resque:worker:pod-a:7:q,r job");
+    desk.says(Seen::Busy(Some(1))).await;
+    desk.write("SREM resque:workers pod-a:7:q,r");
+    desk.says(Seen::Unknown).await;
+}
+
+#[tokio::test]
+async fn rq_keeps_host_and_state_in_the_workers_entry() {
+    let mut desk = Desk::open("rq");
+    desk.write("SADD rq:workers rq:worker:1 rq:worker:2");
+    desk.write("HSET rq:worker:1 hostname pod-a state idle");
+    desk.write("HSET rq:worker:2 hostname pod-b state busy");
+    desk.says(Seen::Idle).await;
+    desk.write("HSET rq:worker:1 state busy");
+    desk.says(Seen::Busy(Some(1))).await;
+    desk.write("DEL rq:worker:1");
+    desk.says(Seen::Unknown).await;
+}
+
+#[tokio::test]
+async fn of_a_fleet_with_nothing_in_hand_every_pod_is_idle_and_else_none_is_known() {
+    let mut dramatiq = Desk::open("dramatiq");
+    dramatiq.says(Seen::Unknown).await;
+    dramatiq.write("ZADD dramatiq:__heartbeats__ 1 b1 2 b2");
+    dramatiq.says(Seen::Idle).await;
+    dramatiq.write("SADD dramatiq:__acks__.b2.q m");
+    dramatiq.says(Seen::Unknown).await;
+    let mut bullmq = Desk::open("bullmq");
+    bullmq.says(Seen::Idle).await;
+    bullmq.write("LPUSH bull:q:active 1");
+    bullmq.says(Seen::Unknown).await;
+    let mut arq = Desk::open("arq");
+    arq.says(Seen::Idle).await;
+    arq.write("ZADD q 1 job");
+    arq.says(Seen::Unknown).await;
+}
+
+#[tokio::test]
+async fn where_the_books_would_not_tell_there_are_none() {
+    let queues = ["q".to_owned()];
+    for preset in ["celery", "custom", "taskiq"] {
+        assert!(Bookkeeping::open("redis://127.0.0.1:1/0", preset, &queues, "h", None).unwrap().is_none(), "{preset}");
+    }
+    assert!(Bookkeeping::open("amqp://127.0.0.1:1", "custom", &queues, "h", None).unwrap().is_none());
+    assert!(BlockedPops::open("amqp://127.0.0.1:1").unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_redis_worker_is_seen_waiting_and_no_longer_once_it_has_gone() {
+    let redis = RedisServer::start().unwrap();
+    let procs = ProcFs::at("/proc");
+    let mut pops = BlockedPops::open(&redis.url(0)).unwrap().unwrap();
+    assert_eq!(pops.sample(&procs.others_ports()).await.unwrap(), None);
+    let mut worker: Command = redis.cli(0);
+    let mut worker = worker.args(["BLMOVE", "q", "taken", "LEFT", "RIGHT", "0"]).stdout(Stdio::null()).spawn().unwrap();
+    let pops = tokio::sync::Mutex::new(pops);
+    let seen = until(|| async { pops.lock().await.sample(&procs.others_ports()).await.unwrap() }).await;
+    assert_eq!(seen, Waiting { connections: 1, waiting: 1 });
+    worker.kill().unwrap();
+    worker.wait().unwrap();
+    until(|| async { pops.lock().await.sample(&procs.others_ports()).await.unwrap().is_none().then_some(()) }).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_a_worker_opens_late_is_found() {
+    let redis = RedisServer::start().unwrap();
+    let procs = ProcFs::at("/proc");
+    let pops = BlockedPops::open(&redis.url(0)).unwrap().unwrap();
+    // The first connection only looks now and then, as Huey's scheduler does.
+    let mut scheduler = redis.cli(0).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    std::io::Write::write_all(scheduler.stdin.as_mut().unwrap(), b"PING\n").unwrap();
+    let pops = tokio::sync::Mutex::new(pops);
+    let seen = until(|| async { pops.lock().await.sample(&procs.others_ports()).await.unwrap() }).await;
+    assert_eq!(seen, Waiting { connections: 1, waiting: 0 });
+    let mut worker = redis.cli(0).args(["BRPOP", "q", "0"]).stdout(Stdio::null()).spawn().unwrap();
+    until(|| async { pops.lock().await.sample(&procs.others_ports()).await.unwrap().filter(|seen| seen.waiting == 1) }).await;
+    for child in [&mut worker, &mut scheduler] {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn rabbitmq_tells_what_the_pods_connections_hold() {
+    let rabbit = RabbitServer::start().unwrap();
+    let url = format!("{}?management={}", rabbit.url(), rabbit.management());
+    let books = Bookkeeping::open(&url, "custom", &["q".to_owned()], "pod-a", Some("127.0.0.1".parse().unwrap())).unwrap().unwrap();
+    let books = tokio::sync::Mutex::new(books);
+    let says = |expected: Seen| {
+        let books = &books;
+        until(move || async move { (books.lock().await.sample().await.unwrap() == expected).then_some(()) })
+    };
+    let worker = Connection::connect(&rabbit.url(), ConnectionProperties::default()).await.unwrap();
+    let channel = worker.create_channel().await.unwrap();
+    channel.queue_declare("q".into(), QueueDeclareOptions::default(), FieldTable::default()).await.unwrap();
+    let mut consumer = channel.basic_consume("q".into(), "".into(), BasicConsumeOptions::default(), FieldTable::default()).await.unwrap();
+    says(Seen::Idle).await;
+    channel.basic_publish("".into(), "q".into(), BasicPublishOptions::default(), b"task", BasicProperties::default()).await.unwrap().await.unwrap();
+    let delivery = consumer.next().await.unwrap().unwrap();
+    says(Seen::Busy(None)).await;
+    delivery.ack(BasicAckOptions::default()).await.unwrap();
+    says(Seen::Idle).await;
+    // The same books about another address know nothing.
+    let mut other = Bookkeeping::open(&url, "custom", &["q".to_owned()], "pod-a", Some("10.9.9.9".parse().unwrap())).unwrap().unwrap();
+    assert_eq!(other.sample().await.unwrap(), Seen::Unknown);
+}

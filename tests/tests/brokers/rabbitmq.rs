@@ -1,0 +1,219 @@
+//! RabbitMQ under the contract suite, then what only it has: limited users and a management API that may be away. One server for all of it, as it
+//! takes seconds to start.
+
+use super::{DEADLINE, order, query, report, workload};
+use async_trait::async_trait;
+use lapin::options::{BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
+use lapin::types::FieldTable;
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+use qscaler_broker::contract::{Ends, Outcome, UnderTest, run};
+use qscaler_broker::{BrokerError, Retry, open_control, open_receiver, open_stats};
+use qscaler_core::preset::{Preset, preset};
+use qscaler_core::workload::WorkloadId;
+use qscaler_tests::servers::RabbitServer;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const WRONG: &str = "wr0ng-password";
+
+struct Rabbit {
+    server: Mutex<RabbitServer>,
+    url: String,
+    management: String,
+    /// Channels that hold tasks.
+    held: Mutex<Vec<(Connection, Channel)>>,
+}
+
+fn ends(url: &str, workload: &WorkloadId, pod_uid: &str) -> Result<Ends, BrokerError> {
+    Ok(Ends { stats: open_stats(url)?, control: open_control(url)?, receiver: open_receiver(url, workload, pod_uid)? })
+}
+
+impl Rabbit {
+    fn start() -> Self {
+        let server = RabbitServer::start().unwrap();
+        let (url, management) = (server.url(), server.management());
+        Self { server: Mutex::new(server), url, management, held: Mutex::new(Vec::new()) }
+    }
+
+    fn url_of(&self, user: &str, password: &str) -> String {
+        format!("{}?management={}", self.url.replace("guest:guest", &format!("{user}:{password}")), self.management)
+    }
+
+    async fn channel(&self) -> Result<(Connection, Channel), lapin::Error> {
+        let connection = Connection::connect(&self.url, ConnectionProperties::default()).await?;
+        let channel = connection.create_channel().await?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        Ok((connection, channel))
+    }
+
+    async fn publish(&self, exchange: &str, key: &str, body: &[u8]) -> Outcome {
+        let (_connection, channel) = self.channel().await?;
+        channel.basic_publish(exchange.into(), key.into(), BasicPublishOptions::default(), body, BasicProperties::default()).await?.await?;
+        Ok(())
+    }
+
+    /// One call of the management API as the administrator.
+    async fn put(&self, path: &str, body: &str) {
+        let host = self.management.strip_prefix("http://").unwrap();
+        let mut stream = TcpStream::connect(host).await.unwrap();
+        // guest:guest
+        let request = format!(
+            "PUT {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 2"), "{path}: {answer}");
+    }
+
+    async fn user(&self, name: &str, tags: &str, configure: &str, write: &str, read: &str) -> String {
+        self.put(&format!("/api/users/{name}"), &format!(r#"{{"password":"pass-{name}","tags":"{tags}"}}"#)).await;
+        let rights = serde_json::json!({"configure": configure, "write": write, "read": read}).to_string();
+        self.put(&format!("/api/permissions/%2F/{name}"), &rights).await;
+        self.url_of(name, &format!("pass-{name}"))
+    }
+}
+
+#[async_trait]
+impl UnderTest for Rabbit {
+    fn ends(&self, workload: &WorkloadId, pod_uid: &str) -> Result<Ends, BrokerError> {
+        ends(&self.url_of("guest", "guest"), workload, pod_uid)
+    }
+
+    fn ends_nowhere(&self, workload: &WorkloadId) -> Result<Ends, BrokerError> {
+        ends(&format!("amqp://user:{WRONG}@127.0.0.1:1/%2f"), workload, "p")
+    }
+
+    fn ends_refused(&self, workload: &WorkloadId) -> Result<Ends, BrokerError> {
+        ends(&self.url_of("guest", WRONG), workload, "p")
+    }
+
+    fn secrets(&self) -> Vec<String> {
+        vec![WRONG.to_owned()]
+    }
+
+    fn preset(&self) -> &'static Preset {
+        preset("celery").unwrap()
+    }
+
+    async fn put_tasks(&self, queue: &str, count: u64) -> Outcome {
+        let (_connection, channel) = self.channel().await?;
+        channel.queue_declare(queue.into(), QueueDeclareOptions::durable(), FieldTable::default()).await?;
+        for _ in 0..count {
+            channel.basic_publish("".into(), queue.into(), BasicPublishOptions::default(), b"task", BasicProperties::default()).await?.await?;
+        }
+        Ok(())
+    }
+
+    async fn hold_task(&self, queue: &str) -> Outcome {
+        let (connection, channel) = self.channel().await?;
+        channel.basic_get(queue.into(), BasicGetOptions::default()).await?.ok_or("no task to take")?;
+        self.held.lock().unwrap().push((connection, channel));
+        Ok(())
+    }
+
+    async fn put_control(&self, workload: &WorkloadId, body: &[u8]) -> Outcome {
+        self.publish("qscaler", &format!("ctl.{}.{}", workload.namespace, workload.name), body).await
+    }
+
+    async fn put_report(&self, workload: &WorkloadId, body: &[u8]) -> Outcome {
+        self.publish("qscaler", &format!("reports.{}.{}", workload.namespace, workload.name), body).await
+    }
+
+    async fn restart(&self) -> Outcome {
+        tokio::task::block_in_place(|| self.server.lock().unwrap().restart())?;
+        Ok(())
+    }
+}
+
+/// Users with no more rights than the adapter's documentation asks for.
+async fn limited_users_can_do_everything_that_is_theirs(broker: &Rabbit) {
+    let reader = broker.user("reader", "management", "^$", "^$", "^$").await;
+    let controller = broker.user("controller", "", r"^qscaler(\..*)?$", r"^qscaler(\..*)?$", r"^qscaler(\..*)?$").await;
+    let sidecar = broker.user("sidecar", "", r"^qscaler\.ctl\..*", r"^qscaler(\.ctl\..*)?$", r"^qscaler(\.ctl\..*)?$").await;
+
+    broker.put_tasks("rights", 2).await.unwrap();
+    let stats = open_stats(&reader).unwrap();
+    let begin = Instant::now();
+    loop {
+        let seen = stats.sample(&[query("celery", "rights")]).await.unwrap().remove(0);
+        if (seen.ready, seen.unacked, seen.published_total) == (Some(2), Some(0), Some(2)) {
+            break;
+        }
+        assert!(begin.elapsed() < DEADLINE, "{seen:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+
+    let rights = workload("rights");
+    let control = open_control(&controller).unwrap();
+    control.declare(&rights).await.unwrap();
+    let mut receiver = open_receiver(&sidecar, &rights, "a").unwrap();
+    assert!(receiver.take(true, Duration::from_millis(10)).await.unwrap().is_none());
+    for (epoch, target) in [(1, None), (2, Some("a"))] {
+        control.publish(&rights, &order(epoch, target)).await.unwrap();
+        let delivery = receiver.take(true, DEADLINE).await.unwrap().unwrap();
+        assert_eq!(delivery.message.epoch, epoch);
+        receiver.ack(delivery).await.unwrap();
+    }
+    receiver.report(&report("rights", 1)).await.unwrap();
+    let begin = Instant::now();
+    while control.reports(&rights, 10).await.unwrap().reports.is_empty() {
+        assert!(begin.elapsed() < DEADLINE);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    control.purge(&rights).await.unwrap();
+    control.remove(&rights).await.unwrap();
+
+    // The sidecar's user cannot put a task anywhere: not by the default exchange, which reaches every queue by name.
+    let connection = Connection::connect(&sidecar, ConnectionProperties::default()).await.unwrap();
+    let channel = connection.create_channel().await.unwrap();
+    channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+    let sent =
+        async { channel.basic_publish("".into(), "rights".into(), BasicPublishOptions::default(), b"x", BasicProperties::default()).await?.await };
+    assert!(sent.await.is_err());
+    let error = open_control(&sidecar).unwrap().declare(&workload("theirs")).await.unwrap_err();
+    assert_eq!(error.retry, Retry::AfterChange, "{error}");
+}
+
+async fn without_the_management_api_what_is_in_work_is_unknown(broker: &Rabbit) {
+    broker.put_tasks("no-api", 3).await.unwrap();
+    for management in ["http://127.0.0.1:1".to_owned(), broker.management.clone()] {
+        // The second time the API is there, and refuses a user without the tag.
+        let plain = broker.user("plain", "", "^$", "^$", "^$").await;
+        let url = plain.replace(&broker.management, &management);
+        let seen = open_stats(&url).unwrap().sample(&[query("celery", "no-api")]).await.unwrap().remove(0);
+        assert_eq!((seen.ready, seen.unacked, seen.published_total), (Some(3), None, None), "{management}");
+    }
+}
+
+async fn a_virtual_host_that_does_not_exist_is_an_error_until_changed(broker: &Rabbit) {
+    let url = broker.url_of("guest", "guest").replace("%2f", "nowhere");
+    let error = open_control(&url).unwrap().declare(&workload("x")).await.unwrap_err();
+    assert_eq!(error.retry, Retry::AfterChange, "{error}");
+}
+
+async fn a_tls_url_at_a_plain_server_is_an_error_and_no_panic(broker: &Rabbit) {
+    let url = broker.url_of("guest", "guest").replace("amqp://", "amqps://").replace("management=http:", "management=https:");
+    let error = open_control(&url).unwrap().declare(&workload("tls")).await.unwrap_err();
+    assert_eq!(error.retry, Retry::Later, "{error}");
+    // AMQP is plain and answers; the API is spoken to by TLS, fails, and leaves its figures unknown.
+    broker.put_tasks("tls", 1).await.unwrap();
+    let url = broker.url_of("guest", "guest").replace("management=http:", "management=https:");
+    let seen = open_stats(&url).unwrap().sample(&[query("celery", "tls")]).await.unwrap().remove(0);
+    assert_eq!((seen.ready, seen.unacked), (Some(1), None));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rabbitmq_keeps_the_contract() {
+    let broker = Rabbit::start();
+    limited_users_can_do_everything_that_is_theirs(&broker).await;
+    without_the_management_api_what_is_in_work_is_unknown(&broker).await;
+    a_virtual_host_that_does_not_exist_is_an_error_until_changed(&broker).await;
+    a_tls_url_at_a_plain_server_is_an_error_and_no_panic(&broker).await;
+    if let Err(failures) = run(&broker).await {
+        panic!("{failures}");
+    }
+}

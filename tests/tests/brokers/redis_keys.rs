@@ -1,0 +1,130 @@
+//! Key layouts as frameworks write them, put by a raw client. In: a Redis with these keys. Out: what the adapter measures.
+
+use super::{now_ms, query};
+use qscaler_broker::{Retry, open_stats};
+use qscaler_core::preset::preset;
+use qscaler_tests::servers::RedisServer;
+use redis::aio::MultiplexedConnection;
+
+async fn start() -> (RedisServer, MultiplexedConnection) {
+    let server = RedisServer::start().unwrap();
+    let connection = redis::Client::open(server.url(0)).unwrap().get_multiplexed_async_connection().await.unwrap();
+    (server, connection)
+}
+
+/// Runs commands, one per line, words separated by blanks; `\x06\x16` stands for Celery's separator.
+async fn write(connection: &mut MultiplexedConnection, commands: &str) {
+    for line in commands.lines().map(str::trim).filter(|l| !l.is_empty()) {
+        let line = line.replace("SEP", "\u{6}\u{16}");
+        let mut words = line.split_whitespace();
+        let mut command = redis::cmd(words.next().unwrap());
+        words.for_each(|word| {
+            command.arg(word);
+        });
+        command.exec_async(connection).await.unwrap_or_else(|error| panic!("{line}: {error}"));
+    }
+}
+
+/// Ready and in work, as the adapter sees this queue.
+async fn measured(server: &RedisServer, worker: &str, queue: &str) -> (Option<u64>, Option<u64>) {
+    let samples = open_stats(&server.url(0)).unwrap().sample(&[query(worker, queue)]).await.unwrap();
+    (samples[0].ready, samples[0].unacked)
+}
+
+#[tokio::test]
+async fn keys_as_celery_writes_them_count_all_priorities() {
+    let (server, mut redis) = start().await;
+    write(&mut redis, "LPUSH q a\n LPUSH qSEP3 a b\n LPUSH qSEP6 a\n LPUSH qSEP9 a b c\n LPUSH other a").await;
+    write(&mut redis, r#"HSET unacked 1 [{},"","q"] 2 [{},"","other"] 3 [{},"ex","q"]"#).await;
+    assert_eq!(measured(&server, "celery", "q").await, (Some(7), Some(2)));
+    assert_eq!(measured(&server, "celery", "other").await, (Some(1), Some(1)));
+}
+
+#[tokio::test]
+async fn a_celery_with_very_many_unacked_messages_counts_them_for_each_queue() {
+    let (server, mut redis) = start().await;
+    let mut pipeline = redis::pipe();
+    for i in 0..600 {
+        pipeline.cmd("HSET").arg("unacked").arg(i).arg(r#"[{},"","other"]"#);
+    }
+    pipeline.exec_async(&mut redis).await.unwrap();
+    assert_eq!(measured(&server, "celery", "q").await, (Some(0), Some(600)));
+    write(&mut redis, &format!("HDEL unacked {}", (0..200).map(|i| i.to_string()).collect::<Vec<_>>().join(" "))).await;
+    assert_eq!(measured(&server, "celery", "q").await, (Some(0), Some(0)));
+}
+
+#[tokio::test]
+async fn keys_as_each_framework_writes_them_are_found() {
+    let (server, mut redis) = start().await;
+    let later = now_ms() + 3_600_000;
+    for (worker, commands, wanted) in [
+        ("rq", "LPUSH rq:queue:q a b\n LPUSH rq:queue:q:intermediate c\n ZADD rq:wip:q 1 d 2 e".to_owned(), (Some(3), Some(2))),
+        (
+            "dramatiq",
+            "LPUSH dramatiq:q a b\n SADD dramatiq:__acks__.w1.q c\n SADD dramatiq:__acks__.w2.q d e\n SADD dramatiq:__acks__.w1.other f\n SADD dramatiq:__acks__.w1.q.DQ g\n HSET dramatiq:q.msgs a 1".to_owned(),
+            (Some(2), Some(3)),
+        ),
+        ("huey", "LPUSH huey.redis.q a".to_owned(), (Some(1), None)),
+        ("arq", format!("ZADD arq:queue 1 a 2 b {later} c"), (Some(2), None)),
+        ("taskiq", "LPUSH taskiq a b c d".to_owned(), (Some(4), None)),
+        ("sidekiq", "SADD queues q\n LPUSH queue:q a b".to_owned(), (Some(2), None)),
+        ("resque", "LPUSH resque:queue:q a".to_owned(), (Some(1), None)),
+        ("bullmq", "LPUSH bull:q:wait a b\n ZADD bull:q:prioritized 1 c\n LPUSH bull:q:active d".to_owned(), (Some(3), Some(1))),
+        ("asynq", "LPUSH asynq:{q}:pending a b\n LPUSH asynq:{q}:active c".to_owned(), (Some(2), Some(1))),
+        ("custom", "LPUSH my-own a".to_owned(), (Some(1), None)),
+        ("faktory", String::new(), (None, None)),
+    ] {
+        write(&mut redis, &commands).await;
+        let queue = match worker {
+            "arq" => "arq:queue",
+            "taskiq" => "taskiq",
+            "custom" => "my-own",
+            _ => "q",
+        };
+        assert_eq!(measured(&server, worker, queue).await, wanted, "{worker}");
+    }
+}
+
+#[tokio::test]
+async fn sets_are_found_among_very_many_other_keys() {
+    let (server, mut redis) = start().await;
+    let mut pipeline = redis::pipe();
+    for i in 0..30_000 {
+        pipeline.cmd("SET").arg(format!("noise:{i}")).arg(1);
+    }
+    pipeline.exec_async(&mut redis).await.unwrap();
+    write(&mut redis, "SADD dramatiq:__acks__.w1.q a b").await;
+    let stats = open_stats(&server.url(0)).unwrap();
+    let mut seen = Vec::new();
+    while seen.last() != Some(&Some(2)) {
+        assert!(seen.len() < 100, "{seen:?}");
+        seen.push(stats.sample(&[query("dramatiq", "q")]).await.unwrap()[0].unacked);
+    }
+    // Until the first sweep is through, the figure is unknown, and never a part of it.
+    assert!(seen.len() > 1 && seen[..seen.len() - 1].iter().all(Option::is_none), "{seen:?}");
+    write(&mut redis, "DEL dramatiq:__acks__.w1.q").await;
+    assert_eq!(stats.sample(&[query("dramatiq", "q")]).await.unwrap()[0].unacked, Some(0));
+}
+
+#[tokio::test]
+async fn a_key_of_another_type_is_named_and_hides_no_other_queue() {
+    let (server, mut redis) = start().await;
+    write(&mut redis, "SET wrong a\n LPUSH good a b").await;
+    let stats = open_stats(&server.url(0)).unwrap();
+    let results = stats.sample_each(&[query("custom", "good"), query("custom", "wrong")]).await.unwrap();
+    assert_eq!(results[0].as_ref().unwrap().ready, Some(2));
+    let error = results[1].as_ref().unwrap_err();
+    assert!(error.to_string().contains("\"wrong\"") && error.retry == Retry::AfterChange, "{error}");
+    assert!(stats.sample(&[query("custom", "wrong")]).await.is_err());
+    assert_eq!(preset("custom").unwrap().redis_working.len(), 0);
+}
+
+#[tokio::test]
+async fn the_database_of_the_url_is_the_one_that_is_read() {
+    let (server, mut redis) = start().await;
+    write(&mut redis, "LPUSH q a").await;
+    for (database, ready) in [(0, Some(1)), (5, Some(0))] {
+        let samples = open_stats(&server.url(database)).unwrap().sample(&[query("custom", "q")]).await.unwrap();
+        assert_eq!(samples[0].ready, ready);
+    }
+}

@@ -1,0 +1,81 @@
+//! Users with no more rights than the adapter's documentation asks for. In: a Redis with ACL rules. Out: every operation works, and others' keys stay closed.
+
+use super::{order, query, report, workload};
+use qscaler_broker::{Retry, open_control, open_receiver, open_stats};
+use qscaler_tests::servers::RedisServer;
+use redis::cmd;
+use std::time::Duration;
+
+async fn start_with_users() -> (RedisServer, redis::aio::MultiplexedConnection) {
+    let server = RedisServer::start().unwrap();
+    let mut admin = redis::Client::open(server.url(0)).unwrap().get_multiplexed_async_connection().await.unwrap();
+    for (user, rules) in [
+        ("reader", "%R~q %R~qSEP* %R~unacked %R~dramatiq:* +llen +zcard +zcount +hlen +hvals +scard +scan"),
+        ("controller", "~qscaler:* +xadd +xtrim +xgroup|create +xreadgroup +xack +xdel +pexpire +del"),
+        (
+            "sidecar",
+            "~qscaler:ctl:shop/orders ~qscaler:ctl:shop/orders:* ~qscaler:reports:shop/orders +xadd +xack +xdel +xreadgroup +xautoclaim +xgroup|create +pexpire",
+        ),
+    ] {
+        let mut command = cmd("ACL");
+        command.arg("SETUSER").arg(user).arg("reset").arg("on").arg(">pass");
+        for rule in rules.replace("SEP", "\u{6}\u{16}").split(' ') {
+            command.arg(rule);
+        }
+        command.exec_async(&mut admin).await.unwrap();
+    }
+    (server, admin)
+}
+
+fn url_of(server: &RedisServer, user: &str) -> String {
+    server.url(0).replace("redis://", &format!("redis://{user}:pass@"))
+}
+
+#[tokio::test]
+async fn users_with_only_the_documented_rights_can_do_everything() {
+    let (server, mut admin) = start_with_users().await;
+    cmd("LPUSH").arg("q").arg("task").exec_async(&mut admin).await.unwrap();
+    let stats = open_stats(&url_of(&server, "reader")).unwrap();
+    let samples = stats.sample(&[query("celery", "q"), query("dramatiq", "none")]).await.unwrap();
+    assert_eq!((samples[0].ready, samples[0].unacked, samples[1].unacked), (Some(1), Some(0), Some(0)));
+
+    let orders = workload("orders");
+    let control = open_control(&url_of(&server, "controller")).unwrap();
+    // The sidecar may well be there first.
+    let mut receiver = open_receiver(&url_of(&server, "sidecar"), &orders, "a").unwrap();
+    assert!(receiver.take(true, Duration::from_millis(10)).await.unwrap().is_none());
+    control.declare(&orders).await.unwrap();
+    for (epoch, target) in [(1, None), (2, Some("a"))] {
+        control.publish(&orders, &order(epoch, target)).await.unwrap();
+        let delivery = receiver.take(true, super::DEADLINE).await.unwrap().unwrap();
+        assert_eq!(delivery.message.epoch, epoch);
+        receiver.give_back(delivery).await.unwrap();
+        let delivery = receiver.take(true, super::DEADLINE).await.unwrap().unwrap();
+        receiver.ack(delivery).await.unwrap();
+    }
+    receiver.report(&report("orders", 1)).await.unwrap();
+    assert_eq!(control.reports(&orders, 10).await.unwrap().reports.len(), 1);
+    assert_eq!(control.reports(&orders, 10).await.unwrap().reports.len(), 0);
+    control.purge(&orders).await.unwrap();
+    control.remove(&orders).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_tls_url_at_a_plain_server_is_an_error_and_no_panic() {
+    let (server, _admin) = start_with_users().await;
+    let url = url_of(&server, "reader").replace("redis://", "rediss://");
+    let error = open_stats(&url).unwrap().sample(&[query("custom", "q")]).await.unwrap_err();
+    assert_eq!(error.retry, Retry::Later, "{error}");
+}
+
+#[tokio::test]
+async fn a_sidecar_s_user_reaches_no_other_workload_and_no_tasks() {
+    let (server, _admin) = start_with_users().await;
+    let mut stranger = open_receiver(&url_of(&server, "sidecar"), &workload("other"), "a").unwrap();
+    for error in [stranger.take(true, Duration::from_millis(10)).await.unwrap_err(), stranger.report(&report("other", 1)).await.unwrap_err()] {
+        assert_eq!(error.retry, Retry::AfterChange, "{error}");
+    }
+    let stats = open_stats(&url_of(&server, "sidecar")).unwrap();
+    let error = stats.sample(&[query("custom", "q")]).await.unwrap_err();
+    assert!(error.retry == Retry::AfterChange && error.to_string().contains("\"q\""), "{error}");
+}

@@ -1,0 +1,301 @@
+//! The chart as Helm renders it: goldens of two profiles, rights, security contexts, and what the schema refuses. Needs Helm 3: on PATH, or as
+//! `cargo xtask test` builds it. `UPDATE_GOLDEN=1` rewrites the goldens.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap in a test helper is a failed test with a line number")]
+
+use qscaler_core::names::{INJECTION_ENABLED, LABEL_INJECTION, LEASE, TLS_SECRET, WEBHOOK_CONFIGURATION};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// Where the rendered chart pretends to be installed.
+const NAMESPACE: &str = "qscaler-system";
+/// A Helm built from source assumes an ancient Kubernetes.
+const KUBERNETES: &str = "1.36.3";
+
+fn chart() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/qscaler")
+}
+
+/// Helm on PATH, else in the cache: in `bin`, or in the folder that the build recipe's hash names.
+fn helm() -> PathBuf {
+    let on_path = env::split_paths(&env::var_os("PATH").unwrap_or_default()).map(|folder| folder.join("helm")).find(|helm| helm.is_file());
+    let cache =
+        env::var_os("QSCALER_CACHE").map_or_else(|| PathBuf::from(env::var_os("HOME").unwrap_or_default()).join(".cache/qscaler"), PathBuf::from);
+    let built = || {
+        let folders = fs::read_dir(&cache).ok()?.filter_map(Result::ok).map(|entry| entry.path());
+        let named = |folder: &PathBuf| folder.file_name().is_some_and(|name| name == "bin" || name.to_string_lossy().starts_with("helm-"));
+        folders.filter(named).map(|folder| folder.join("helm")).find(|helm| helm.is_file())
+    };
+    on_path.or_else(built).unwrap_or_else(|| panic!("there is no helm on PATH and none in {}: `cargo xtask test` builds it", cache.display()))
+}
+
+fn template(arguments: &[&str]) -> Output {
+    let mut command = Command::new(helm());
+    command.args(["template", "qscaler"]).arg(chart()).args(["--namespace", NAMESPACE, "--kube-version", KUBERNETES]).args(arguments);
+    command.output().unwrap()
+}
+
+fn rendered(arguments: &[&str]) -> String {
+    let output = template(arguments);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn objects(arguments: &[&str]) -> Vec<Value> {
+    let text = rendered(arguments);
+    serde_yaml::Deserializer::from_str(&text).map(|document| Value::deserialize(document).unwrap()).filter(|object| !object.is_null()).collect()
+}
+
+fn profiles() -> [(&'static str, Vec<String>); 2] {
+    let ha = chart().join("values-ha.yaml").display().to_string();
+    [("default", Vec::new()), ("ha", vec!["--values".to_owned(), ha])]
+}
+
+fn all_profiles() -> Vec<Value> {
+    profiles().iter().flat_map(|(_, arguments)| objects(&arguments.iter().map(String::as_str).collect::<Vec<_>>())).collect()
+}
+
+fn named<'v>(objects: &'v [Value], kind: &str, name: &str) -> &'v Value {
+    objects.iter().find(|o| o["kind"] == kind && o["metadata"]["name"] == name).unwrap_or_else(|| panic!("no {kind} {name}"))
+}
+
+#[test]
+fn each_profile_renders_to_its_golden() {
+    let mut wrong = Vec::new();
+    for (name, arguments) in profiles() {
+        let got = rendered(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        let golden = chart().join(format!("golden/{name}.yaml"));
+        if env::var_os("UPDATE_GOLDEN").is_some() {
+            fs::create_dir_all(golden.parent().unwrap()).unwrap();
+            fs::write(&golden, &got).unwrap();
+        }
+        let expected = fs::read_to_string(&golden).unwrap_or_default();
+        if let Some((line, (got, expected))) = got.lines().zip(expected.lines()).enumerate().find(|(_, (got, expected))| got != expected) {
+            wrong.push(format!("{name}, line {}: {got:?} instead of {expected:?}", line + 1));
+        } else if got != expected {
+            wrong.push(format!("{name}: {} lines instead of {}", got.lines().count(), expected.lines().count()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}\nUPDATE_GOLDEN=1 accepts these", wrong.join("\n"));
+}
+
+#[test]
+fn every_container_is_within_the_restricted_level() {
+    let mut seen = 0;
+    for object in all_profiles().iter().filter(|o| o["kind"] == "Deployment") {
+        let pod = &object["spec"]["template"]["spec"];
+        let context = &pod["securityContext"];
+        assert_eq!((&context["runAsNonRoot"], &context["runAsUser"]), (&json!(true), &json!(65532)));
+        assert_eq!(context["seccompProfile"]["type"], "RuntimeDefault");
+        assert_eq!(pod.get("volumes"), None);
+        for container in pod["containers"].as_array().unwrap() {
+            seen += 1;
+            let context = &container["securityContext"];
+            let expected = json!({"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]}});
+            assert_eq!(*context, expected, "{}", container["name"]);
+            for probe in ["livenessProbe", "readinessProbe"] {
+                assert_eq!(container[probe]["httpGet"]["port"], "admin", "{}", container["name"]);
+            }
+            assert!(container["resources"]["requests"]["memory"].is_string() && container["resources"]["limits"]["memory"].is_string());
+        }
+    }
+    assert_eq!(seen, 6, "three parts in two profiles");
+}
+
+/// The rights of one role, a line each: `group/resource (names): verbs`.
+fn rights(role: &Value) -> Vec<String> {
+    let words =
+        |value: &Value| value.as_array().map(|all| all.iter().map(|v| v.as_str().unwrap().to_owned()).collect::<Vec<_>>()).unwrap_or_default();
+    let mut lines = Vec::new();
+    for rule in role["rules"].as_array().unwrap() {
+        for group in words(&rule["apiGroups"]) {
+            for resource in words(&rule["resources"]) {
+                let names = words(&rule["resourceNames"]);
+                let names = if names.is_empty() { String::new() } else { format!(" ({})", names.join(" ")) };
+                lines.push(format!("{group}/{resource}{names}: {}", words(&rule["verbs"]).join(" ")));
+            }
+        }
+    }
+    lines.sort();
+    lines
+}
+
+#[test]
+fn nobody_has_a_right_that_is_not_in_this_table() {
+    let ca_and_leaf = format!("/secrets (qscaler-webhook-ca {TLS_SECRET}): get update");
+    let leaf = format!("/secrets ({TLS_SECRET}): get list watch");
+    let configuration = format!("admissionregistration.k8s.io/mutatingwebhookconfigurations ({WEBHOOK_CONFIGURATION}): get patch");
+    let lease = format!("coordination.k8s.io/leases ({LEASE}): get update patch");
+    let table: BTreeMap<(&str, &str), Vec<&str>> = [
+        (
+            ("ClusterRole", "qscaler-webhook"),
+            vec![
+                "/limitranges: get list watch",
+                "/namespaces: get list watch",
+                "apps/deployments: get list watch",
+                "qscaler.dev/qworkers: get list watch",
+            ],
+        ),
+        (("Role", "qscaler-webhook"), vec![leaf.as_str()]),
+        (("ClusterRole", "qscaler-certs"), vec![configuration.as_str()]),
+        (("Role", "qscaler-certs"), vec![ca_and_leaf.as_str(), "/secrets: create"]),
+        (
+            ("ClusterRole", "qscaler-controller"),
+            vec![
+                "/events: create patch",
+                "/limitranges: get list watch",
+                "/namespaces: get list watch",
+                "/nodes: get list watch",
+                "/pods/resize: get patch",
+                "/pods: get list watch patch",
+                "/resourcequotas: get list watch",
+                "apps/deployments/finalizers: update",
+                "apps/deployments/scale: get update patch",
+                "apps/deployments: get list watch",
+                "apps/replicasets: get list watch",
+                "autoscaling.k8s.io/verticalpodautoscalers: get list watch",
+                "autoscaling/horizontalpodautoscalers: get list watch",
+                "events.k8s.io/events: create patch",
+                "keda.sh/scaledobjects: get list watch",
+                "qscaler.dev/qworkers/status: get update patch",
+                "qscaler.dev/qworkers: get list watch create update patch delete",
+            ],
+        ),
+        (("Role", "qscaler-controller"), vec![lease.as_str(), "coordination.k8s.io/leases: create"]),
+        (("ClusterRole", "qscaler-broker-urls"), vec!["/configmaps: get", "/secrets: get"]),
+    ]
+    .into();
+    let objects = objects(&[]);
+    let mut seen = 0;
+    for role in objects.iter().filter(|o| o["kind"] == "Role" || o["kind"] == "ClusterRole") {
+        let key = (role["kind"].as_str().unwrap(), role["metadata"]["name"].as_str().unwrap());
+        assert_eq!(rights(role), *table.get(&key).unwrap_or_else(|| panic!("{key:?} is not in the table")), "{key:?}");
+        seen += 1;
+    }
+    assert_eq!(seen, table.len());
+}
+
+#[test]
+fn broker_urls_can_be_limited_to_namespaces() {
+    let bindings = |arguments: &[&str]| -> Vec<String> {
+        let objects = objects(arguments);
+        let mut found: Vec<String> = objects
+            .iter()
+            .filter(|o| o["metadata"]["name"] == "qscaler-broker-urls" && o["kind"].as_str().unwrap().ends_with("Binding"))
+            .map(|o| format!("{} {}", o["kind"].as_str().unwrap(), o["metadata"]["namespace"].as_str().unwrap_or("everywhere")))
+            .collect();
+        found.sort();
+        found
+    };
+    assert_eq!(bindings(&[]), ["ClusterRoleBinding everywhere"]);
+    assert_eq!(bindings(&["--set", "controller.secretNamespaces={shop,mail}"]), ["RoleBinding mail", "RoleBinding shop"]);
+}
+
+#[test]
+fn the_webhook_can_neither_stop_the_cluster_nor_itself() {
+    let objects = objects(&[]);
+    let configuration = named(&objects, "MutatingWebhookConfiguration", WEBHOOK_CONFIGURATION);
+    let webhooks = configuration["webhooks"].as_array().unwrap();
+    assert_eq!(webhooks.len(), 2);
+    for webhook in webhooks {
+        assert_eq!(webhook["failurePolicy"], "Ignore");
+        assert_eq!(webhook["sideEffects"], "None");
+        assert!(webhook["timeoutSeconds"].as_u64().unwrap() <= 3);
+        assert_eq!(webhook["clientConfig"].get("caBundle"), None, "certs owns it");
+        let excluded = &webhook["namespaceSelector"]["matchExpressions"][0];
+        let excluded: Vec<_> = excluded["values"].as_array().unwrap().iter().map(|v| v.as_str().unwrap()).collect();
+        assert!(excluded.contains(&"kube-system") && excluded.contains(&NAMESPACE), "{excluded:?}");
+    }
+    assert_eq!(webhooks[0]["namespaceSelector"]["matchLabels"][LABEL_INJECTION], INJECTION_ENABLED);
+    assert_eq!(
+        webhooks[0]["rules"],
+        json!([{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"], "scope": "Namespaced"}])
+    );
+    assert_eq!(webhooks[0]["reinvocationPolicy"], "IfNeeded");
+    let deployment = named(&objects, "Deployment", "qscaler-webhook");
+    assert_eq!(deployment["spec"]["strategy"]["rollingUpdate"], json!({"maxSurge": 1, "maxUnavailable": 0}));
+    assert_eq!(deployment["spec"]["replicas"], 2);
+}
+
+#[test]
+fn every_object_has_a_unique_name_and_every_selector_matches_its_pods() {
+    for (_, arguments) in profiles() {
+        let objects = objects(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut keys: Vec<String> = objects.iter().map(|o| format!("{} {}", o["kind"], o["metadata"]["name"])).collect();
+        keys.sort();
+        let count = keys.len();
+        keys.dedup();
+        assert_eq!(keys.len(), count, "{keys:?}");
+        for deployment in objects.iter().filter(|o| o["kind"] == "Deployment") {
+            let labels = &deployment["spec"]["template"]["metadata"]["labels"];
+            for (key, value) in deployment["spec"]["selector"]["matchLabels"].as_object().unwrap() {
+                assert_eq!(labels[key], *value);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_schema_refuses_what_would_not_work() {
+    for (bad, says) in [
+        ("webhook.replicas=0", "replicas"),
+        ("webhook.failurePolicy=Maybe", "failurePolicy"),
+        ("webhook.timeoutSeconds=31", "timeoutSeconds"),
+        ("webhook.port=80", "port"),
+        ("webhook.hostNetwork=true", "10250 is the kubelet's"),
+        ("controller.replicas=none", "replicas"),
+        ("controller.secretNamespaces=shop", "secretNamespaces"),
+        ("logFormat=xml", "logFormat"),
+        ("image.pullPolicy=Sometimes", "pullPolicy"),
+        ("image.tags=dev", "tags"),
+        ("certs.enabled=perhaps", "enabled"),
+        ("webhok.replicas=2", "webhok"),
+    ] {
+        let output = template(&["--set", bad]);
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && words.contains(says), "{bad}: {words}");
+    }
+}
+
+#[test]
+fn every_value_of_the_values_file_changes_something() {
+    let default = rendered(&[]);
+    for set in [
+        "image.repository=r/x",
+        "image.tag=v9",
+        "image.pullPolicy=Always",
+        "imagePullSecrets[0].name=p",
+        "sidecar.image.repository=r/s",
+        "sidecar.image.tag=v9",
+        "sidecar.image.pullPolicy=Never",
+        "sidecar.resources.requests.cpu=7m",
+        "sidecar.resources.requests.memory=17Mi",
+        "sidecar.resources.limits.cpu=70m",
+        "sidecar.resources.limits.memory=70Mi",
+        "logFormat=text",
+        "log=debug",
+        "webhook.replicas=5",
+        "webhook.failurePolicy=Fail",
+        "webhook.timeoutSeconds=2",
+        "webhook.port=9443",
+        "webhook.annotations.a=b",
+        "webhook.resources.requests.cpu=7m",
+        "controller.replicas=2",
+        "controller.secretNamespaces={a}",
+        "controller.resources.requests.cpu=7m",
+        "certs.enabled=false",
+        "certs.replicas=2",
+        "certs.resources.requests.cpu=7m",
+        "priorityClassName=p",
+        "nodeSelector.a=b",
+        "tolerations[0].key=k",
+    ] {
+        assert_ne!(rendered(&["--set", set]), default, "{set}");
+    }
+    assert!(rendered(&["--set", "webhook.hostNetwork=true,webhook.port=9443"]).contains("hostNetwork: true"));
+}

@@ -1,0 +1,60 @@
+//! The parts themselves: leaders, what a user sees, what logs keep to themselves.
+
+use crate::tasks;
+use anyhow::{Context, Result, ensure};
+use qscaler_tests::stand::fleet::{Fleet, FleetOptions, STEP, name_of};
+use qscaler_tests::stand::kubectl::{kubectl, wait_for};
+use qscaler_tests::stand::{BrokerKind, SYSTEM_NAMESPACE, Stand};
+
+#[tokio::test]
+async fn of_two_controllers_one_works_and_the_other_takes_over() -> Result<()> {
+    let stand = Stand::get().await?;
+    let holder =
+        async || kubectl(&["-n", SYSTEM_NAMESPACE, "get", "lease", "qscaler-controller", "-o", "jsonpath={.spec.holderIdentity}"], None).await;
+    let pods = kubectl(
+        &["-n", SYSTEM_NAMESPACE, "get", "pods", "-l", "app.kubernetes.io/component=controller", "-o", "jsonpath={.items[*].metadata.name}"],
+        None,
+    )
+    .await?;
+    ensure!(pods.split_whitespace().count() == 2, "two controllers are installed for this test: {pods}");
+    let first = holder().await?;
+    let pod = pods.split_whitespace().find(|p| first.contains(*p)).with_context(|| format!("{first} is none of {pods}"))?;
+    kubectl(&["-n", SYSTEM_NAMESPACE, "delete", "pod", pod, "--wait=false", "--grace-period=0", "--force"], None).await?;
+    wait_for("another leader", STEP, || async {
+        let now = holder().await.map_err(|e| e.to_string())?;
+        if !now.is_empty() && now != first { Ok(()) } else { Err(now) }
+    })
+    .await?;
+    // The new one works.
+    let fleet = Fleet::create(stand, FleetOptions::managed("e2e-leader", BrokerKind::Redis, 0, 2)).await?;
+    fleet.send(&tasks(2, 1.0)).await?;
+    let tally = fleet.wait_done(2, STEP).await?;
+    ensure!(tally.is_exactly_once(), "{tally:?}");
+    fleet.remove().await
+}
+
+#[tokio::test]
+async fn a_user_sees_the_fleet_and_no_secret_is_in_any_log() -> Result<()> {
+    let stand = Stand::get().await?;
+    let fleet = Fleet::create(stand, FleetOptions::managed("e2e-secrets", BrokerKind::Redis, 1, 2)).await?;
+    let pod = name_of(&fleet.wait_ready(1).await?[0]);
+    fleet.wait_condition("BrokerReachable", "True", STEP).await?;
+    let table = kubectl(&["-n", &fleet.name, "get", "qworkers"], None).await?;
+    println!("{table}");
+    for column in ["QUEUE", "BACKLOG", "IN-FLIGHT", "RATE-IN", "RATE-OUT", "REPLICAS", "DESIRED", "PARKED", "MEMORY", "REASON", "AGE"] {
+        ensure!(table.contains(column), "no column {column}: {table}");
+    }
+    let mut logs = kubectl(&["-n", &fleet.name, "logs", &pod, "-c", "qscaler-sidecar"], None).await?;
+    for component in ["controller", "webhook", "certs"] {
+        logs += &kubectl(&["-n", SYSTEM_NAMESPACE, "logs", "-l", &format!("app.kubernetes.io/component={component}"), "--tail=-1"], None).await?;
+    }
+    ensure!(logs.contains("e2e-secrets"), "these are not the logs of this run: {logs}");
+    for secret in stand.secrets() {
+        ensure!(!logs.contains(&secret), "a secret is in a log");
+    }
+    let status = fleet.qworker().await?.context("QWorker")?.to_string() + &format!("{:?}", fleet.events().await?);
+    for secret in stand.secrets() {
+        ensure!(!status.contains(&secret), "a secret is in a status or event");
+    }
+    fleet.remove().await
+}

@@ -1,0 +1,139 @@
+//! From an admission request to its answer. In: a request, and the world. Out: a patch or none, warnings, and a label for the outcome. Left to
+//! others: bytes and HTTP (`admission`, `server`).
+
+use crate::admission::Request;
+use crate::inject::{Injection, Outcome, Refusal, Settings, Skip, inject};
+use crate::owner::{Owner, owner};
+use crate::world::{LookupError, Workload, World};
+use json_patch::Patch;
+use qscaler_core::config::{Parsed, parse};
+use qscaler_core::workload::WorkloadId;
+use rand::Rng;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A namespace that is excluded in the webhook configuration and here again.
+const KUBE_SYSTEM: &str = "kube-system";
+
+/// What is decided with.
+#[derive(Clone, Debug)]
+pub struct Decider {
+    /// The cluster.
+    pub world: Arc<World>,
+    /// Of all sidecars.
+    pub settings: Arc<Settings>,
+    /// The webhook's own namespace: never touched, or it could keep itself from starting.
+    pub own_namespace: Arc<str>,
+}
+
+/// The answer to one request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// Label value of the outcome metric.
+    pub outcome: &'static str,
+    /// To apply.
+    pub patch: Option<Patch>,
+    /// For the user.
+    pub warnings: Vec<String>,
+}
+
+impl From<Outcome> for Decision {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Patch { patch, warnings } => Self { outcome: "injected", patch: Some(patch), warnings },
+            Outcome::Complete { patch, warnings } => Self { outcome: "completed", patch: Some(patch), warnings },
+            Outcome::Skip(skip) => {
+                Self { outcome: skip.label(), patch: None, warnings: if skip.warns() { vec![skip.to_string()] } else { Vec::new() } }
+            }
+            Outcome::Refuse(refusal) => Self {
+                outcome: refusal.label(),
+                patch: None,
+                warnings: refusal.sentences().into_iter().map(|sentence| format!("not injected: {sentence}")).collect(),
+            },
+        }
+    }
+}
+
+impl Decider {
+    /// About the creation of a pod.
+    pub async fn pod(&self, request: &Request) -> Decision {
+        self.pod_outcome(request).await.into()
+    }
+
+    /// Whether pods of this namespace are never touched.
+    #[must_use]
+    pub fn excludes(&self, namespace: &str) -> bool {
+        namespace == KUBE_SYSTEM || *namespace == *self.own_namespace
+    }
+
+    async fn pod_outcome(&self, request: &Request) -> Outcome {
+        if request.operation != "CREATE" || request.sub_resource.as_deref().is_some_and(|s| !s.is_empty()) {
+            return Outcome::Skip(Skip::NotACreation);
+        }
+        let namespace = request.namespace.as_deref().unwrap_or_default();
+        if namespace.is_empty() || self.excludes(namespace) {
+            return Outcome::Skip(Skip::ExcludedNamespace);
+        }
+        let pod = &request.object;
+        let own = annotations(pod.get("metadata"));
+        let (name, template_hash) = match owner(pod) {
+            Owner::Deployment { name, template_hash } => (name, template_hash),
+            Owner::Other(owner) => return Outcome::Skip(not_a_deployment(owner, &own)),
+        };
+        let id = WorkloadId { namespace: namespace.to_owned(), name };
+        let found = self.world.workload(&id).await;
+        let (workload, unknown) = match found {
+            Ok(Some(workload)) => (workload, None),
+            Ok(None) => return Outcome::Skip(not_a_deployment(format!("a ReplicaSet without a Deployment {}", id.name), &own)),
+            // The pod's own annotations may be all that is needed.
+            Err(error) => (Workload::default(), Some(error)),
+        };
+        let config = match (parse(&workload.annotations, &own), unknown) {
+            (Parsed::Valid(config), _) => config,
+            (_, Some(error)) => return Outcome::Refuse(Refusal::OwnerUnknown { problem: chain(&error) }),
+            (Parsed::NotOurs, None) => return Outcome::Skip(Skip::NotOurs),
+            (Parsed::Invalid(errors), None) => return Outcome::Refuse(Refusal::InvalidConfig(errors)),
+        };
+        let learned = self.world.learned(&id);
+        let injection = Injection {
+            settings: &self.settings,
+            workload: id,
+            workload_uid: workload.uid,
+            template_hash,
+            recommended: learned.recommended,
+            worker_ids: learned.worker_ids,
+            limits: self.world.limits(namespace),
+            hook_token: token(),
+        };
+        inject(pod, &config, &injection)
+    }
+}
+
+fn not_a_deployment(owner: String, annotations: &BTreeMap<String, String>) -> Skip {
+    match parse(&BTreeMap::new(), annotations) {
+        Parsed::NotOurs => Skip::NotOurs,
+        _ => Skip::NotADeployment { owner },
+    }
+}
+
+/// The string annotations of a metadata object.
+pub(crate) fn annotations(metadata: Option<&Value>) -> BTreeMap<String, String> {
+    let map = metadata.and_then(|m| m.get("annotations")).and_then(Value::as_object);
+    map.map(|map| map.iter().filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned()))).collect()).unwrap_or_default()
+}
+
+/// 128 random bits: nobody on the pod network can guess the path of a hook.
+fn token() -> String {
+    format!("{:032x}", rand::rng().random::<u128>())
+}
+
+fn chain(error: &LookupError) -> String {
+    let mut words = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        words = format!("{words}: {cause}");
+        source = cause.source();
+    }
+    words
+}

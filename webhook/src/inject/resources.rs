@@ -1,0 +1,119 @@
+//! Resources: the sidecar's own, and the recommended ones of the working container. In: the pod, settings, a recommendation. Out: values to set.
+//! Left to others: the recommendation itself (`core::size`, kept in the QWorker).
+
+use super::Settings;
+use super::limits::Limits;
+use super::ops::Ops;
+use qscaler_api::Resources;
+use qscaler_core::config::WorkerConfig;
+use qscaler_core::units::{Bytes, Millicores};
+use serde_json::{Value, json};
+
+/// The sidecar's CPU limit where every other container has one: a quota on `limits.cpu` asks for it. Far above its use of about 1m.
+const CPU_LIMIT_WHERE_ALL_HAVE_ONE: Millicores = Millicores(100);
+
+/// The sidecar's `resources`; None where the pod as a whole has resources, whose sum ours would break.
+pub(crate) fn of_sidecar(pod: &Value, containers: &[Value], settings: &Settings, allowed: Limits) -> Option<Value> {
+    if pod.get("spec").and_then(|s| s.get("resources")).is_some_and(|r| r.get("requests").is_some() || r.get("limits").is_some()) {
+        return None;
+    }
+    let all_limited = containers.iter().all(|c| amount(c, "limits", "cpu").is_some());
+    let cpu_limit = settings.cpu_limit.or(all_limited.then_some(CPU_LIMIT_WHERE_ALL_HAVE_ONE)).map(|limit| limit.max(settings.cpu_request));
+    let guaranteed = containers.iter().all(is_guaranteed);
+    // A Guaranteed pod stays Guaranteed: requests become the limits.
+    let (cpu_request, memory_request) =
+        if guaranteed { (cpu_limit.unwrap_or(settings.cpu_request), settings.memory_limit) } else { (settings.cpu_request, settings.memory_request) };
+    let (cpu_request, cpu_limit) = allowed.cpu.fit(cpu_request.0, cpu_limit.map(|limit| limit.0));
+    let (memory_request, memory_limit) = allowed.memory.fit(memory_request.0, Some(settings.memory_limit.0));
+    let mut limits = json!({"memory": Bytes(memory_limit.unwrap_or(settings.memory_limit.0)).to_string()});
+    if let Some(limit) = cpu_limit {
+        limits["cpu"] = json!(Millicores(limit).to_string());
+    }
+    Some(json!({"requests": {"cpu": Millicores(cpu_request).to_string(), "memory": Bytes(memory_request).to_string()}, "limits": limits}))
+}
+
+fn amount<'a>(container: &'a Value, kind: &str, what: &str) -> Option<&'a Value> {
+    container.get("resources")?.get(kind)?.get(what).filter(|v| !v.is_null())
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// Limits for both, and requests absent (they default to the limits) or equal.
+fn is_guaranteed(container: &Value) -> bool {
+    let equal = |what: &str, same: fn(&str, &str) -> bool| match (amount(container, "limits", what), amount(container, "requests", what)) {
+        (Some(limit), Some(request)) => same(&text(limit), &text(request)),
+        (Some(_), None) => true,
+        (None, _) => false,
+    };
+    equal("memory", |a, b| Bytes::parse(a).is_ok_and(|a| Bytes::parse(b) == Ok(a)))
+        && equal("cpu", |a, b| Millicores::parse(a).is_ok_and(|a| Millicores::parse(b) == Ok(a)))
+}
+
+/// Sets the recommended size of the working container: memory request and limit, CPU request. The user's bounds, the CPU limit and what the
+/// namespace allows win.
+pub(crate) fn set_recommended(ops: &mut Ops<'_>, container: &Value, at: &str, config: &WorkerConfig, recommended: &Resources, allowed: Limits) {
+    if let Some(memory) = recommended.memory_bytes.filter(|b| *b > 0) {
+        let memory = bounded(Bytes(memory), config.min_memory, config.max_memory);
+        let memory = Bytes(allowed.memory.fit(memory.0, Some(memory.0)).0).to_string();
+        for kind in ["requests", "limits"] {
+            ops.set(&["spec", "containers", at, "resources", kind, "memory"], json!(memory));
+        }
+    }
+    if let Some(cpu) = recommended.cpu_request_millicores.filter(|c| *c > 0) {
+        let limit = amount(container, "limits", "cpu").and_then(|v| Millicores::parse(&text(v)).ok());
+        let cpu = bounded(bounded(Millicores(cpu), config.min_cpu, config.max_cpu), None, limit);
+        let (fitting, _) = allowed.cpu.fit(cpu.0, limit.map(|limit| limit.0));
+        ops.set(&["spec", "containers", at, "resources", "requests", "cpu"], json!(bounded(Millicores(fitting), None, limit).to_string()));
+    }
+}
+
+fn bounded<T: Ord + Copy>(value: T, min: Option<T>, max: Option<T>) -> T {
+    let value = min.map_or(value, |min| value.max(min));
+    max.map_or(value, |max| value.min(max))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn container(resources: Value) -> Value {
+        json!({"name": "w", "resources": resources})
+    }
+
+    fn sidecar(containers: &[Value]) -> Value {
+        of_sidecar(&json!({"spec": {}}), containers, &Settings::default(), Limits::default()).unwrap()
+    }
+
+    #[test]
+    fn requests_are_small_and_memory_is_limited() {
+        assert_eq!(sidecar(&[container(json!({}))]), json!({"requests": {"cpu": "5m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}}));
+    }
+
+    #[test]
+    fn a_cpu_limit_is_set_where_every_container_has_one() {
+        let limited = container(json!({"limits": {"cpu": "1"}}));
+        assert_eq!(sidecar(std::slice::from_ref(&limited))["limits"]["cpu"], "100m");
+        assert!(sidecar(&[limited, container(json!({}))])["limits"].get("cpu").is_none());
+    }
+
+    #[test]
+    fn a_guaranteed_pod_stays_guaranteed() {
+        let guaranteed = container(json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1000m", "memory": "1024Mi"}}));
+        assert_eq!(sidecar(&[guaranteed]), json!({"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"cpu": "100m", "memory": "64Mi"}}));
+    }
+
+    #[test]
+    fn a_limit_range_is_kept() {
+        let bounds = |min, max, ratio| super::super::Bounds { min, max, ratio };
+        let allowed = Limits { cpu: bounds(Some(10), Some(200), None), memory: bounds(None, None, Some(2.0)) };
+        let got = of_sidecar(&json!({"spec": {}}), &[container(json!({}))], &Settings::default(), allowed).unwrap();
+        assert_eq!(got, json!({"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"cpu": "200m", "memory": "64Mi"}}));
+    }
+
+    #[test]
+    fn a_pod_with_resources_of_its_own_gets_none_from_us() {
+        assert_eq!(of_sidecar(&json!({"spec": {"resources": {"limits": {"cpu": "1"}}}}), &[], &Settings::default(), Limits::default()), None);
+    }
+}

@@ -1,0 +1,11 @@
+//! `qscaler-webhook`: arguments, logs, and the library's `run`.
+
+use clap::Parser;
+use qscaler_webhook::args::Args;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    qscaler_runtime::log::init(args.log_format, &args.log_filter)?;
+    qscaler_webhook::run::run(args).await
+}

@@ -1,0 +1,87 @@
+//! Warnings when a workload is applied: the user sees them in `kubectl`, where those about a pod reach nobody but a controller. In: a workload object,
+//! whether its namespace has opted in. Out: sentences. Left to others: the workload is always allowed.
+
+use crate::decide::{Decider, annotations};
+use crate::inject::{Injection, Limits, Outcome, Settings, inject};
+use qscaler_core::config::{Parsed, WorkerConfig, parse};
+use qscaler_core::names::{DOMAIN, INJECTION_ENABLED, LABEL_INJECTION};
+use qscaler_core::preset::{GateKind, Promise};
+use qscaler_core::workload::WorkloadId;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// Where each kind keeps its pod template.
+const TEMPLATES: &[(&str, &str)] = &[
+    ("Deployment", "/spec/template"),
+    ("StatefulSet", "/spec/template"),
+    ("DaemonSet", "/spec/template"),
+    ("ReplicaSet", "/spec/template"),
+    ("Job", "/spec/template"),
+    ("CronJob", "/spec/jobTemplate/spec/template"),
+];
+
+impl Decider {
+    /// Everything that a user should know about a workload before its pods come; empty when it is not ours.
+    #[must_use]
+    pub fn workload_warnings(&self, kind: &str, namespace: &str, object: &Value) -> Vec<String> {
+        if self.excludes(namespace) {
+            return Vec::new();
+        }
+        warnings(kind, namespace, object, self.world.namespace_enabled(namespace), &self.settings)
+    }
+}
+
+/// The same without a cluster.
+#[must_use]
+pub fn warnings(kind: &str, namespace: &str, object: &Value, enabled: Option<bool>, settings: &Settings) -> Vec<String> {
+    let Some((_, path)) = TEMPLATES.iter().find(|(known, _)| *known == kind) else { return Vec::new() };
+    let template = object.pointer(path).unwrap_or(&Value::Null);
+    let config = match parse(&annotations(object.get("metadata")), &annotations(template.get("metadata"))) {
+        Parsed::NotOurs => return Vec::new(),
+        _ if kind != "Deployment" => return vec![format!("{DOMAIN} annotations work on Deployments only; this {kind} is left as it is")],
+        Parsed::Invalid(errors) => return errors.iter().map(ToString::to_string).collect(),
+        Parsed::Valid(config) => config,
+    };
+    let mut words = Vec::new();
+    if enabled == Some(false) {
+        words.push(format!("namespace {namespace} has no label {LABEL_INJECTION}={INJECTION_ENABLED}: nothing happens before it has"));
+    }
+    words.extend(of_template(template, &config, object, namespace, settings));
+    words.extend(of_preset(&config));
+    words
+}
+
+/// What injection into a pod of this template would say.
+fn of_template(template: &Value, config: &WorkerConfig, object: &Value, namespace: &str, settings: &Settings) -> Vec<String> {
+    let pod = json!({"metadata": template.get("metadata"), "spec": template.get("spec")});
+    let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+    let injection = Injection {
+        settings,
+        workload: WorkloadId { namespace: namespace.to_owned(), name: name.to_owned() },
+        workload_uid: String::new(),
+        template_hash: String::new(),
+        recommended: BTreeMap::new(),
+        worker_ids: None,
+        limits: Limits::default(),
+        hook_token: String::new(),
+    };
+    match inject(&pod, config, &injection) {
+        Outcome::Patch { warnings, .. } | Outcome::Complete { warnings, .. } => warnings,
+        Outcome::Skip(skip) => vec![skip.to_string()],
+        Outcome::Refuse(refusal) => refusal.sentences().into_iter().map(|sentence| format!("pods will not be injected: {sentence}")).collect(),
+    }
+}
+
+/// What the framework cannot do by itself. Where it can, its note is for the reference page, and for workers that the sidecar cannot signal.
+fn of_preset(config: &WorkerConfig) -> Option<String> {
+    let preset = config.preset();
+    let words = match preset.promise {
+        Promise::FinishThenExit if config.share_processes || preset.note.is_empty() => return None,
+        Promise::FinishThenExit | Promise::NeedsHandler => format!("{}: {}", preset.name, preset.note),
+        Promise::RestartOnTerm if preset.gate == GateKind::Freeze && config.signals.is_empty() => {
+            format!("{}: the worker finishes nothing on any signal, so it is frozen while it is idle, and then killed. {}", preset.name, preset.note)
+        }
+        Promise::RestartOnTerm => format!("{}: a running task is not finished on SIGTERM, but starts again elsewhere. {}", preset.name, preset.note),
+    };
+    Some(words.trim().to_owned())
+}

@@ -1,0 +1,172 @@
+//! Pods beside what injection makes of them: `golden/NAME.pod.yaml` and `NAME.config.yaml` in, `NAME.patch.json` out. `UPDATE_GOLDEN=1` rewrites
+//! the last. Every case is also applied, and injected a second time.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap in a test helper is a failed test with a line number")]
+
+use qscaler_api::{Resources, WorkerIds};
+use qscaler_core::config::{Parsed, parse};
+use qscaler_core::names::{annotation, sidecar};
+use qscaler_core::workload::WorkloadId;
+use qscaler_webhook::inject::{Bounds, Injection, Limits, Outcome, Settings, Skip, inject};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Case {
+    /// Why this case is here.
+    #[serde(rename = "case")]
+    _case: String,
+    /// Annotations of the Deployment.
+    annotations: BTreeMap<String, String>,
+    #[serde(default)]
+    recommended: BTreeMap<String, Resources>,
+    #[serde(default)]
+    worker_ids: Option<WorkerIds>,
+    #[serde(default)]
+    name: Option<String>,
+    /// Least CPU of the namespace's LimitRange, millicores.
+    #[serde(default)]
+    min_cpu: Option<u64>,
+    /// Most memory of the namespace's LimitRange, bytes.
+    #[serde(default)]
+    max_memory: Option<u64>,
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+fn read<T: serde::de::DeserializeOwned>(path: &Path) -> T {
+    let text = fs::read_to_string(path).unwrap();
+    serde_yaml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn annotations(pod: &Value) -> BTreeMap<String, String> {
+    let map = pod.pointer("/metadata/annotations").and_then(Value::as_object).cloned().unwrap_or_default();
+    map.into_iter().map(|(key, value)| (key, value.as_str().unwrap().to_owned())).collect()
+}
+
+fn run(pod: &Value, case: &Case, token: &str) -> Outcome {
+    let Parsed::Valid(config) = parse(&case.annotations, &annotations(pod)) else { panic!("annotations are for core's tests") };
+    let settings = Settings { image: "qscaler/qscaler-sidecar:golden".into(), ..Settings::default() };
+    let injection = Injection {
+        settings: &settings,
+        workload: WorkloadId { namespace: "shop".into(), name: case.name.clone().unwrap_or_else(|| "orders".into()) },
+        workload_uid: "3f1c9a52-0000-4000-8000-000000000001".into(),
+        template_hash: "5d4f8b9c7".into(),
+        recommended: case.recommended.clone(),
+        worker_ids: case.worker_ids,
+        limits: Limits { cpu: Bounds { min: case.min_cpu, ..Bounds::default() }, memory: Bounds { max: case.max_memory, ..Bounds::default() } },
+        hook_token: token.into(),
+    };
+    inject(pod, &config, &injection)
+}
+
+fn described(outcome: &Outcome) -> Value {
+    // The version is that of the workspace: it would change every golden at every release.
+    let text = match outcome {
+        Outcome::Patch { patch, warnings } => json!({"outcome": "injected", "warnings": warnings, "patch": patch}),
+        Outcome::Complete { patch, warnings } => json!({"outcome": "completed", "warnings": warnings, "patch": patch}),
+        Outcome::Skip(skip) => json!({"outcome": skip.label(), "reason": skip.to_string()}),
+        Outcome::Refuse(refusal) => json!({"outcome": refusal.label(), "reason": refusal.to_string()}),
+    }
+    .to_string();
+    let version = format!("\\\"version\\\":\\\"{}\\\"", env!("CARGO_PKG_VERSION"));
+    serde_json::from_str(&text.replace(&version, "\\\"version\\\":\\\"VERSION\\\"")).unwrap()
+}
+
+fn cases() -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(folder())
+        .unwrap()
+        .filter_map(|entry| Some(entry.unwrap().file_name().into_string().unwrap().strip_suffix(".pod.yaml")?.to_owned()))
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn every_pod_becomes_what_its_golden_says() {
+    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
+    let mut wrong = Vec::new();
+    for name in cases() {
+        let pod: Value = read(&folder().join(format!("{name}.pod.yaml")));
+        let case: Case = read(&folder().join(format!("{name}.config.yaml")));
+        let outcome = run(&pod, &case, "0123456789abcdef0123456789abcdef");
+        let got = described(&outcome);
+        let golden = folder().join(format!("{name}.patch.json"));
+        if update {
+            fs::write(&golden, serde_json::to_string_pretty(&got).unwrap() + "\n").unwrap();
+        }
+        let expected = fs::read_to_string(&golden).unwrap_or_else(|_| panic!("{name}: no golden; UPDATE_GOLDEN=1 writes it"));
+        if got != serde_json::from_str::<Value>(&expected).unwrap() {
+            wrong.push(format!("{name}: {got:#}"));
+        }
+        if let Outcome::Patch { patch, .. } = &outcome {
+            let mut injected = pod.clone();
+            json_patch::patch(&mut injected, patch).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!(run(&injected, &case, "ffffffffffffffffffffffffffffffff"), Outcome::Skip(Skip::AlreadyInjected), "{name}: a second injection");
+            check_invariants(&name, &pod, &injected);
+        }
+    }
+    assert!(wrong.is_empty(), "{}\nUPDATE_GOLDEN=1 accepts these", wrong.join("\n"));
+}
+
+/// What holds of every injected pod, whatever its golden says.
+fn check_invariants(name: &str, before: &Value, after: &Value) {
+    let init = after["spec"]["initContainers"].as_array().unwrap();
+    let ours: Vec<_> = init.iter().filter(|c| c["name"] == sidecar::CONTAINER).collect();
+    assert_eq!(ours.len(), 1, "{name}");
+    let context = &ours[0]["securityContext"];
+    assert_eq!(context["allowPrivilegeEscalation"], false, "{name}");
+    assert_eq!(context["capabilities"], json!({"drop": ["ALL"]}), "{name}");
+    assert_eq!(context["readOnlyRootFilesystem"], true, "{name}");
+    assert_eq!(context["seccompProfile"]["type"], "RuntimeDefault", "{name}");
+    assert_eq!(context["runAsNonRoot"] == true, context["runAsUser"] != 0, "{name}");
+    for container in after["spec"]["containers"].as_array().unwrap() {
+        let path = container["lifecycle"]["preStop"]["httpGet"]["path"].as_str().unwrap();
+        assert!(path.starts_with("/hold/"), "{name}: {path}");
+    }
+    assert_eq!(before["spec"].get("volumes"), after["spec"].get("volumes"), "{name}");
+    assert!(annotations(after).contains_key(annotation::INJECTED), "{name}");
+    kept(name, "", before, after);
+}
+
+/// Everything that was in the pod is in it still, at the same place or, in a list, in the same order; only values that we set may differ.
+fn kept(name: &str, path: &str, before: &Value, after: &Value) {
+    const OURS: &[&str] =
+        &["/terminationGracePeriodSeconds", "/lifecycle/preStop", "/shareProcessNamespace", "/memory", "/cpu", "/qscaler.dev/injected"];
+    if OURS.iter().any(|ours| path.ends_with(ours)) {
+        return;
+    }
+    match (before, after) {
+        (Value::Object(b), Value::Object(a)) => {
+            for (key, value) in b {
+                kept(name, &format!("{path}/{key}"), value, a.get(key).unwrap_or_else(|| panic!("{name}: {path}/{key} is gone")));
+            }
+        }
+        (Value::Array(b), Value::Array(a)) => {
+            let a: Vec<_> = a.iter().filter(|item| item["name"] != sidecar::CONTAINER).collect();
+            assert_eq!(b.len(), a.len(), "{name}: {path}");
+            for (i, (b, a)) in b.iter().zip(a).enumerate() {
+                kept(name, &format!("{path}/{i}"), b, a);
+            }
+        }
+        (Value::Null, _) => {}
+        _ => assert_eq!(before, after, "{name}: {path}"),
+    }
+}
+
+#[test]
+fn there_is_no_golden_without_its_pod() {
+    let cases = cases();
+    assert!(cases.len() >= 20, "{cases:?}");
+    for entry in fs::read_dir(folder()).unwrap() {
+        let file = entry.unwrap().file_name().into_string().unwrap();
+        let name = file.split('.').next().unwrap();
+        assert!(cases.iter().any(|case| case == name), "{file} belongs to no case");
+    }
+}
