@@ -14,9 +14,10 @@ const BLOCK_S: f64 = 60.0;
 const BLOCKS: usize = 10;
 /// Counts below which there is no trend.
 const BLOCKS_MIN: usize = 3;
-/// The trend is carried on with a reserve of this many standard deviations of the number of tasks at once,
-const RESERVE_DEVIATIONS: f64 = 1.5;
-/// compounding, since a morning starts slowly, and to at most this many times the fleet that was there: a trend is not the future.
+/// A load is met with a reserve of this many standard deviations of the number of tasks at once (for Poisson arrivals the root of the load): one
+/// moment in 700 has more. Seen figures are met with less, since what is wrong then is seen and mended in a second.
+const RESERVE_DEVIATIONS: f64 = 3.0;
+/// The trend is carried on compounding, since a morning starts slowly, and to at most this many times the fleet that was there: a trend is not the future.
 const GROWTH_MAX: f64 = 4.0;
 /// A fleet at rest keeps one pod while blind where a message is to be expected within this time, seconds: twice an outage of ten minutes.
 const REST_S: f64 = 1200.0;
@@ -100,8 +101,8 @@ impl Blind {
     /// grow unseen and idle pods are cheap against late messages. For the load `a` it is the most of
     ///
     /// - a quarter more than there was;
-    /// - `b + 1.5 sqrt(b)` for `b = a exp(growth t)`, at most four times what there was: the trend goes on;
-    /// - `b + 1.5 sqrt(b)` for `b` = `a` and the largest rise ever seen within `t + L`: what it did before it may do again.
+    /// - `b + 3 sqrt(b)` for `b = a exp(growth t)`, at most four times what there was: the trend goes on;
+    /// - `b + 3 sqrt(b)` for `b` = `a` and the largest rise ever seen within `t + L`: what it did before it may do again.
     ///
     /// A fleet at rest gets one pod where a message has to be expected within [`REST_S`], and no more: a broker that is down for all would start
     /// a pod for every workload otherwise.
@@ -142,9 +143,9 @@ mod tests {
     #[test]
     fn the_quarter_is_added_once() {
         let (law, mut blind, calm) = (LawParams::default(), Blind::default(), Rises::default());
-        assert_eq!(blind.target(&law, 0.0, 12, &known(8.0, 0.0, &calm)), 15);
-        assert_eq!(blind.target(&law, 1.0, 15, &known(8.0, 0.0, &calm)), 15);
-        assert_eq!(blind.target(&law, 600.0, 8, &known(8.0, 0.0, &calm)), 15);
+        assert_eq!(blind.target(&law, 0.0, 12, &known(7.0, 0.0, &calm)), 15);
+        assert_eq!(blind.target(&law, 1.0, 15, &known(7.0, 0.0, &calm)), 15);
+        assert_eq!(blind.target(&law, 600.0, 8, &known(7.0, 0.0, &calm)), 15);
         blind.end();
         assert_eq!(blind.target(&law, 601.0, 8, &known(0.0, 0.0, &calm)), 8);
     }
@@ -153,8 +154,8 @@ mod tests {
     fn growth_is_carried_on_within_a_bound() {
         let (law, mut blind, calm) = (LawParams::default(), Blind::default(), Rises::default());
         assert_eq!(blind.target(&law, 0.0, 100, &known(90.0, 0.001, &calm)), 125);
-        assert_eq!(blind.target(&law, 600.0, 125, &known(90.0, 0.001, &calm)), 184);
-        assert_eq!(blind.target(&law, 86_400.0, 184, &known(90.0, 0.001, &calm)), 400);
+        assert_eq!(blind.target(&law, 600.0, 125, &known(90.0, 0.001, &calm)), 203);
+        assert_eq!(blind.target(&law, 86_400.0, 203, &known(90.0, 0.001, &calm)), 400);
     }
 
     #[test]
@@ -162,7 +163,7 @@ mod tests {
         let (law, mut blind, mut hills) = (LawParams::default(), Blind::default(), Rises::default());
         (0..7200).for_each(|second| hills.observe(1.0, 10.0 - 9.0 * (f64::from(second) / 573.0).cos()));
         let targets = [0.0, 120.0, 300.0, 600.0].map(|now_s| blind.target(&law, now_s, 2, &known(1.0, 0.0, &hills)));
-        assert!(targets[0] <= 6 && targets.is_sorted() && (9..=16).contains(&targets[3]), "{targets:?}");
+        assert!(targets[0] <= 6 && targets.is_sorted() && (9..=24).contains(&targets[3]), "{targets:?}");
     }
 
     #[test]

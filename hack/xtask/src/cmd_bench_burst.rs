@@ -60,7 +60,7 @@ fn run(args: &Args, build: &[&str], name: &str, words: &[&str]) -> Result<()> {
     let result = (|| {
         let messages = output(Command::new("cargo").args(build).current_dir(source_root()))?;
         let binary = stand::executable(&messages, name)?;
-        let status = stand.spawn(Command::new(&binary).args(words).env("QSCALER_OUTAGE_S", OUTAGE_S))?.wait();
+        let status = stand.spawn(Command::new(&binary).args(words).env("QSCALER_OUTAGE_S", OUTAGE_S))?.wait_or_interrupt();
         ensure!(status.success(), "the promise is not kept, or could not be measured: {status}");
         Ok(())
     })();

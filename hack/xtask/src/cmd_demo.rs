@@ -57,7 +57,7 @@ pub fn run(args: Args) -> Result<()> {
         if args.json {
             words.push("--json");
         }
-        let status = stand.spawn(Command::new(&binary).args(&words))?.wait();
+        let status = stand.spawn(Command::new(&binary).args(&words))?.wait_or_interrupt();
         ensure!(status.success(), "the demo did not reach its end: {status}");
         Ok(())
     })();

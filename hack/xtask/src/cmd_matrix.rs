@@ -61,7 +61,7 @@ pub(crate) fn run_in_cluster(cluster: &str, keep: bool, program: &str, words: &[
     let stand = stand::up(cluster, !keep)?;
     let result = (|| {
         let binary = stand::program(program)?;
-        let status = stand.spawn(Command::new(&binary).args(words))?.wait();
+        let status = stand.spawn(Command::new(&binary).args(words))?.wait_or_interrupt();
         anyhow::ensure!(status.success(), "{program}: {status}");
         Ok(())
     })();

@@ -1,5 +1,6 @@
 //! Runs the steps of a test run and counts. In: named commands. Out: their output as it comes, and at the end one plain line
-//! `N passed, N failed`. A step that runs a Rust test harness counts its tests; any other step counts as one. It leaves what to run to its callers.
+//! `N passed, N failed`, with what failed tests said just before it: a log is often kept only from its end. A step that runs a Rust test harness counts its
+//! tests; any other step counts as one. It leaves what to run to its callers.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -16,7 +17,51 @@ pub struct Runner {
     passed: u64,
     failed: u64,
     failures: Vec<String>,
+    /// What each failed test said.
+    reasons: Vec<Reason>,
     times: Vec<(String, f64)>,
+}
+
+/// Lines of a failed test that are said again at the end, and characters of each.
+const REASON_LINES: usize = 20;
+const REASON_LINE_CHARS: usize = 1_000;
+
+/// A failed test and the end of its output.
+#[derive(Debug, PartialEq, Eq)]
+struct Reason {
+    test: String,
+    lines: Vec<String>,
+}
+
+/// Reads a harness's output for what failed tests said: the section that `failures:` begins and that the list of their names ends.
+#[derive(Debug, Default)]
+struct Reasons {
+    inside: bool,
+    found: Vec<Reason>,
+}
+
+impl Reasons {
+    fn line(&mut self, line: &str) {
+        if line == "failures:" {
+            self.inside = !self.inside;
+        } else if line.starts_with("test result: ") {
+            self.inside = false;
+        } else if self.inside {
+            match (line.strip_prefix("---- ").and_then(|l| l.strip_suffix(" stdout ----")), self.found.last_mut()) {
+                (Some(test), _) => self.found.push(Reason { test: test.to_owned(), lines: Vec::new() }),
+                (None, Some(reason)) => reason.lines.push(line.chars().take(REASON_LINE_CHARS).collect()),
+                (None, None) => {}
+            }
+        }
+    }
+
+    fn end(self) -> impl Iterator<Item = Reason> {
+        self.found.into_iter().map(|mut reason| {
+            reason.lines.retain(|line| !line.trim().is_empty());
+            reason.lines.drain(..reason.lines.len().saturating_sub(REASON_LINES));
+            reason
+        })
+    }
 }
 
 /// Numbers of one line `test result: ok. 3 passed; 0 failed; …`; None for every other line.
@@ -34,27 +79,33 @@ impl Runner {
 
     /// The same for a command that is not simply started, such as one in a cluster's network.
     pub fn command_in(&mut self, name: &str, command: &mut Command, spawn: impl FnOnce(&mut Command) -> Result<Process>) -> bool {
-        self.step(name, || {
+        let mut reasons = Reasons::default();
+        let all_well = self.step(name, || {
             let mut child = spawn(command.stdin(Stdio::null()).stdout(Stdio::piped()))?;
             let (mut passed, mut failed, mut harness) = (0, 0, false);
-            if let Some(out) = child.stdout.take() {
-                for line in BufReader::new(out).lines() {
+            let out = child.stdout.take();
+            let ok = std::thread::scope(|scope| {
+                let end = scope.spawn(|| child.wait_or_interrupt());
+                for line in out.map(|out| BufReader::new(out).lines()).into_iter().flatten() {
                     let line = line?;
                     println!("{line}");
+                    reasons.line(&line);
                     if let Some((p, f)) = harness_line(&line) {
                         harness = true;
                         passed += p;
                         failed += f;
                     }
                 }
-            }
-            let ok = child.wait().success();
+                anyhow::Ok(end.join().is_ok_and(|status| status.success()))
+            })?;
             if !harness {
                 return Ok((u64::from(ok), u64::from(!ok)));
             }
             // A harness that died before its closing line has failed once more than it says.
             Ok((passed, if ok { failed } else { failed.max(1) }))
-        })
+        });
+        self.reasons.extend(reasons.end());
+        all_well
     }
 
     /// Runs one step that counts by itself: (passed, failed).
@@ -91,6 +142,9 @@ impl Runner {
         for name in &self.failures {
             println!("failed: {name}");
         }
+        for Reason { test, lines } in &self.reasons {
+            println!("\nfailed: {test}\n{}", lines.join("\n"));
+        }
         println!("\n{} passed, {} failed", self.passed, self.failed);
         anyhow::ensure!(!interrupt::seen(), "interrupted: the rest was not tested");
         anyhow::ensure!(self.passed + self.failed > 0, "nothing was tested");
@@ -125,6 +179,15 @@ mod tests {
         let text = "echo 'test result: ok. 2 passed; 0 failed; 0 ignored'; exit 101";
         assert!(!runner.command("died", Command::new("sh").args(["-c", text])));
         assert_eq!((runner.passed, runner.failed), (2, 1));
+    }
+
+    #[test]
+    fn what_failed_tests_said_is_kept_and_what_others_said_is_not() {
+        let mut reasons = Reasons::default();
+        let printed = "successes:\n\n---- a stdout ----\nfine\n\nfailures:\n\n---- b stdout ----\nseen: 3\n\nError: not within 180 s\n\n---- c stdout ----\nError: other\n\nfailures:\n    b\n    c\n\ntest result: FAILED. 1 passed; 2 failed;";
+        printed.lines().for_each(|line| reasons.line(line));
+        let reason = |test: &str, lines: &[&str]| Reason { test: test.to_owned(), lines: lines.iter().map(|l| (*l).to_owned()).collect() };
+        assert_eq!(reasons.end().collect::<Vec<_>>(), [reason("b", &["seen: 3", "Error: not within 180 s"]), reason("c", &["Error: other"])]);
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub struct Entry {
 }
 
 /// The sum of a ledger.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Default, PartialEq, Serialize)]
 pub struct Tally {
     /// Tasks sent.
     pub sent: usize,
@@ -37,6 +37,14 @@ pub struct Tally {
     /// Seconds from sent to first start.
     #[serde(skip)]
     pub waits: Vec<f64>,
+}
+
+impl std::fmt::Debug for Tally {
+    /// The counts: the waits of hundreds of tasks would hide everything else in a log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { sent, done, cut, doubled, lost, waits: _ } = self;
+        write!(f, "{sent} sent, {done} done, {cut} cut, {doubled} doubled, {lost} lost")
+    }
 }
 
 impl Tally {

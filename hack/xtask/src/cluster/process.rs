@@ -9,6 +9,13 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
+use crate::interrupt;
+
+/// How often it is looked whether Ctrl-C was pressed.
+const INTERRUPT_POLL: Duration = Duration::from_millis(200);
+/// A program that has something to clean up has this long after Ctrl-C.
+const INTERRUPT_GRACE: Duration = Duration::from_secs(10);
+
 /// A program started by [`super::Cluster::spawn_inside`]. Dropping it leaves the program running.
 #[derive(Debug)]
 pub struct Process {
@@ -98,6 +105,24 @@ impl Process {
         }
     }
 
+    /// Waits for its end; after Ctrl-C it is asked to end, and killed when it has not within [`INTERRUPT_GRACE`]: not every Ctrl-C reaches the whole process group.
+    pub fn wait_or_interrupt(&self) -> ExitStatus {
+        self.wait_while(interrupt::seen)
+    }
+
+    fn wait_while(&self, interrupted: impl Fn() -> bool) -> ExitStatus {
+        loop {
+            if let Some(status) = self.wait_at_most(INTERRUPT_POLL) {
+                return status;
+            }
+            if interrupted() {
+                let asked = self.signal(Signal::INT);
+                let status = asked.ok().and_then(|()| self.wait_at_most(INTERRUPT_GRACE));
+                return status.or_else(|| self.kill().ok()).unwrap_or_else(|| self.wait());
+            }
+        }
+    }
+
     /// Waits for its end, at most this long.
     pub fn wait_at_most(&self, limit: Duration) -> Option<ExitStatus> {
         let waited = self.end.ended.wait_timeout_while(self.end.lock(), limit, |status| status.is_none());
@@ -128,5 +153,14 @@ mod tests {
         assert_eq!(process.wait_at_most(Duration::from_millis(1)), None);
         assert_eq!(process.kill().unwrap().signal(), Some(9));
         process.signal(Signal::TERM).unwrap();
+    }
+
+    #[test]
+    fn a_program_is_asked_to_end_when_its_caller_is_interrupted() {
+        use std::os::unix::process::ExitStatusExt;
+        let process = Process::watch(Command::new("sleep").arg("1000").spawn().unwrap()).unwrap();
+        assert_eq!(process.wait_while(|| true).signal(), Some(2));
+        let process = Process::watch(Command::new("true").spawn().unwrap()).unwrap();
+        assert!(process.wait_while(|| false).success());
     }
 }
