@@ -90,6 +90,20 @@ pub struct QWorkerStatus {
     pub worker_ids: Option<WorkerIds>,
     /// Counters that survive restarts.
     pub counters: Counters,
+    /// Of `counters.cut`, those whose pods may tell them again.
+    pub counted_cuts: Vec<CountedCuts>,
+}
+
+/// Cuts that one sidecar process has told and that are counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CountedCuts {
+    /// The pod.
+    pub pod_uid: String,
+    /// When its sidecar process started, in milliseconds since the Unix epoch.
+    pub started_ms: u64,
+    /// How many.
+    pub count: u32,
 }
 
 /// The drain intent, written before the first message of a wave is sent.

@@ -108,6 +108,7 @@ fn report(n: usize, p: usize, second: u64) -> Report {
         template_hash: "7f8f7bf86".into(),
         access: AccessLevel::Full,
         worker_ids: Some((1000, 1000)),
+        cuts: 0,
         cut: None,
         last: false,
     }

@@ -2,15 +2,18 @@
 //! statuses. Out: what each pod said last, tasks that ended, peaks, cuts. Left to others: carrying reports (`broker`), sizes (`sizing`).
 
 use crate::record::{PodRecord, Word};
+use qscaler_api::CountedCuts;
 use qscaler_core::message::{Busy, Report, WorkerState};
 use qscaler_core::scale::Completion;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 /// Most tasks that one report may say have ended: reports come every few seconds, and no worker is faster.
 const TASKS_PER_REPORT_MAX: u32 = 10_000;
 /// Completions kept between two decisions.
 const COMPLETIONS_MAX: usize = 10_000;
+/// Most cuts that one report may add: it takes the end of a process for each.
+const CUTS_PER_REPORT_MAX: u32 = 100;
 /// A report from further in the future than clocks differ is not believed, milliseconds.
 const CLOCK_SLACK_MS: u64 = 300_000;
 
@@ -74,8 +77,8 @@ pub enum Rejected {
 /// What a believed report brings beside the pod's state.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Taken {
-    /// A running task was cut, with the cause.
-    pub cut: Option<String>,
+    /// Running tasks that were cut and not counted before.
+    pub cuts: u32,
     /// The pod was parked and is now held or released: a drain that ended as it should.
     pub drained: bool,
 }
@@ -89,8 +92,8 @@ pub struct Intake {
     parked: HashSet<String>,
     /// Instances whose last words were read.
     last_words: HashSet<(String, String)>,
-    /// Sidecar instances whose cut is counted, by pod UID and start: they say it again until they know that it has arrived.
-    cuts: HashSet<(Word, u64)>,
+    /// Cuts counted, by pod UID and start of the sidecar: it says them in every report.
+    cuts: BTreeMap<(Word, u64), u32>,
     completions: Vec<Completion>,
     rejected: u64,
 }
@@ -107,8 +110,7 @@ impl Intake {
             return Err(why);
         }
         let uid: Word = pod.map_or_else(|| report.pod_uid.as_str().into(), |p| p.uid.clone());
-        let cut = report.cut.clone().filter(|_| self.cuts.insert((uid.clone(), report.started_ms)));
-        let mut taken = Taken { cut, ..Taken::default() };
+        let mut taken = Taken { cuts: self.new_cuts(&uid, report), ..Taken::default() };
         if let Some(service) = report.service.filter(|s| s.mean_ms.is_finite() && s.mean_ms >= 0.0) {
             let tasks = service.tasks.min(TASKS_PER_REPORT_MAX) as usize;
             let room = COMPLETIONS_MAX.saturating_sub(self.completions.len());
@@ -125,6 +127,28 @@ impl Intake {
         }
         self.pods.insert(uid, Heard::new(report, now_ms));
         Ok(taken)
+    }
+
+    fn new_cuts(&mut self, uid: &Word, report: &Report) -> u32 {
+        if report.cuts == 0 {
+            return 0;
+        }
+        let counted = self.cuts.entry((uid.clone(), report.started_ms)).or_default();
+        let new = report.cuts.saturating_sub(*counted);
+        *counted = report.cuts.max(*counted);
+        new.min(CUTS_PER_REPORT_MAX)
+    }
+
+    /// Cuts counted of pods that may say them again: what the next life has to know.
+    #[must_use]
+    pub fn counted_cuts(&self) -> Vec<CountedCuts> {
+        let one = |((uid, started_ms), count): (&(Word, u64), &u32)| CountedCuts { pod_uid: uid.to_string(), started_ms: *started_ms, count: *count };
+        self.cuts.iter().map(one).collect()
+    }
+
+    /// Takes up what an earlier life has counted.
+    pub fn restore_cuts(&mut self, counted: &[CountedCuts]) {
+        self.cuts = counted.iter().map(|c| ((c.pod_uid.as_str().into(), c.started_ms), c.count)).collect();
     }
 
     fn check(&self, report: &Report, workload_uid: &str, pod: Option<&PodRecord>, now_ms: u64) -> Result<(), Rejected> {
@@ -163,7 +187,7 @@ impl Intake {
         self.pods.retain(|uid, _| pods.contains(&**uid));
         self.parked.retain(|uid| pods.contains(uid.as_str()));
         self.last_words.retain(|(uid, _)| pods.contains(uid.as_str()));
-        self.cuts.retain(|(uid, _)| pods.contains(&**uid));
+        self.cuts.retain(|(uid, _), _| pods.contains(&**uid));
     }
 
     /// What the pod said last.

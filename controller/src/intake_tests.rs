@@ -86,8 +86,16 @@ fn what_is_gone_is_forgotten() {
 #[test]
 fn a_cut_is_counted_once_however_often_its_sidecar_says_it() {
     let mut intake = Intake::default();
-    let cut = |sequence, started_ms| Report { cut: Some("deadline".into()), started_ms, ..report("a", sequence, WorkerState::Released, Busy::Busy) };
-    let counted = |r: &Report| take(&mut intake, r, T0_MS).unwrap().cut;
-    let counted: Vec<bool> = [cut(1, 1), cut(2, 1), cut(1, 2)].iter().map(counted).map(|c| c.is_some()).collect();
-    assert_eq!(counted, [true, false, true], "said again, and said by the sidecar's next life");
+    let cut = |sequence, started_ms, cuts| Report { cuts, started_ms, ..report("a", sequence, WorkerState::Released, Busy::Busy) };
+    let told = [cut(1, 1, 1), cut(2, 1, 1), cut(3, 1, 3), cut(1, 2, 1)];
+    let counted: Vec<u32> = told.iter().map(|r| take(&mut intake, r, T0_MS).unwrap().cuts).collect();
+    assert_eq!(counted, [1, 0, 2, 1], "said again, two more, and said by the sidecar's next life");
+    let mut next = Intake::default();
+    next.restore_cuts(&intake.counted_cuts());
+    let counted: Vec<u32> = [cut(3, 1, 3), cut(2, 2, 2)].iter().map(|r| take(&mut next, r, T0_MS).unwrap().cuts).collect();
+    assert_eq!(counted, [0, 1], "said to the next controller");
+    let many = take(&mut next, &cut(9, 2, u32::MAX), T0_MS).unwrap().cuts;
+    assert_eq!((many, next.counted_cuts().len()), (CUTS_PER_REPORT_MAX, 2));
+    next.retain(&HashSet::new());
+    assert!(next.counted_cuts().is_empty(), "none is left to say it again");
 }

@@ -26,8 +26,9 @@ impl Workload {
                 }
             };
             self.counters.drained += u64::from(taken.drained);
-            if let Some(cause) = taken.cut {
-                self.counters.cut += 1;
+            if taken.cuts > 0 {
+                self.counters.cut += u64::from(taken.cuts);
+                let cause = report.cut.as_deref().unwrap_or("no cause was told");
                 self.notices.push(Notice::warning(event::TASK_CUT, format!("a running task in pod {} was cut: {cause}", report.pod_name)));
             }
             if let (Some(pod), Some(sizing), Some(bounds)) = (pod, self.sizing.as_mut(), bounds.as_ref()) {

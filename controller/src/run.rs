@@ -105,6 +105,7 @@ struct Loop {
     led: bool,
     filled: bool,
     housekeeping_ms: u64,
+    tidied_ms: u64,
     /// Status writes that may be made now; may fall below 0 by those that cannot wait.
     statuses: f64,
     turned_ms: u64,
@@ -128,6 +129,7 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) {
         led: false,
         filled: false,
         housekeeping_ms: 0,
+        tidied_ms: 0,
         statuses: STATUSES_BURST,
         turned_ms: 0,
         tasks: TaskTracker::new(),
@@ -238,6 +240,11 @@ impl Loop {
             let all = if leads { self.parts.index.lock().workloads() } else { Vec::new() };
             all.iter().for_each(|id| self.adopt(id, now_ms));
         }
+        if now_ms >= self.tidied_ms.saturating_add(HOUSEKEEPING_MS) {
+            self.tidied_ms = now_ms;
+            // Whoever does not lead watches all the same.
+            self.parts.index.lock().tidy();
+        }
         if !leads {
             return;
         }
@@ -338,7 +345,6 @@ impl Loop {
     }
 
     fn housekeeping(&mut self, now_ms: u64) {
-        self.parts.index.lock().tidy();
         let (memory, cpu) = self.parts.index.lock().largest_node();
         (self.cluster.node_memory, self.cluster.node_cpu_m) = (memory, cpu);
         if self.cluster.version.is_none() {

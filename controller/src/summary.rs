@@ -223,6 +223,7 @@ impl Workload {
             sizes: self.size_status(sized.size),
             worker_ids: self.intake.worker_ids().map(|(uid, gid)| WorkerIds { uid: i64::from(uid), gid: i64::from(gid) }).or(self.known_ids()),
             counters: self.counted(),
+            counted_cuts: self.intake.counted_cuts(),
         }
     }
 

@@ -151,6 +151,7 @@ pub(crate) fn report(pod: &str, sequence: u64, state: WorkerState, busy: Busy) -
         template_hash: "1".into(),
         access: AccessLevel::Full,
         worker_ids: None,
+        cuts: 0,
         cut: None,
         last: false,
     }

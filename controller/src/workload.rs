@@ -117,7 +117,11 @@ impl Workload {
             machine: FleetMachine::restore(fleet_settings(&uid, None), intent),
             config: None,
             learned,
-            intake: Intake::default(),
+            intake: {
+                let mut intake = Intake::default();
+                intake.restore_cuts(&saved.counted_cuts);
+                intake
+            },
             sizing: None,
             conditions: Conditions::restore(&saved.conditions),
             counters: saved.counters.clone(),

@@ -143,7 +143,10 @@ pub struct Report {
     /// UID and GID of the worker's top process: the webhook gives the sidecars of later pods the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker_ids: Option<(u32, u32)>,
-    /// Set when a running task was cut: the cause.
+    /// Running tasks cut since the sidecar started, and said in every report from then on: whoever counts takes what is new since he counted last.
+    #[serde(default)]
+    pub cuts: u32,
+    /// The cause of the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut: Option<String>,
     /// The last report of this pod.

@@ -168,7 +168,7 @@ impl Driver {
                 WorkerEffect::CountCut(cause) => {
                     tracing::warn!(cause, "a task is cut");
                     self.metrics.cuts.inc();
-                    self.reporter.set_cut(cause);
+                    self.reporter.add_cut(cause);
                 }
                 WorkerEffect::Exit => return true,
             }

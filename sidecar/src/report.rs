@@ -26,6 +26,7 @@ pub struct Reporter {
     pub meter: ServiceMeter,
     /// The last sample of activity.
     pub activity: Activity,
+    cuts: u32,
     cut: Option<String>,
 }
 
@@ -34,11 +35,12 @@ impl Reporter {
     #[must_use]
     pub fn new(settings: Settings, procs: ProcFs, sampler: SharedSampler, now_ms: u64) -> Self {
         let (meter, activity) = (ServiceMeter::default(), Activity::unknown());
-        Self { settings, procs, sampler, started_ms: now_ms, sequence: 0, meter, activity, cut: None }
+        Self { settings, procs, sampler, started_ms: now_ms, sequence: 0, meter, activity, cuts: 0, cut: None }
     }
 
-    /// A task was cut: said in every report until one has arrived.
-    pub fn set_cut(&mut self, cause: String) {
+    /// A task was cut: said in every report from now on, since who takes one may be gone before it has counted.
+    pub fn add_cut(&mut self, cause: String) {
+        self.cuts = self.cuts.saturating_add(1);
         self.cut = Some(cause);
     }
 
@@ -70,6 +72,7 @@ impl Reporter {
             template_hash: config.template_hash.clone(),
             access: self.access(main),
             worker_ids: main.and_then(|pid| self.procs.status(pid)).map(|status| status.ids),
+            cuts: self.cuts,
             cut: self.cut.clone(),
             last,
         }
@@ -88,9 +91,6 @@ impl Reporter {
     pub fn delivered(&mut self, report: &Report) {
         if let Some(service) = &report.service {
             self.meter.delivered(service);
-        }
-        if report.cut == self.cut {
-            self.cut = None;
         }
     }
 }
@@ -170,16 +170,17 @@ mod tests {
     }
 
     #[test]
-    fn what_has_arrived_is_not_said_again() {
+    fn times_that_have_arrived_are_not_said_again_and_cuts_always_are() {
         let mut reporter = reporter();
-        reporter.set_cut("why".to_owned());
+        reporter.add_cut("why".to_owned());
         reporter.meter.observe(&Activity { ended: Some(ServiceTime { tasks: 1, mean_ms: 3.0 }), ..Activity::unknown() }, 1);
         let report = reporter.build(&machine(), None, false, 1);
-        assert!(report.cut.is_some() && report.service.is_some());
-        assert_eq!(reporter.build(&machine(), None, false, 2).cut, report.cut);
+        assert!(report.cuts == 1 && report.service.is_some());
+        assert_eq!(reporter.build(&machine(), None, false, 2).service, report.service);
         reporter.delivered(&report);
+        reporter.add_cut("why else".to_owned());
         let next = reporter.build(&machine(), None, false, 3);
-        assert!(next.cut.is_none() && next.service.is_none());
+        assert_eq!((next.cuts, next.cut.as_deref(), next.service), (2, Some("why else"), None));
     }
 
     #[test]

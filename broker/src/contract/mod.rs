@@ -164,6 +164,7 @@ fn report(workload: &WorkloadId, pod_uid: &str, sequence: u64) -> Report {
         template_hash: String::new(),
         access: AccessLevel::Full,
         worker_ids: None,
+        cuts: 0,
         cut: None,
         last: false,
     }
