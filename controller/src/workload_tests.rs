@@ -281,7 +281,11 @@ fn a_cut_is_counted_though_its_pod_is_gone_before_the_report_comes() {
     let mut w = workload();
     w.look(&index.view(&orders()).unwrap(), &cluster(), true, T0_MS);
     index.delete(crate::index::Kind::Pod, &("shop".into(), "a".into()));
-    let cut = |sequence| qscaler_core::message::Report { cuts: 1, cut: Some("deadline".into()), ..report("a", sequence, WorkerState::Released, Busy::Busy) };
+    let cut = |sequence| qscaler_core::message::Report {
+        cuts: 1,
+        cut: Some("deadline".into()),
+        ..report("a", sequence, WorkerState::Released, Busy::Busy)
+    };
     for (second, sequence) in [(1, 1), (20, 2)] {
         let (view, now_ms) = (index.view(&orders()).unwrap(), T0_MS + second * 1_000);
         w.reports(&[cut(sequence)], &view, &cluster(), now_ms);

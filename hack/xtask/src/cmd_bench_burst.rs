@@ -1,12 +1,12 @@
 //! `cargo xtask bench burst` and `cargo xtask bench outage`: the law on the real cluster. In: how to show it. Out: twenty bursts, each from the write to
 //! the queue to `/scale`, and their median; or ten minutes without a broker. They leave the measuring to `qscaler-tests` (bin `bench-burst`, test `scaling`).
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Result, ensure};
 
-use crate::exec::output;
-use crate::{interrupt, source_root, stand};
+use crate::{interrupt, stand};
 
 /// Arguments of both.
 #[derive(clap::Args)]
@@ -32,9 +32,8 @@ const OUTAGE_TEST: &str = "an_outage_of_the_broker_under_load_lowers_nothing";
 /// # Errors
 /// The cluster cannot be brought up, or the promise is not kept.
 pub fn burst(args: Args) -> Result<()> {
-    let build = ["build", "-p", "qscaler-tests", "--bin", "bench-burst", "--message-format=json", "--quiet"];
     let words: &[&str] = if args.json { &["--json"] } else { &[] };
-    run(&args, &build, "bench-burst", words)
+    run(&args, || stand::program("bench-burst"), words)
 }
 
 /// Ten minutes without a broker.
@@ -42,25 +41,18 @@ pub fn burst(args: Args) -> Result<()> {
 /// # Errors
 /// The cluster cannot be brought up, or the promise is not kept.
 pub fn outage(args: Args) -> Result<()> {
-    run(
-        &args,
-        &["test", "-p", "qscaler-tests", "--test", "e2e", "--no-run", "--message-format=json", "--quiet"],
-        "e2e",
-        &[OUTAGE_TEST, "--show-output"],
-    )?;
+    run(&args, || stand::test_program("e2e"), &[OUTAGE_TEST, "--show-output"])?;
     if args.json {
         println!("{{\"outage_s\":{OUTAGE_S},\"lowered\":false}}");
     }
     Ok(())
 }
 
-fn run(args: &Args, build: &[&str], name: &str, words: &[&str]) -> Result<()> {
+fn run(args: &Args, build: impl FnOnce() -> Result<PathBuf>, words: &[&str]) -> Result<()> {
     interrupt::clean_up_first()?;
     let stand = stand::up(&args.cluster_name, !args.keep)?;
     let result = (|| {
-        let messages = output(Command::new("cargo").args(build).current_dir(source_root()))?;
-        let binary = stand::executable(&messages, name)?;
-        let status = stand.spawn(Command::new(&binary).args(words).env("QSCALER_OUTAGE_S", OUTAGE_S))?.wait_or_interrupt();
+        let status = stand.spawn(Command::new(build()?).args(words).env("QSCALER_OUTAGE_S", OUTAGE_S))?.wait_or_interrupt();
         ensure!(status.success(), "the promise is not kept, or could not be measured: {status}");
         Ok(())
     })();

@@ -6,7 +6,6 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::exec::output;
 use crate::{interrupt, source_root, stand};
 
 /// Arguments of `cargo xtask demo`.
@@ -41,10 +40,7 @@ pub fn run(args: Args) -> Result<()> {
     let root = source_root();
     let stand = stand::up(CLUSTER, !args.keep)?;
     let result = (|| {
-        let messages = output(
-            Command::new("cargo").args(["build", "-p", "qscaler-tests", "--bin", "demo", "--message-format=json", "--quiet"]).current_dir(&root),
-        )?;
-        let binary = stand::executable(&messages, "demo")?;
+        let binary = stand::program("demo")?;
         let report = if args.report.is_absolute() { args.report.clone() } else { root.join(&args.report) };
         if let Some(folder) = report.parent() {
             std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;

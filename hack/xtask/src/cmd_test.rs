@@ -8,6 +8,7 @@ use clap::Subcommand;
 
 use crate::exec::output;
 use crate::runner::Runner;
+use crate::stand::FEATURES;
 use crate::{interrupt, source_root, stand, tidy, v2};
 
 /// Arguments of `cargo xtask test`.
@@ -46,8 +47,6 @@ enum What {
     V2Inside(v2::inside::Plan),
 }
 
-/// What turns on the tests that need real brokers, or the cluster.
-const FEATURES: &str = "qscaler-tests/servers,qscaler-tests/cluster";
 /// Cluster tests at once: the machine has two cores, most tests wait most of the time.
 const E2E_THREADS: &str = "3";
 /// Those that concern the node or the installation (they kill controllers, for one), and run after the others.
@@ -78,7 +77,7 @@ pub fn run(args: Args) -> Result<()> {
         Some(What::Unit) => unit(&mut runner),
         Some(What::Integration) => integration(&mut runner),
         Some(What::E2e { name, keep, cluster_name }) => e2e(&mut runner, &cluster_name, name.as_deref(), keep),
-        Some(What::V2 { name }) => v2::run(&mut runner, CLUSTER, name.as_deref(), || test_binary("e2e")),
+        Some(What::V2 { name }) => v2::run(&mut runner, CLUSTER, name.as_deref(), || stand::test_program("e2e")),
         Some(What::V2Inside(plan)) => return v2::inside::run(&plan),
     }
     runner.finish()
@@ -130,7 +129,6 @@ fn integration(runner: &mut Runner) {
         stand::tools()?;
         Ok((1, 0))
     });
-    // The whole workspace is named everywhere, so that no dependency is compiled a second time with other features.
     let mut command = cargo(&["test", "--workspace", "--features", FEATURES, "--no-fail-fast", "--quiet"]);
     for name in integration_tests() {
         command.args(["--test", &name]);
@@ -154,7 +152,7 @@ fn e2e(runner: &mut Runner, cluster: &str, filter: Option<&str>, keep: bool) {
         Ok((1, 0))
     });
     let Some(stand) = up else { return };
-    let binary = match test_binary("e2e") {
+    let binary = match stand::test_program("e2e") {
         Ok(binary) => binary,
         Err(error) => {
             runner.step("building the cluster tests", || Err(error));
@@ -191,11 +189,4 @@ fn e2e(runner: &mut Runner, cluster: &str, filter: Option<&str>, keep: bool) {
         let down = stand.down();
         runner.step("nothing is left of the cluster", || down.map(|()| (1, 0)));
     }
-}
-
-/// Builds one test of `qscaler-tests`; its program.
-fn test_binary(name: &str) -> Result<std::path::PathBuf> {
-    let messages =
-        output(&mut cargo(&["test", "--workspace", "--features", FEATURES, "--test", name, "--no-run", "--message-format=json", "--quiet"]))?;
-    stand::executable(&messages, name)
 }

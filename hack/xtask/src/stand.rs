@@ -15,6 +15,9 @@ use crate::images::{self, Image, Profile};
 use crate::source_root;
 use crate::step::Step;
 
+/// What turns on the tests that need real brokers, or the cluster. Cargo is called with these and the whole workspace everywhere, so that no dependency is
+/// compiled a second time with other features.
+pub const FEATURES: &str = "qscaler-tests/servers,qscaler-tests/cluster";
 /// Where the chart goes.
 const NAMESPACE: &str = "qscaler-system";
 /// What differs from the chart's defaults: the images of this tree.
@@ -163,8 +166,20 @@ impl Stand {
 /// # Errors
 /// It does not build.
 pub fn program(name: &str) -> Result<PathBuf> {
+    built(name, &["build", "--bin", name])
+}
+
+/// Builds one test of `qscaler-tests`; gives its program.
+///
+/// # Errors
+/// It does not build.
+pub fn test_program(name: &str) -> Result<PathBuf> {
+    built(name, &["test", "--test", name, "--no-run"])
+}
+
+fn built(name: &str, words: &[&str]) -> Result<PathBuf> {
     let mut command = Command::new("cargo");
-    command.args(["build", "-p", "qscaler-tests", "--bin", name, "--message-format=json", "--quiet"]).current_dir(source_root());
+    command.args(words).args(["--workspace", "--features", FEATURES, "--message-format=json", "--quiet"]).current_dir(source_root());
     executable(&output(&mut command)?, name)
 }
 
