@@ -1,6 +1,6 @@
 //! `kubectl qscaler`: what QScaler knows and does, for people. In: arguments and the current kubeconfig. Out: text. It changes nothing in the cluster but for
 //! `release`, which ends a pod's hold.
-#![allow(clippy::print_stdout)]
+#![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod release;
 mod show;
@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 use kube::Api;
 use kube::api::ListParams;
 use qscaler_api::QWorker;
+use std::process::ExitCode;
 
 #[derive(Parser)]
 #[command(name = "kubectl qscaler", version, about = "What QScaler knows of your queue workers, and what it does about it")]
@@ -45,8 +46,18 @@ enum Command {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<()> {
-    let cli = Cli::parse();
+async fn main() -> ExitCode {
+    match run(Cli::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // One line for a user: a backtrace says nothing about a mistake in a file or a missing cluster.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: Cli) -> Result<()> {
     if let Command::Simulate(args) = &cli.command {
         return simulate::run(args);
     }
