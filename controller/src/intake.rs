@@ -130,12 +130,14 @@ impl Intake {
     }
 
     fn new_cuts(&mut self, uid: &Word, report: &Report) -> u32 {
-        if report.cuts == 0 {
+        // Sidecars of an earlier release only say that there was one.
+        let told = report.cuts.max(u32::from(report.cut.is_some()));
+        if told == 0 {
             return 0;
         }
         let counted = self.cuts.entry((uid.clone(), report.started_ms)).or_default();
-        let new = report.cuts.saturating_sub(*counted);
-        *counted = report.cuts.max(*counted);
+        let new = told.saturating_sub(*counted);
+        *counted = told.max(*counted);
         new.min(CUTS_PER_REPORT_MAX)
     }
 

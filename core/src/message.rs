@@ -144,7 +144,7 @@ pub struct Report {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker_ids: Option<(u32, u32)>,
     /// Running tasks cut since the sidecar started, and said in every report from then on: whoever counts takes what is new since he counted last.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub cuts: u32,
     /// The cause of the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -152,6 +152,11 @@ pub struct Report {
     /// The last report of this pod.
     #[serde(default)]
     pub last: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde calls it with a reference
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 /// Tasks that ended, and how long they kept the worker busy.

@@ -158,7 +158,9 @@ fn a_loaded_fleet_gets_a_reserve_once_when_the_figures_go() {
     (0..300).for_each(|_| drop(play.tick(10, true)));
     let before = play.pods + play.starting.len() as u32;
     let blind: Vec<u32> = (0..600).map(|_| play.tick(10, false).target).collect();
-    assert!(blind.iter().all(|target| *target > before && *target <= before * 3 / 2 && *target == blind[0]), "{before} {}", blind[0]);
+    // A steady load: what is added later is for rises that chance alone has shown.
+    let (first, last) = (blind[0], blind[599]);
+    assert!(first > before && first <= before * 2 && blind.is_sorted() && last <= first + 2, "{before}: {blind:?}");
     (0..5).for_each(|_| assert!(play.tick(10, true).target >= before));
 }
 
