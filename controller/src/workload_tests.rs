@@ -295,6 +295,26 @@ fn a_cut_is_counted_though_its_pod_is_gone_before_the_report_comes() {
 }
 
 #[test]
+fn a_cut_is_counted_once_though_last_words_overtake_the_report_and_a_new_leader_reads_them_again() {
+    let cut = |sequence| qscaler_core::message::Report {
+        cuts: 1,
+        cut: Some("deadline".into()),
+        ..report("a", sequence, WorkerState::Released, Busy::Busy)
+    };
+    let message = String::from_utf8(cut(9).encode()).unwrap();
+    let ended = json!({"terminated": {"exitCode": 0, "containerID": "s1", "message": message}});
+    let v = view(&[deployment(1, &[]), replicaset("orders-1", 1), with(pod("a"), "/status/initContainerStatuses/0/state", ended)]);
+    let mut w = workload();
+    let plan = w.look(&v, &cluster(), true, T0_MS);
+    w.reports(&[cut(8)], &v, &cluster(), T0_MS + 500);
+    assert_eq!((w.totals().cut, &status(&plan)["countedCuts"][0]["podUid"]), (1, &json!("uid-a")));
+    let saved = serde_json::from_value(status(&plan)).unwrap();
+    let mut next = Workload::restore(orders(), "dep".into(), saved, T0_MS + 1_000);
+    next.look(&v, &cluster(), true, T0_MS + 1_000);
+    assert_eq!(next.totals().cut, 1);
+}
+
+#[test]
 fn a_url_that_cannot_be_had_is_a_mistake_that_is_told_and_holds() {
     let (mut w, v) = (workload(), view(&[deployment(1, &[]), replicaset("orders-1", 1), pod("a")]));
     w.sampled(waiting(500), T0_MS);
