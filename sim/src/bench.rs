@@ -1,5 +1,5 @@
 //! Comes in: a seed, the recorded hour if there is one, how thorough to be. Goes out: every case under every scaler, and whether the law keeps its
-//! promises. Leaves to others: printing ([`crate::report`] for one trace, the binary for this).
+//! promises. Leaves to others: printing ([`crate::page`] for one trace, the binary for this).
 //!
 //! A case is a workload and a start latency, run for several seeds; its cost is the mean of the runs' costs, and cases are joined by the geometric
 //! mean. KEDA is given every advantage of hindsight: the best of 1008 settings for each case, and the best single setting over all of them, both

@@ -95,6 +95,9 @@ fn lint(runner: &mut Runner) {
         "clippy, warnings denied",
         &mut cargo(&["clippy", "--workspace", "--all-targets", "--features", FEATURES, "--quiet", "--", "-D", "warnings"]),
     );
+    // Links to private items are for those who read the code.
+    let flags = "-D warnings -A rustdoc::private_intra_doc_links";
+    runner.command("documentation, warnings denied", cargo(&["doc", "--workspace", "--no-deps", "--quiet"]).env("RUSTDOCFLAGS", flags));
     runner.step("rules about the tree", || {
         let broken = tidy::broken_rules(&source_root())?;
         for rule in &broken {
@@ -104,12 +107,9 @@ fn lint(runner: &mut Runner) {
     });
 }
 
-/// What takes long on a cold cache, so that a command of its own asks for it: the documentation, and each crate alone, which shows that its
-/// manifest is complete and borrows nothing from what another crate turns on.
+/// What takes long, so that a command of its own asks for it: each crate alone, which shows that its manifest is complete and borrows nothing from what
+/// another crate turns on.
 fn alone(runner: &mut Runner) {
-    // Links to private items are for those who read the code.
-    let flags = "-D warnings -A rustdoc::private_intra_doc_links";
-    runner.command("documentation, warnings denied", cargo(&["doc", "--workspace", "--no-deps", "--quiet"]).env("RUSTDOCFLAGS", flags));
     runner.step("each crate builds alone", || {
         let metadata: serde_json::Value = serde_json::from_str(&output(&mut cargo(&["metadata", "--format-version=1", "--no-deps"]))?)?;
         let names = metadata["packages"].as_array().into_iter().flatten().filter_map(|p| p["name"].as_str());
