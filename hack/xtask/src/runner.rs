@@ -37,6 +37,8 @@ struct Reason {
 #[derive(Debug, Default)]
 struct Reasons {
     inside: bool,
+    /// Within a backtrace, which would push out what matters.
+    trace: bool,
     found: Vec<Reason>,
 }
 
@@ -47,10 +49,14 @@ impl Reasons {
         } else if line.starts_with("test result: ") {
             self.inside = false;
         } else if self.inside {
-            match (line.strip_prefix("---- ").and_then(|l| l.strip_suffix(" stdout ----")), self.found.last_mut()) {
-                (Some(test), _) => self.found.push(Reason { test: test.to_owned(), lines: Vec::new() }),
-                (None, Some(reason)) => reason.lines.push(line.chars().take(REASON_LINE_CHARS).collect()),
-                (None, None) => {}
+            if let Some(test) = line.strip_prefix("---- ").and_then(|l| l.strip_suffix(" stdout ----")) {
+                self.trace = false;
+                self.found.push(Reason { test: test.to_owned(), lines: Vec::new() });
+                return;
+            }
+            self.trace |= line.eq_ignore_ascii_case("stack backtrace:");
+            if let Some(reason) = self.found.last_mut().filter(|_| !self.trace) {
+                reason.lines.push(line.chars().take(REASON_LINE_CHARS).collect());
             }
         }
     }
@@ -184,7 +190,7 @@ mod tests {
     #[test]
     fn what_failed_tests_said_is_kept_and_what_others_said_is_not() {
         let mut reasons = Reasons::default();
-        let printed = "successes:\n\n---- a stdout ----\nfine\n\nfailures:\n\n---- b stdout ----\nseen: 3\n\nError: not within 180 s\n\n---- c stdout ----\nError: other\n\nfailures:\n    b\n    c\n\ntest result: FAILED. 1 passed; 2 failed;";
+        let printed = "successes:\n\n---- a stdout ----\nfine\n\nfailures:\n\n---- b stdout ----\nseen: 3\n\nError: not within 180 s\n\nStack backtrace:\n   0: main\n\n---- c stdout ----\nError: other\n\nfailures:\n    b\n    c\n\ntest result: FAILED. 1 passed; 2 failed;";
         printed.lines().for_each(|line| reasons.line(line));
         let reason = |test: &str, lines: &[&str]| Reason { test: test.to_owned(), lines: lines.iter().map(|l| (*l).to_owned()).collect() };
         assert_eq!(reasons.end().collect::<Vec<_>>(), [reason("b", &["seen: 3", "Error: not within 180 s"]), reason("c", &["Error: other"])]);
