@@ -148,9 +148,11 @@ impl Intake {
         self.cuts.iter().map(one).collect()
     }
 
-    /// Takes up what an earlier life has counted.
-    pub fn restore_cuts(&mut self, counted: &[CountedCuts]) {
-        self.cuts = counted.iter().map(|c| ((c.pod_uid.as_str().into(), c.started_ms), c.count)).collect();
+    /// With the cuts that an earlier life has counted.
+    #[must_use]
+    pub fn restore(counted: &[CountedCuts]) -> Self {
+        let cuts = counted.iter().map(|c| ((c.pod_uid.as_str().into(), c.started_ms), c.count)).collect();
+        Self { cuts, ..Self::default() }
     }
 
     fn check(&self, report: &Report, workload_uid: &str, pod: Option<&PodRecord>, now_ms: u64) -> Result<(), Rejected> {

@@ -90,8 +90,7 @@ fn a_cut_is_counted_once_however_often_its_sidecar_says_it() {
     let told = [cut(1, 1, 1), cut(2, 1, 1), cut(3, 1, 3), cut(1, 2, 1)];
     let counted: Vec<u32> = told.iter().map(|r| take(&mut intake, r, T0_MS).unwrap().cuts).collect();
     assert_eq!(counted, [1, 0, 2, 1], "said again, two more, and said by the sidecar's next life");
-    let mut next = Intake::default();
-    next.restore_cuts(&intake.counted_cuts());
+    let mut next = Intake::restore(&intake.counted_cuts());
     let counted: Vec<u32> = [cut(3, 1, 3), cut(2, 2, 2)].iter().map(|r| take(&mut next, r, T0_MS).unwrap().cuts).collect();
     assert_eq!(counted, [0, 1], "said to the next controller");
     let many = take(&mut next, &cut(9, 2, u32::MAX), T0_MS).unwrap().cuts;

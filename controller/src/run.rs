@@ -105,7 +105,6 @@ struct Loop {
     led: bool,
     filled: bool,
     housekeeping_ms: u64,
-    tidied_ms: u64,
     /// Status writes that may be made now; may fall below 0 by those that cannot wait.
     statuses: f64,
     turned_ms: u64,
@@ -120,22 +119,7 @@ fn clock_ms() -> u64 {
 
 /// Runs until shutdown. Inputs are taken from the start; nothing is decided before the caches are filled.
 pub async fn run(parts: Parts, shutdown: CancellationToken) {
-    let applier = Applier::new(parts.client.clone(), &parts.instance, parts.leadership.clone());
-    let mut this = Loop {
-        applier,
-        slots: HashMap::new(),
-        orphans: HashMap::new(),
-        cluster: Cluster::default(),
-        led: false,
-        filled: false,
-        housekeeping_ms: 0,
-        tidied_ms: 0,
-        statuses: STATUSES_BURST,
-        turned_ms: 0,
-        tasks: TaskTracker::new(),
-        room: Arc::new(Semaphore::new(APPLIES_MAX)),
-        parts,
-    };
+    let mut this = Loop::new(parts);
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -158,6 +142,23 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) {
 }
 
 impl Loop {
+    fn new(parts: Parts) -> Self {
+        Self {
+            applier: Applier::new(parts.client.clone(), &parts.instance, parts.leadership.clone()),
+            slots: HashMap::new(),
+            orphans: HashMap::new(),
+            cluster: Cluster::default(),
+            led: false,
+            filled: false,
+            housekeeping_ms: 0,
+            statuses: STATUSES_BURST,
+            turned_ms: 0,
+            tasks: TaskTracker::new(),
+            room: Arc::new(Semaphore::new(APPLIES_MAX)),
+            parts,
+        }
+    }
+
     fn hear(&mut self, input: Input, now_ms: u64) {
         match input {
             Input::Changed(id) => {
@@ -237,19 +238,21 @@ impl Loop {
             self.slots.clear();
             self.parts.brokers.clear();
             self.decisions().clear();
+            // A new leader has not looked at the nodes yet.
+            self.housekeeping_ms = now_ms;
             let all = if leads { self.parts.index.lock().workloads() } else { Vec::new() };
             all.iter().for_each(|id| self.adopt(id, now_ms));
         }
-        if now_ms >= self.tidied_ms.saturating_add(HOUSEKEEPING_MS) {
-            self.tidied_ms = now_ms;
+        let housekeeping = now_ms >= self.housekeeping_ms;
+        if housekeeping {
+            self.housekeeping_ms = now_ms.saturating_add(HOUSEKEEPING_MS);
             // Whoever does not lead watches all the same.
             self.parts.index.lock().tidy();
         }
         if !leads {
             return;
         }
-        if now_ms >= self.housekeeping_ms {
-            self.housekeeping_ms = now_ms.saturating_add(HOUSEKEEPING_MS);
+        if housekeeping {
             self.housekeeping(now_ms);
         }
         let elapsed_s = now_ms.saturating_sub(self.turned_ms) as f64 / 1000.0;

@@ -3,7 +3,7 @@
 use super::*;
 use crate::brokers::Opener;
 use crate::index::{Index, Kind};
-use crate::testing::{Call, Script, api_by, deployment, orders, put, refusal, replicaset};
+use crate::testing::{Call, Script, api_by, deployment, orders, pod, put, refusal, replicaset};
 use qscaler_broker::memory::Memory;
 use qscaler_broker::{ControlSender, QueueStats};
 use serde_json::{Value, json};
@@ -70,6 +70,13 @@ fn server() -> (Client, Script) {
 }
 
 fn stage(annotations: &[(&str, &str)]) -> Stage {
+    let (parts, broker, script) = parts(annotations, Leadership::always());
+    let (index, sender, stop) = (parts.index.clone(), parts.sender.clone(), CancellationToken::new());
+    let task = tokio::spawn(run(parts, stop.clone()));
+    Stage { index, broker, script, sender, stop, task }
+}
+
+fn parts(annotations: &[(&str, &str)], leadership: Leadership) -> (Parts, Memory, Script) {
     let (client, script) = server();
     let (sender, inputs) = mpsc::channel(INPUTS_MAX);
     let index = SharedIndex::default();
@@ -82,19 +89,17 @@ fn stage(annotations: &[(&str, &str)]) -> Stage {
     };
     let parts = Parts {
         client,
-        index: index.clone(),
+        index,
         brokers: Brokers::new(opener, sender.clone()),
-        sender: sender.clone(),
+        sender,
         inputs,
-        leadership: Leadership::always(),
+        leadership,
         metrics: Metrics::default(),
         decisions: Decisions::default(),
         instance: "test".into(),
         readiness: Readiness::default(),
     };
-    let stop = CancellationToken::new();
-    let task = tokio::spawn(run(parts, stop.clone()));
-    Stage { index, broker, script, sender, stop, task }
+    (parts, broker, script)
 }
 
 fn fill(index: &mut Index, annotations: &[(&str, &str)]) {
@@ -142,6 +147,21 @@ async fn from_a_standing_start_to_scale_with_the_expected_calls_and_no_other() {
         "PUT /apis/apps/v1/namespaces/shop/deployments/orders/scale".to_owned(),
     ];
     assert_eq!(stage.end().await, BTreeSet::from(expected));
+}
+
+#[tokio::test]
+async fn a_controller_that_does_not_lead_forgets_pods_that_are_gone_and_calls_nobody() {
+    let (_grant, follows) = Leadership::granted();
+    let (parts, _, script) = parts(&[], follows);
+    let index = parts.index.clone();
+    put(&mut index.lock(), &pod("a"));
+    index.lock().delete(Kind::Pod, &("shop".into(), "a".into()));
+    let gone = || index.lock().view(&orders()).unwrap().finished.len();
+    let mut follower = Loop::new(parts);
+    follower.turn(1_000);
+    assert_eq!(gone(), 1, "its last report may be on the way");
+    (1..=100).for_each(|n| follower.turn(1_000 + n * HOUSEKEEPING_MS));
+    assert_eq!((gone(), script.calls().len()), (0, 0));
 }
 
 #[tokio::test]

@@ -117,11 +117,7 @@ impl Workload {
             machine: FleetMachine::restore(fleet_settings(&uid, None), intent),
             config: None,
             learned,
-            intake: {
-                let mut intake = Intake::default();
-                intake.restore_cuts(&saved.counted_cuts);
-                intake
-            },
+            intake: Intake::restore(&saved.counted_cuts),
             sizing: None,
             conditions: Conditions::restore(&saved.conditions),
             counters: saved.counters.clone(),

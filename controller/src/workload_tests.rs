@@ -262,11 +262,15 @@ fn a_report_beyond_physics_changes_no_size() {
     assert_ne!(w.sizing.as_ref().unwrap().learned().unwrap()["samples"], json!(0));
 }
 
+/// The pod `a` has cut its task.
+fn cut(sequence: u64) -> qscaler_core::message::Report {
+    qscaler_core::message::Report { cuts: 1, cut: Some("deadline".into()), ..report("a", sequence, WorkerState::Released, Busy::Busy) }
+}
+
 #[test]
 fn a_cut_task_is_counted_and_told_with_its_cause_even_if_the_first_try_fails() {
     let (mut w, v) = (workload(), view(&[deployment(1, &[]), replicaset("orders-1", 1), pod("a")]));
-    let cut = qscaler_core::message::Report { cuts: 1, cut: Some("deadline".into()), ..report("a", 1, WorkerState::Released, Busy::Busy) };
-    w.reports(&[cut], &v, &cluster(), T0_MS);
+    w.reports(&[cut(1)], &v, &cluster(), T0_MS);
     let plan = w.look(&v, &cluster(), true, T0_MS);
     assert!(events(&plan).contains(&event::TASK_CUT));
     w.applied(&Outcome { failed: Some(Failure::Other("away".into())), left: plan.actions, ..Outcome::default() }, T0_MS);
@@ -281,11 +285,6 @@ fn a_cut_is_counted_though_its_pod_is_gone_before_the_report_comes() {
     let mut w = workload();
     w.look(&index.view(&orders()).unwrap(), &cluster(), true, T0_MS);
     index.delete(crate::index::Kind::Pod, &("shop".into(), "a".into()));
-    let cut = |sequence| qscaler_core::message::Report {
-        cuts: 1,
-        cut: Some("deadline".into()),
-        ..report("a", sequence, WorkerState::Released, Busy::Busy)
-    };
     for (second, sequence) in [(1, 1), (20, 2)] {
         let (view, now_ms) = (index.view(&orders()).unwrap(), T0_MS + second * 1_000);
         w.reports(&[cut(sequence)], &view, &cluster(), now_ms);
@@ -296,11 +295,6 @@ fn a_cut_is_counted_though_its_pod_is_gone_before_the_report_comes() {
 
 #[test]
 fn a_cut_is_counted_once_though_last_words_overtake_the_report_and_a_new_leader_reads_them_again() {
-    let cut = |sequence| qscaler_core::message::Report {
-        cuts: 1,
-        cut: Some("deadline".into()),
-        ..report("a", sequence, WorkerState::Released, Busy::Busy)
-    };
     let message = String::from_utf8(cut(9).encode()).unwrap();
     let ended = json!({"terminated": {"exitCode": 0, "containerID": "s1", "message": message}});
     let v = view(&[deployment(1, &[]), replicaset("orders-1", 1), with(pod("a"), "/status/initContainerStatuses/0/state", ended)]);

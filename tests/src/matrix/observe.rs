@@ -5,6 +5,7 @@ use super::now;
 use futures::TryStreamExt;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::Api;
+use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use qscaler_core::drain::fleet::PARKED_COST;
 use qscaler_core::names::annotation::POD_DELETION_COST;
@@ -74,14 +75,14 @@ impl Observer {
         let kept = Arc::clone(&pods);
         let config = watcher::Config::default().labels(label);
         let task = tokio::spawn(async move {
-            let mut events = std::pin::pin!(watcher(Api::<Pod>::all(client), config));
+            let mut events = std::pin::pin!(watcher(Api::<Pod>::all(client), config).default_backoff());
             loop {
                 match events.try_next().await {
                     Ok(Some(Event::Apply(pod) | Event::InitApply(pod))) => note(&kept, pod, false),
                     Ok(Some(Event::Delete(pod))) => note(&kept, pod, true),
                     Ok(Some(Event::Init | Event::InitDone)) => {}
-                    // It lists again by itself.
-                    Err(_) => tokio::time::sleep(std::time::Duration::from_millis(500)).await,
+                    // It lists again by itself, after a pause.
+                    Err(_) => {}
                     Ok(None) => return,
                 }
             }

@@ -17,7 +17,7 @@ use kube::Api;
 use kube::api::ListParams;
 use tokio::process::Command;
 
-/// Fleets that meet a fault side by side: with more of them two cores start pods for so long that waves end by their deadline and nothing is measured.
+/// Fleets that meet a fault side by side: of twelve, on two cores with other work, some were done or still starting when the fault came.
 const AT_ONCE: usize = 6;
 /// The same in the control arm, where every fleet starts and ends all its pods at once.
 const CONTROL_AT_ONCE: usize = 4;
