@@ -1,11 +1,9 @@
 //! `cargo xtask bench law`: the scaling law beside KEDA, Go QScaler and WPA. In: a seed. Out: a table of cases, one JSON line on request, and an
 //! error when a promise is not kept. It leaves everything else to `qscaler_sim::bench`.
 
-use std::process::Command;
-
 use anyhow::{Context, Result, bail};
 
-use crate::source_root;
+use crate::exec;
 
 /// Arguments of `cargo xtask bench law`.
 #[derive(clap::Args)]
@@ -29,8 +27,7 @@ pub struct Args {
 /// # Errors
 /// The bench cannot be built or run, or a promise is not kept.
 pub fn run(args: Args) -> Result<()> {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(source_root()).args(["run", "--quiet", "--release", "-p", "qscaler-sim", "--bin", "bench-law", "--"]);
+    let mut cargo = exec::cargo(&["run", "--quiet", "--release", "-p", "qscaler-sim", "--bin", "bench-law", "--"]);
     cargo.args(["--seed", &args.seed.to_string()]);
     for (wanted, flag) in [(args.json, "--json"), (args.quick, "--quick"), (args.no_real, "--no-real")] {
         if wanted {

@@ -1,11 +1,9 @@
 //! `cargo xtask bench sizing`: sizing policies side by side. In: a seed. Out: a table, a picture, one JSON line on request, and an error
 //! when the bar is missed. It leaves everything else to `qscaler_sim::sizing`.
 
-use std::process::Command;
-
 use anyhow::{Context, Result, bail};
 
-use crate::source_root;
+use crate::exec;
 
 /// Arguments of `cargo xtask bench sizing`.
 #[derive(clap::Args)]
@@ -26,8 +24,7 @@ pub struct Args {
 /// # Errors
 /// The bench cannot be built or run, or the bar is missed.
 pub fn run(args: Args) -> Result<()> {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(source_root()).args(["run", "--quiet", "--release", "-p", "qscaler-sim", "--bin", "bench-sizing", "--"]);
+    let mut cargo = exec::cargo(&["run", "--quiet", "--release", "-p", "qscaler-sim", "--bin", "bench-sizing", "--"]);
     cargo.args(["--seed", &args.seed.to_string()]);
     if args.json {
         cargo.arg("--json");

@@ -1,11 +1,9 @@
 //! `cargo xtask model [--quick] [PART]`: the drain protocol explored state by state. In: a part of a setting's or a mutation's name, or nothing
 //! for all. Out: states, invariants and what noticed each planted mistake; failure where an invariant broke or a mistake was not noticed.
 
-use std::process::Command;
-
 use anyhow::{Context, Result, ensure};
 
-use crate::source_root;
+use crate::exec;
 
 /// Arguments of `cargo xtask model`.
 #[derive(clap::Args)]
@@ -22,8 +20,7 @@ pub struct Args {
 /// # Errors
 /// It does not build, an invariant broke, or a planted mistake was not noticed.
 pub fn run(args: Args) -> Result<()> {
-    let mut command = Command::new(env!("CARGO"));
-    command.current_dir(source_root()).args(["run", "--quiet", "--release", "--package", "qscaler-model", "--bin", "model", "--"]);
+    let mut command = exec::cargo(&["run", "--quiet", "--release", "--package", "qscaler-model", "--bin", "model", "--"]);
     if args.quick {
         command.arg("--quick");
     }

@@ -3,10 +3,10 @@
 
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 
-use crate::exec::output;
+use crate::exec::{cargo, output};
 use crate::runner::Runner;
 use crate::stand::FEATURES;
 use crate::{interrupt, source_root, stand, tidy, v2};
@@ -83,12 +83,6 @@ pub fn run(args: Args) -> Result<()> {
     runner.finish()
 }
 
-fn cargo(args: &[&str]) -> Command {
-    let mut command = Command::new("cargo");
-    command.args(args).current_dir(source_root());
-    command
-}
-
 fn lint(runner: &mut Runner) {
     runner.command("formatting", &mut cargo(&["fmt", "--all", "--check"]));
     runner.command(
@@ -145,40 +139,50 @@ fn integration_tests() -> Vec<String> {
     names
 }
 
+/// Names of the cluster's tests that are to run.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Chosen {
+    side_by_side: Vec<String>,
+    alone: Vec<String>,
+}
+
+impl Chosen {
+    /// Of what the harness lists (`NAME: test`), all that have `filter` in their name; without one, all but those that must be asked for.
+    ///
+    /// # Errors
+    /// No name has `filter` in it; the error gives all names.
+    fn of(listed: &str, filter: Option<&str>) -> Result<Self> {
+        let has_one = |name: &str, parts: &[&str]| parts.iter().any(|part| name.contains(part));
+        let names = || listed.lines().filter_map(|line| line.strip_suffix(": test"));
+        let wanted = |name: &&str| filter.map_or_else(|| !has_one(name, &BY_NAME), |part| name.contains(part));
+        let (alone, side_by_side): (Vec<&str>, Vec<&str>) = names().filter(wanted).partition(|name| has_one(name, &ALONE));
+        if alone.is_empty() && side_by_side.is_empty() {
+            let all: Vec<&str> = names().collect();
+            bail!("no cluster test has {:?} in its name; they are:\n  {}", filter.unwrap_or_default(), all.join("\n  "));
+        }
+        let owned = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect();
+        Ok(Self { side_by_side: owned(side_by_side), alone: owned(alone) })
+    }
+}
+
 fn e2e(runner: &mut Runner, cluster: &str, filter: Option<&str>, keep: bool) {
-    let mut up = None;
-    runner.step("a cluster with QScaler in it", || {
-        up = Some(stand::up(cluster, !keep)?);
+    let mut ready = None;
+    runner.step("the cluster tests, and a cluster with QScaler in it", || {
+        let binary = stand::test_program("e2e")?;
+        let chosen = Chosen::of(&output(Command::new(&binary).args(["--list", "--format", "terse"]))?, filter)?;
+        ready = Some((binary, chosen, stand::up(cluster, !keep)?));
         Ok((1, 0))
     });
-    let Some(stand) = up else { return };
-    let binary = match stand::test_program("e2e") {
-        Ok(binary) => binary,
-        Err(error) => {
-            runner.step("building the cluster tests", || Err(error));
-            return;
-        }
-    };
-    let wants_alone = |name: &str| ALONE.iter().any(|part| name.contains(part));
-    let mut side_by_side = vec!["--show-output", "--test-threads", E2E_THREADS];
-    side_by_side.extend(ALONE.iter().flat_map(|part| ["--skip", *part]));
-    side_by_side.extend(filter);
-    let mut alone = vec!["--show-output", "--test-threads", "1"];
-    if filter.is_none() {
-        let skips = BY_NAME.iter().flat_map(|part| ["--skip", *part]);
-        side_by_side.extend(skips.clone());
-        alone.extend(skips);
-    }
-    match filter.filter(|name| wants_alone(name)) {
-        Some(name) => alone.push(name),
-        None => alone.extend(ALONE),
-    }
+    let Some((binary, chosen, stand)) = ready else { return };
     let mut ok = true;
-    if filter.is_none_or(|name| !wants_alone(name)) {
-        ok &= runner.command_in("end to end on the real cluster", Command::new(&binary).args(&side_by_side), |command| stand.spawn(command));
-    }
-    if filter.is_none_or(wants_alone) {
-        ok &= runner.command_in("what needs the cluster alone", Command::new(&binary).args(&alone), |command| stand.spawn(command));
+    for (title, threads, names) in
+        [("end to end on the real cluster", E2E_THREADS, &chosen.side_by_side), ("what needs the cluster alone", "1", &chosen.alone)]
+    {
+        if !names.is_empty() {
+            let mut command = Command::new(&binary);
+            command.args(["--show-output", "--test-threads", threads, "--exact"]).args(names);
+            ok &= runner.command_in(title, &mut command, |command| stand.spawn(command));
+        }
     }
     if !ok {
         stand.print_state();
@@ -188,5 +192,31 @@ fn e2e(runner: &mut Runner, cluster: &str, filter: Option<&str>, keep: bool) {
     } else {
         let down = stand.down();
         runner.step("nothing is left of the cluster", || down.map(|()| (1, 0)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LISTED: &str = "alone::a_node: test\njob::goes_up: test\nmatrix::one_row: test\nsizes::an_estimate_outlives: test\nsizes::peaks: test\n";
+
+    fn chosen(filter: Option<&str>) -> (Vec<String>, Vec<String>) {
+        let chosen = Chosen::of(LISTED, filter).unwrap();
+        (chosen.side_by_side, chosen.alone)
+    }
+
+    #[test]
+    fn without_a_name_all_run_but_those_that_must_be_asked_for() {
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert_eq!(chosen(None), (owned(&["job::goes_up", "sizes::peaks"]), owned(&["alone::a_node", "sizes::an_estimate_outlives"])));
+        assert_eq!(chosen(Some("row")), (vec![], owned(&["matrix::one_row"])));
+        assert_eq!(chosen(Some("sizes")), (owned(&["sizes::peaks"]), owned(&["sizes::an_estimate_outlives"])));
+    }
+
+    #[test]
+    fn a_name_that_no_test_has_is_an_error_that_gives_the_names() {
+        let error = Chosen::of(LISTED, Some("sizing")).unwrap_err().to_string();
+        assert!(error.contains("\"sizing\"") && error.contains("job::goes_up"), "{error}");
     }
 }

@@ -29,6 +29,19 @@ pub fn output(command: &mut Command) -> Result<String> {
     bail!("{shown}: {}\n{}", out.status, last_lines(&printed, ERROR_LINES))
 }
 
+/// Cargo in the source tree. Run by `cargo xtask`, it would see the variables that describe the package xtask to xtask: build scripts that look at such a
+/// variable (ring's does) would run again, and all that depends on them be compiled again, whenever xtask is started in another way.
+#[must_use]
+pub fn cargo(words: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(words).current_dir(crate::source_root());
+    let of_the_package = |name: &str| ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"].iter().any(|part| name.starts_with(part));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_the_package)) {
+        command.env_remove(name);
+    }
+    command
+}
+
 /// The first executable file of that name in the folders of `PATH`.
 pub fn which(name: &str) -> Option<PathBuf> {
     which_in(name, std::env::var_os("PATH").as_deref()?)
@@ -96,6 +109,14 @@ mod tests {
     fn a_failed_program_s_error_carries_what_it_printed() {
         let error = output(Command::new("sh").args(["-c", "echo first; echo why it failed >&2; exit 3"])).unwrap_err().to_string();
         assert!(error.contains("sh -c") && error.contains("exit status: 3") && error.ends_with("why it failed"), "{error}");
+    }
+
+    #[test]
+    fn cargo_does_not_see_the_package_that_runs_it() {
+        assert!(std::env::var_os("CARGO_PKG_NAME").is_some(), "cargo tells a test its package");
+        let cargo = cargo(&["build"]);
+        let removed = |name: &str| cargo.get_envs().any(|(key, value)| key == name && value.is_none());
+        assert!(removed("CARGO_PKG_NAME") && removed("CARGO_MANIFEST_DIR") && !removed("PATH"));
     }
 
     #[test]

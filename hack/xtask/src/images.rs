@@ -5,7 +5,6 @@ mod workers;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
@@ -117,9 +116,7 @@ fn compile(programs: &[&str], profile: Profile) -> Result<PathBuf> {
         Profile::Release => ("release", "release"),
         Profile::Dev => ("dev", "debug"),
     };
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command.current_dir(source_root()).args(["build", "--quiet", "--locked", "--target", &target, "--profile", profile_name]);
+    let mut command = exec::cargo(&["build", "--quiet", "--locked", "--target", &target, "--profile", profile_name]);
     for program in programs {
         command.args(["--package", program, "--bin", program]);
     }

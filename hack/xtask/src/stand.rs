@@ -178,8 +178,8 @@ pub fn test_program(name: &str) -> Result<PathBuf> {
 }
 
 fn built(name: &str, words: &[&str]) -> Result<PathBuf> {
-    let mut command = Command::new("cargo");
-    command.args(words).args(["--workspace", "--features", FEATURES, "--message-format=json", "--quiet"]).current_dir(source_root());
+    let mut command = exec::cargo(words);
+    command.args(["--workspace", "--features", FEATURES, "--message-format=json", "--quiet"]);
     executable(&output(&mut command)?, name)
 }
 

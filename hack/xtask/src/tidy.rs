@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::exec::output;
+use crate::exec::{self, output};
 
 /// Packages that only these crates may depend on directly: what draws the architecture.
 const WRAPPERS: &[(&str, &[&str])] =
@@ -26,7 +26,7 @@ const PROVIDERS: &[&str] = &["aws-lc-rs", "openssl-sys", "native-tls"];
 /// The tree cannot be read, or cargo fails.
 pub fn broken_rules(root: &Path) -> Result<Vec<String>> {
     let mut broken = Vec::new();
-    let cargo = |args: &[&str]| output(Command::new("cargo").args(args).current_dir(root));
+    let cargo = |args: &[&str]| output(exec::cargo(args).current_dir(root));
     let metadata: serde_json::Value = serde_json::from_str(&cargo(&["metadata", "--format-version=1", "--no-deps"])?)?;
     for package in metadata["packages"].as_array().into_iter().flatten() {
         let name = package["name"].as_str().unwrap_or_default();

@@ -7,10 +7,16 @@ use crate::stand::framework::{FRAMEWORKS, Framework};
 /// One row.
 pub type Row = &'static Framework;
 
+/// Seconds after which Celery on Redis gives a message again that a worker took and did not acknowledge, where the hour that is usual would outlast a round:
+/// a worker that dies as it reconnects to Redis leaves what it had reserved to this. It is more than three of the longest tasks, which a worker reserves.
+const VISIBILITY_TIMEOUT_S: (&str, &str) = ("VISIBILITY_TIMEOUT_S", "120");
+
 /// A managed fleet of this row in this namespace, held at `pods`.
 #[must_use]
 pub fn managed(row: Row, namespace: &str, pods: u32) -> FleetOptions {
-    FleetOptions::of(row, namespace, pods, pods)
+    let mut options = FleetOptions::of(row, namespace, pods, pods);
+    options.env.extend([VISIBILITY_TIMEOUT_S].map(|(name, value)| (name.to_owned(), value.to_owned())));
+    options
 }
 
 /// The same without QScaler, with this grace.

@@ -29,6 +29,8 @@ pub struct FleetOptions {
     pub framework: &'static Framework,
     /// The broker's URL where it is not the stand's.
     pub url: Option<String>,
+    /// Environment of the workers and the client, beside the framework's.
+    pub env: BTreeMap<String, String>,
     /// `qscaler.dev/` annotations without the prefix; empty: not ours.
     pub annotations: BTreeMap<String, String>,
     /// Whether the namespace is labelled.
@@ -59,6 +61,7 @@ impl FleetOptions {
             name: name.to_owned(),
             framework,
             url: None,
+            env: BTreeMap::new(),
             annotations: annotations.map(|(k, v)| (k.to_owned(), v)).collect(),
             labelled: true,
             replicas: min,
@@ -166,6 +169,7 @@ impl Fleet {
             json!({"name": "LEDGER_KEY", "value": self.name}),
         ];
         env.extend(framework.env.iter().map(|(name, value)| json!({"name": name, "value": fill(value, &self.name)})));
+        env.extend(self.options.env.iter().map(|(name, value)| json!({"name": name, "value": value})));
         let mut container = json!({
             "name": name, "image": framework.image, "imagePullPolicy": "IfNotPresent", "env": env,
             "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
