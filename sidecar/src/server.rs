@@ -34,6 +34,11 @@ const HEAD_BYTES_MAX: usize = 8192;
 /// After a failed accept (out of file descriptors): a moment for others to close theirs.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// A hold is answered so much later than the driver says. The kubelet then stops the container at once, and if the worker has left only just now, it meets
+/// a container runtime that is about to note that: with containerd the call can fail (`ttrpc: closed`), and a kubelet whose stop of a plain container has
+/// failed lets the native sidecar live, and the pod stay, for all of its grace. Seen on containerd 1.6 and Kubernetes 1.36; docs/adr/0003.
+const RUNTIME_SETTLES: Duration = Duration::from_secs(1);
+
 /// What the server shows and whom it tells. Shared with the driver.
 #[derive(Debug)]
 pub struct Hooks {
@@ -59,7 +64,7 @@ impl Hooks {
         self.metrics.ready.set(f64::from(u8::from(ready)));
     }
 
-    /// Answers every hold call that waits now.
+    /// Answers every hold call that waits now, a moment later.
     pub fn answer_holds(&self) {
         self.answered.notify_waiters();
     }
@@ -75,6 +80,7 @@ impl Hooks {
             return StatusCode::OK;
         }
         answered.await;
+        tokio::time::sleep(RUNTIME_SETTLES).await;
         StatusCode::OK
     }
 
@@ -193,6 +199,21 @@ mod tests {
         assert!(get(address, "/hold").await.starts_with("HTTP/1.1 404"));
         assert!(get(address, "/else").await.starts_with("HTTP/1.1 404"));
         assert!(inputs.try_recv().is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_leaves_the_runtime_time_to_note_that_the_worker_has_left() {
+        let (sender, mut inputs) = mpsc::channel(16);
+        let hooks = Arc::new(Hooks::new(TOKEN.to_owned(), sender, Metrics::default()));
+        let call = tokio::spawn({
+            let hooks = Arc::clone(&hooks);
+            async move { hooks.hold().await }
+        });
+        assert_eq!(inputs.recv().await, Some(Input::Worker(WorkerEvent::HoldCalled)));
+        let begin = tokio::time::Instant::now();
+        hooks.answer_holds();
+        assert_eq!(call.await.unwrap(), StatusCode::OK);
+        assert_eq!(begin.elapsed(), RUNTIME_SETTLES);
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ use rand::Rng;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A namespace that is excluded in the webhook configuration and here again.
 const KUBE_SYSTEM: &str = "kube-system";
@@ -56,9 +57,9 @@ impl From<Outcome> for Decision {
 }
 
 impl Decider {
-    /// About the creation of a pod.
-    pub async fn pod(&self, request: &Request) -> Decision {
-        self.pod_outcome(request).await.into()
+    /// About the creation of a pod; asking the API server for its workload, should that be needed, takes at most `within`.
+    pub async fn pod(&self, request: &Request, within: Duration) -> Decision {
+        self.pod_outcome(request, within).await.into()
     }
 
     /// Whether pods of this namespace are never touched.
@@ -67,7 +68,7 @@ impl Decider {
         namespace == KUBE_SYSTEM || *namespace == *self.own_namespace
     }
 
-    async fn pod_outcome(&self, request: &Request) -> Outcome {
+    async fn pod_outcome(&self, request: &Request, within: Duration) -> Outcome {
         if request.operation != "CREATE" || request.sub_resource.as_deref().is_some_and(|s| !s.is_empty()) {
             return Outcome::Skip(Skip::NotACreation);
         }
@@ -82,7 +83,7 @@ impl Decider {
             Owner::Other(owner) => return Outcome::Skip(not_a_deployment(owner, &own)),
         };
         let id = WorkloadId { namespace: namespace.to_owned(), name };
-        let found = self.world.workload(&id).await;
+        let found = self.world.workload(&id, within).await;
         let (workload, unknown) = match found {
             Ok(Some(workload)) => (workload, None),
             Ok(None) => return Outcome::Skip(not_a_deployment(format!("a ReplicaSet without a Deployment {}", id.name), &own)),

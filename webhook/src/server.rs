@@ -6,7 +6,7 @@ use crate::decide::Decider;
 use crate::metrics::Metrics;
 use axum::Router;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
@@ -16,6 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use qscaler_runtime::CancellationToken;
+use serde::Deserialize;
 use std::future::ready;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -40,6 +41,13 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Wait after a failed accept (out of file descriptors): trying at once would spin.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
+/// How long the API server waits where it does not say: the chart's `webhook.timeoutSeconds`.
+const API_SERVER_WAITS: Duration = Duration::from_secs(3);
+/// Of that time this much is for everything but looking a workload up: an answer that comes too late leaves the pod without a sidecar, as none does.
+const ANSWERING: Duration = Duration::from_millis(700);
+/// A lookup may take this long in any case.
+const LOOKUP_MIN: Duration = Duration::from_millis(300);
+
 #[derive(Clone)]
 struct App {
     decider: Decider,
@@ -62,13 +70,28 @@ pub fn router(decider: Decider, metrics: Metrics, leaving: CancellationToken) ->
         }))
 }
 
-async fn pods(State(app): State<App>, body: Result<Bytes, BytesRejection>) -> Response {
+/// What the API server appends to the path.
+#[derive(Deserialize)]
+struct Terms {
+    /// How long it waits for the answer, such as `3s`.
+    timeout: Option<String>,
+}
+
+impl Terms {
+    /// How long asking for a workload may take.
+    fn lookup(&self) -> Duration {
+        let seconds = self.timeout.as_deref().and_then(|text| text.strip_suffix('s')?.parse().ok());
+        seconds.map_or(API_SERVER_WAITS, Duration::from_secs).saturating_sub(ANSWERING).max(LOOKUP_MIN)
+    }
+}
+
+async fn pods(State(app): State<App>, Query(terms): Query<Terms>, body: Result<Bytes, BytesRejection>) -> Response {
     let started = Instant::now();
     let request = match read(&app, body) {
         Ok(request) => request,
         Err(refused) => return refused.into_response(),
     };
-    let decision = app.decider.pod(&request).await;
+    let decision = app.decider.pod(&request, terms.lookup()).await;
     let namespace = request.namespace.as_deref().unwrap_or_default();
     let prefix = request.object.pointer("/metadata/generateName").and_then(serde_json::Value::as_str).unwrap_or_default();
     if decision.patch.is_some() {

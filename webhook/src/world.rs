@@ -28,9 +28,6 @@ use std::pin::pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-/// How long the one GET for a Deployment that is not in the cache may take: the API server waits 3 s for us in all.
-const LOOKUP_TIMEOUT: Duration = Duration::from_millis(300);
-
 /// What is kept of a Deployment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Workload {
@@ -56,8 +53,8 @@ pub enum LookupError {
     #[error("it is not in the cache")]
     NotCached,
     /// It took too long.
-    #[error("no answer within {} ms", LOOKUP_TIMEOUT.as_millis())]
-    Timeout,
+    #[error("no answer within {} ms", .0.as_millis())]
+    Timeout(Duration),
     /// The API server refused.
     #[error("the API server refused")]
     Api(#[from] kube::Error),
@@ -118,17 +115,18 @@ impl World {
         Self { client, ..Self::default() }
     }
 
-    /// A Deployment, from the cache or by one bounded GET. None: there is none of this name.
+    /// A Deployment, from the cache or by one GET that takes at most `within`. None: there is none of this name. A Deployment that was made a moment ago is
+    /// not in the cache yet when its first pods are.
     ///
     /// # Errors
     /// When it is not in the cache and could not be read in time.
-    pub async fn workload(&self, id: &WorkloadId) -> Result<Option<Workload>, LookupError> {
+    pub async fn workload(&self, id: &WorkloadId, within: Duration) -> Result<Option<Workload>, LookupError> {
         if let Some(workload) = self.deployments.get(id) {
             return Ok(Some(workload));
         }
         let client = self.client.clone().ok_or(LookupError::NotCached)?;
         let api: Api<PartialObjectMeta<Deployment>> = Api::namespaced(client, &id.namespace);
-        let found = tokio::time::timeout(LOOKUP_TIMEOUT, api.get_opt(&id.name)).await.map_err(|_| LookupError::Timeout)??;
+        let found = tokio::time::timeout(within, api.get_opt(&id.name)).await.map_err(|_| LookupError::Timeout(within))??;
         Ok(found.map(|object| {
             let workload = prune_deployment(&object);
             // The watch may have brought a newer one meanwhile.

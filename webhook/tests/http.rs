@@ -41,6 +41,10 @@ fn fixture(annotations: Option<BTreeMap<String, String>>) -> Fixture {
     if let Some(annotations) = annotations {
         world.put_workload(orders(), Workload { uid: "d-1".into(), annotations });
     }
+    in_world(world)
+}
+
+fn in_world(world: World) -> Fixture {
     world.put_namespace("shop", true);
     world.put_namespace("other", false);
     let metrics = Metrics::new(Registry::default());
@@ -350,16 +354,37 @@ async fn a_deployment_that_is_not_cached_is_asked_for_once_and_not_for_long() {
         "metadata": {"name": "orders", "namespace": "shop", "uid": "d-9", "annotations": {"qscaler.dev/queue": "q", "other": "x"}}});
     let world = remote(200, object, Duration::from_millis(20), &calls);
     for _ in 0..3 {
-        let found = world.workload(&orders()).await.unwrap().unwrap();
+        let found = world.workload(&orders(), Duration::from_secs(1)).await.unwrap().unwrap();
         assert_eq!(found, Workload { uid: "d-9".into(), annotations: [("qscaler.dev/queue".to_owned(), "q".to_owned())].into() });
     }
     assert_eq!(calls.load(std::sync::atomic::Ordering::Relaxed), 1);
 
     let gone = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "", "reason": "NotFound", "code": 404});
-    assert_eq!(remote(404, gone, Duration::ZERO, &calls).workload(&orders()).await.unwrap(), None);
+    assert_eq!(remote(404, gone, Duration::ZERO, &calls).workload(&orders(), Duration::from_secs(1)).await.unwrap(), None);
 
     let started = tokio::time::Instant::now();
-    let slow = remote(200, json!({}), Duration::from_secs(3600), &calls).workload(&orders()).await.unwrap_err();
+    let slow = remote(200, json!({}), Duration::from_secs(3600), &calls).workload(&orders(), Duration::from_millis(300)).await.unwrap_err();
     assert_eq!(slow.to_string(), "no answer within 300 ms");
     assert!(started.elapsed() < Duration::from_secs(1), "the clock of this test is virtual");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lookup_may_take_what_the_api_server_waits_less_the_time_for_the_answer() {
+    use std::time::Duration;
+    let object = json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
+        "metadata": {"name": "orders", "namespace": "shop", "uid": "d-9", "annotations": good()}});
+    // (what the API server appends, what the lookup takes in ms, whether that is in time)
+    for (terms, takes, injected) in [
+        ("?timeout=3s", 2200, true),
+        ("?timeout=3s", 2400, false),
+        ("?timeout=10s", 9000, true),
+        ("?timeout=1s", 290, true),
+        ("", 2200, true),
+        ("?timeout=x", 2400, false),
+    ] {
+        let fixture = in_world(remote(200, object.clone(), Duration::from_millis(takes), &Arc::default()));
+        let answer = fixture.review(&format!("{PATH_PODS}{terms}"), create("shop", pod())).await;
+        assert_eq!(answer.get("patch").is_some(), injected, "{terms} {takes} ms: {answer}");
+        assert!(injected || warnings(&answer).contains("no answer within"), "{answer}");
+    }
 }

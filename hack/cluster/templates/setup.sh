@@ -54,8 +54,6 @@ settled() {
 	[ "$QSCALER_PATIENCE" -gt 1 ] || return 0
 	until "$@" > /dev/null 2>&1; do sleep 1; done
 }
-# There the daemons collect their garbage less often: memory is cheaper than time.
-[ "$QSCALER_PATIENCE" -eq 1 ] || export GOGC=400
 ask() {
 	kubectl --kubeconfig "$dir/kubeconfig" --cache-dir "$dir/run/kubectl" get "$@"
 }

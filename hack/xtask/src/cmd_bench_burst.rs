@@ -4,9 +4,9 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result};
 
-use crate::{interrupt, stand};
+use crate::stand;
 
 /// Arguments of both.
 #[derive(clap::Args)]
@@ -49,20 +49,10 @@ pub fn outage(args: Args) -> Result<()> {
 }
 
 fn run(args: &Args, build: impl FnOnce() -> Result<PathBuf>, words: &[&str]) -> Result<()> {
-    interrupt::clean_up_first()?;
-    let stand = stand::up(&args.cluster_name, !args.keep)?;
-    let result = (|| {
-        let status = stand.spawn(Command::new(build()?).args(words).env("QSCALER_OUTAGE_S", OUTAGE_S))?.wait_or_interrupt();
-        ensure!(status.success(), "the promise is not kept, or could not be measured: {status}");
-        Ok(())
-    })();
-    if result.is_err() {
-        stand.print_state();
-    }
-    if args.keep {
-        eprintln!("the cluster {:?} is left up: cargo xtask cluster status --name {}", args.cluster_name, args.cluster_name);
-    } else {
-        stand.down()?;
-    }
-    result
+    stand::run(&args.cluster_name, args.keep, || {
+        let mut bench = Command::new(build()?);
+        bench.args(words).env("QSCALER_OUTAGE_S", OUTAGE_S);
+        Ok(bench)
+    })
+    .context("the promise is not kept, or could not be measured")
 }

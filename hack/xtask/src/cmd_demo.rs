@@ -4,9 +4,9 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
-use crate::{interrupt, source_root, stand};
+use crate::{source_root, stand};
 
 /// Arguments of `cargo xtask demo`.
 #[derive(clap::Args)]
@@ -36,34 +36,14 @@ const CLUSTER: &str = "demo";
 /// # Errors
 /// Something cannot be built, or the demo did not reach its end.
 pub fn run(args: Args) -> Result<()> {
-    interrupt::clean_up_first()?;
-    let root = source_root();
-    let stand = stand::up(CLUSTER, !args.keep)?;
-    let result = (|| {
-        let binary = stand::program("demo")?;
-        let report = if args.report.is_absolute() { args.report.clone() } else { root.join(&args.report) };
-        if let Some(folder) = report.parent() {
-            std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        }
-        let report = report.to_string_lossy().into_owned();
-        let mut words = vec!["--broker", &args.broker, "--report", &report];
-        if args.headless {
-            words.push("--headless");
-        }
-        if args.json {
-            words.push("--json");
-        }
-        let status = stand.spawn(Command::new(&binary).args(&words))?.wait_or_interrupt();
-        ensure!(status.success(), "the demo did not reach its end: {status}");
-        Ok(())
-    })();
-    if result.is_err() {
-        stand.print_state();
+    let report = if args.report.is_absolute() { args.report } else { source_root().join(args.report) };
+    if let Some(folder) = report.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
-    if args.keep {
-        eprintln!("the cluster {CLUSTER:?} is left up: cargo xtask cluster status --name {CLUSTER}");
-    } else {
-        stand.down()?;
-    }
-    result
+    stand::run(CLUSTER, args.keep, || {
+        let mut demo = Command::new(stand::program("demo")?);
+        demo.args(["--broker", &args.broker, "--report"]).arg(report);
+        demo.args(args.headless.then_some("--headless")).args(args.json.then_some("--json"));
+        Ok(demo)
+    })
 }

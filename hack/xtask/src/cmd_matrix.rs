@@ -2,11 +2,10 @@
 //! (`qscaler-tests`, bin `matrix`), the table in the docs, an exit code. The cluster is its own and is taken down at the end, at Ctrl-C too.
 
 use std::path::PathBuf;
-use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::{interrupt, source_root, stand};
+use crate::{source_root, stand};
 
 /// Arguments of `cargo xtask matrix`.
 #[derive(clap::Args)]
@@ -36,7 +35,6 @@ pub struct Args {
 /// # Errors
 /// Something cannot be built, or a cell is not as it should be.
 pub fn run(args: Args) -> Result<()> {
-    interrupt::clean_up_first()?;
     let part = !(args.framework.is_empty() && args.fault.is_empty());
     let report = args.report.unwrap_or_else(|| if part { "target/matrix.md" } else { "docs/matrix.md" }.into());
     let report = if report.is_absolute() { report } else { source_root().join(report) };
@@ -50,25 +48,5 @@ pub fn run(args: Args) -> Result<()> {
     if args.json {
         words.push("--json".into());
     }
-    run_in_cluster(&args.cluster_name, args.keep, "matrix", &words)
-}
-
-/// Brings a cluster with QScaler up, runs a program of `qscaler-tests` in its network, and takes the cluster down.
-///
-/// # Errors
-/// Something cannot be built, or the program fails.
-pub(crate) fn run_in_cluster(cluster: &str, keep: bool, program: &str, words: &[String]) -> Result<()> {
-    let stand = stand::up(cluster, !keep)?;
-    let result = (|| {
-        let binary = stand::program(program)?;
-        let status = stand.spawn(Command::new(&binary).args(words))?.wait_or_interrupt();
-        anyhow::ensure!(status.success(), "{program}: {status}");
-        Ok(())
-    })();
-    if keep {
-        eprintln!("the cluster {cluster:?} is left up: cargo xtask cluster status --name {cluster}");
-    } else {
-        stand.down()?;
-    }
-    result
+    stand::run_program(&args.cluster_name, args.keep, "matrix", &words)
 }

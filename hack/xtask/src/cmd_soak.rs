@@ -5,8 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 
-use crate::cmd_matrix::run_in_cluster;
-use crate::interrupt;
+use crate::stand;
 
 /// Arguments of `cargo xtask soak`.
 #[derive(clap::Args)]
@@ -36,7 +35,6 @@ pub struct Args {
 /// # Errors
 /// Something cannot be built, or a cell is not as it should be.
 pub fn run(args: Args) -> Result<()> {
-    interrupt::clean_up_first()?;
     // Printed before anything can go wrong.
     let seed = args.seed.unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |d| d.as_secs()));
     println!("seed {seed}");
@@ -45,5 +43,5 @@ pub fn run(args: Args) -> Result<()> {
     if args.json {
         words.push("--json".into());
     }
-    run_in_cluster(&args.cluster_name, args.keep, "soak", &words)
+    stand::run_program(&args.cluster_name, args.keep, "soak", &words)
 }

@@ -12,8 +12,8 @@ use crate::cluster::process::Process;
 use crate::cluster::{Cluster, Flavor, Place, UpOptions, parts};
 use crate::exec::{self, output};
 use crate::images::{self, Image, Profile};
-use crate::source_root;
 use crate::step::Step;
+use crate::{interrupt, source_root};
 
 /// What turns on the tests that need real brokers, or the cluster. Cargo is called with these and the whole workspace everywhere, so that no dependency is
 /// compiled a second time with other features.
@@ -159,6 +159,43 @@ impl Stand {
     pub fn down(self) -> Result<()> {
         Cluster::down(&self.cache, self.cluster.name(), self.cluster.flavor())
     }
+}
+
+/// Brings a cluster with QScaler up, runs a command in its network, and takes the cluster down, at Ctrl-C too; with `keep` it is left up. The command is
+/// asked for when the cluster is up.
+///
+/// # Errors
+/// Something cannot be built, or the command fails; then the cluster's state is printed.
+pub fn run(cluster: &str, keep: bool, command: impl FnOnce() -> Result<Command>) -> Result<()> {
+    interrupt::clean_up_first()?;
+    let stand = up(cluster, !keep)?;
+    let result = (|| {
+        let mut command = command()?;
+        let status = stand.spawn(&mut command)?.wait_or_interrupt();
+        ensure!(status.success(), "{}: {status}", exec::shown(&command));
+        Ok(())
+    })();
+    if result.is_err() {
+        stand.print_state();
+    }
+    if keep {
+        eprintln!("the cluster {cluster:?} is left up: cargo xtask cluster status --name {cluster}");
+    } else {
+        stand.down()?;
+    }
+    result
+}
+
+/// The same for a program of `qscaler-tests`, with these arguments.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_program(cluster: &str, keep: bool, name: &str, words: &[String]) -> Result<()> {
+    run(cluster, keep, || {
+        let mut command = Command::new(program(name)?);
+        command.args(words);
+        Ok(command)
+    })
 }
 
 /// Builds a program of `qscaler-tests`, which runs in the cluster's network; gives its path.

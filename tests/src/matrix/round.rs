@@ -11,10 +11,12 @@ use crate::stand::fleet::{DEPLOYMENT, Fleet, STEP, describe, is_ready, name_of};
 use crate::stand::kubectl::{kubectl, wait_for};
 use anyhow::{Result, anyhow, bail};
 use futures::future::join_all;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// A round whose ledger says nothing new for this long, in seconds, has come to its end: the longest task is shorter by far.
-const STILL: f64 = 150.0;
+/// A round whose ledger says nothing new for this long, in seconds, has come to its end: the longest task is shorter by far, and what a dead worker had
+/// reserved has come back (`rows::VISIBILITY_TIMEOUT_S`).
+const STILL: f64 = 180.0;
 /// Between two looks at a fleet that works.
 const LOOK: Duration = Duration::from_millis(500);
 /// More tasks are sent this often to a fleet that was done before the others had begun; then the machine is too slow for this many.
@@ -100,7 +102,7 @@ async fn set_out(lab: &Lab, subject: &Subject, fault: Fault, prefix: &str, besid
     let name = prefix.trim_end_matches('/');
     let tasks = if fault.is_in_a_wave() { plan::falling(name, beside) } else { plan::full(name, beside) };
     subject.send(&tasks).await?;
-    at_work(subject, prefix).await
+    at_work(subject, prefix, 1).await
 }
 
 async fn whole(lab: &Lab, subject: &Subject) -> Result<()> {
@@ -115,10 +117,12 @@ async fn whole(lab: &Lab, subject: &Subject) -> Result<()> {
     .await
 }
 
-async fn at_work(subject: &Subject, prefix: &str) -> Result<()> {
-    wait_for(&format!("{}: a task of {prefix} runs", subject.fleet.name), STEP, || async {
+/// Waits until tasks run in this many pods at least, and go on for a while.
+async fn at_work(subject: &Subject, prefix: &str, pods: usize) -> Result<()> {
+    wait_for(&format!("{}: tasks of {prefix} run in {pods} pods", subject.fleet.name), STEP, || async {
         let running = subject.running(prefix, LEFT).await.map_err(|e| e.to_string())?;
-        if running.is_empty() { Err("none".to_owned()) } else { Ok(()) }
+        let hosts: BTreeSet<String> = running.into_iter().map(|run| run.host).collect();
+        if hosts.len() >= pods { Ok(()) } else { Err(format!("in {}", hosts.len())) }
     })
     .await
 }
@@ -228,7 +232,7 @@ async fn all_at_work(subjects: &[&Subject], prefix: &str) -> Result<()> {
         let more = plan::more(name, number, subjects.len());
         let sent = join_all(idle.iter().map(|subject| async {
             subject.send(&more).await?;
-            at_work(subject, prefix).await
+            at_work(subject, prefix, 1).await
         }));
         sent.await.into_iter().collect::<Result<Vec<()>>>()?;
     }
@@ -323,7 +327,8 @@ async fn control_cut(lab: &Lab, row: Row, name: &str, beside: usize) -> Result<(
 
 async fn control_wave(lab: &Lab, subject: &Subject, name: &str, beside: usize) -> Result<(Counts, Result<super::cell::Hit, String>)> {
     subject.send(&plan::full("control", beside)).await?;
-    at_work(subject, "control/").await?;
+    // Of three pods two leave: with two at work, one of these at least.
+    at_work(subject, "control/", PODS as usize - 1).await?;
     let since = now();
     subject.fleet.scale(1).await?;
     let left = wait_for(&format!("{name}: one pod left"), STEP, || async {

@@ -9,7 +9,7 @@ pub type Row = &'static Framework;
 
 /// Seconds after which Celery on Redis gives a message again that a worker took and did not acknowledge, where the hour that is usual would outlast a round:
 /// a worker that dies as it reconnects to Redis leaves what it had reserved to this. It is more than three of the longest tasks, which a worker reserves.
-const VISIBILITY_TIMEOUT_S: (&str, &str) = ("VISIBILITY_TIMEOUT_S", "120");
+const VISIBILITY_TIMEOUT_S: (&str, &str) = ("VISIBILITY_TIMEOUT_S", "100");
 
 /// A managed fleet of this row in this namespace, held at `pods`.
 #[must_use]

@@ -300,3 +300,52 @@ async fn a_pod_that_another_writer_has_sized_is_left_to_it_and_said() -> Result<
     ensure!(fleet.events().await?.iter().any(|(reason, _)| reason == "Conflict"), "no Event");
     fleet.remove().await
 }
+
+/// The kind as its project installs it, as far as anyone reads it here.
+fn vertical_pod_autoscaler_crd() -> Value {
+    let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {
+            "name": "verticalpodautoscalers.autoscaling.k8s.io",
+            "annotations": {"api-approved.kubernetes.io": "https://github.com/kubernetes/kubernetes/pull/63797"},
+        },
+        "spec": {
+            "group": "autoscaling.k8s.io", "scope": "Namespaced",
+            "names": {"kind": "VerticalPodAutoscaler", "listKind": "VerticalPodAutoscalerList", "plural": "verticalpodautoscalers", "singular": "verticalpodautoscaler"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": open}}],
+        },
+    })
+}
+
+#[tokio::test]
+async fn beside_a_vpa_no_pod_is_sized_and_without_it_they_are_again() -> Result<()> {
+    let fleet = Fleet::create(Stand::get().await?, small("e2e-vpa", 1)).await?;
+    kubectl(&["apply", "-f", "-"], Some(&vertical_pod_autoscaler_crd().to_string())).await?;
+    let vpa = json!({
+        "apiVersion": "autoscaling.k8s.io/v1", "kind": "VerticalPodAutoscaler",
+        "metadata": {"name": "orders", "namespace": fleet.name},
+        "spec": {"targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "orders"}, "updatePolicy": {"updateMode": "Auto"}},
+    });
+    wait_for("the API serves VerticalPodAutoscalers", STEP, || async {
+        kubectl(&["apply", "-f", "-"], Some(&vpa.to_string())).await.map_err(|e| e.to_string())
+    })
+    .await?;
+    let message = fleet.wait_condition("Conflict", "True", LONG).await?;
+    ensure!(message.contains("VerticalPodAutoscaler orders"), "{message}");
+
+    // What a kill has taught is recommended, and written nowhere.
+    fleet.send(&needs("big", 180)).await?;
+    wait_status(&fleet, "the kill is answered", |s| kills(s) > 0 && recommended(s) >= 180).await?;
+    let before = fleet.pods().await?;
+    fleet.annotate("min-replicas", "2").await?;
+    let pods = fleet.wait_ready(2).await?;
+    ensure!(pods.iter().all(|pod| limit(pod) == 96), "sized beside a VPA: {:?} MiB", pods.iter().map(limit).collect::<Vec<_>>());
+    ensure!(before.iter().all(|old| pods.iter().any(|pod| name_of(pod) == name_of(old))), "a pod was replaced: {}", describe(&pods));
+
+    kubectl(&["-n", &fleet.name, "delete", "verticalpodautoscaler", "orders"], None).await?;
+    fleet.wait_condition("Conflict", "False", LONG).await?;
+    wait_limits(&fleet, 196).await?;
+    wait_task(&fleet, "big").await?;
+    fleet.remove().await
+}

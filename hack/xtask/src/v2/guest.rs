@@ -22,8 +22,9 @@ use crate::{debian, exec, interrupt};
 
 /// The kernel with its modules, and what loads them.
 const PACKAGES: [&str; 2] = ["user-mode-linux", "kmod"];
-/// The guest's memory: the cluster takes 1.3 GiB with its images, which are in memory too; the rest is for pods. Only what is used is taken from the machine.
-const MEMORY: &str = "3G";
+/// The guest's memory: the cluster takes 2 GiB with its images, which are in memory too, and with 3 the kernel killed the API server; the rest is for pods.
+/// Only what is used is taken from the machine.
+const MEMORY: &str = "6G";
 /// Raised when the code here changes what is made of the packages.
 const RECIPE: &str = "1";
 /// Between two looks whether Ctrl-C was pressed: a person does not notice it.
