@@ -9,6 +9,8 @@ mount --make-rshared /
 mount -t proc proc /proc
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir -p /run/containerd /run/lock
+# What the daemons write for a moment ends with the box; the machine's own folder for that may be read-only.
+export TMPDIR=/run
 mount --bind "$dir/var-lib" /var/lib
 mount --bind "$dir/var-log" /var/log
 mkdir -p /var/lib/kubelet /var/lib/cni

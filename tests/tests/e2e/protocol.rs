@@ -59,6 +59,34 @@ async fn an_order_ends_a_hold_at_once_and_the_cut_is_counted() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_liveness_kill_does_not_wait_for_the_hold() -> Result<()> {
+    let stand = Stand::get().await?;
+    let fleet = Fleet::create(stand, FleetOptions::managed("e2e-liveness", BrokerKind::Redis, 1, 1).with("max-task-duration", "2h")).await?;
+    let ns = fleet.name.clone();
+    let probe = r#"{"exec": {"command": ["sh", "-c", "[ ! -e /tmp/sick ]"]}, "periodSeconds": 1, "failureThreshold": 1, "timeoutSeconds": 20, "terminationGracePeriodSeconds": 5}"#;
+    let patch = format!(r#"[{{"op": "add", "path": "/spec/template/spec/containers/0/livenessProbe", "value": {probe}}}]"#);
+    kubectl(&["-n", &ns, "patch", "deployment", "orders", "--type=json", "--patch", &patch], None).await?;
+    kubectl(&["-n", &ns, "rollout", "status", "deployment/orders", "--timeout=300s"], None).await?;
+    let pod = one_endless(&fleet).await?;
+    kubectl(&["-n", &ns, "exec", &pod, "-c", "worker", "--", "sh", "-c", ": > /tmp/sick"], None).await?;
+    // The task would take an hour, and the pod's own grace is two.
+    let restarts = "jsonpath={.status.containerStatuses[?(@.name==\"worker\")].restartCount}";
+    wait_for("the worker's container is started again", STEP, || async {
+        let count = kubectl(&["-n", &ns, "get", "pod", &pod, "-o", restarts], None).await.map_err(|e| e.to_string())?;
+        if count == "1" { Ok(()) } else { Err(format!("{count} restarts")) }
+    })
+    .await?;
+    // The pod was not ending: its worker works on.
+    fleet.send(&[Task { task: "after".into(), at: 0.0, seconds: 1.0, mib: 0 }]).await?;
+    wait_for("a task after the restart is done", STEP, || async {
+        let entries = fleet.ledger().await.map_err(|e| e.to_string())?;
+        if entries.iter().any(|e| e.task == "after" && e.event == "done" && e.host == pod) { Ok(()) } else { Err(format!("{entries:?}")) }
+    })
+    .await?;
+    fleet.remove().await
+}
+
+#[tokio::test]
 async fn a_task_that_never_ends_meets_its_deadline_and_the_cut_is_counted() -> Result<()> {
     let stand = Stand::get().await?;
     let options = FleetOptions::managed("e2e-deadline", BrokerKind::Redis, 1, 1);
