@@ -3,9 +3,10 @@
 
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Subcommand;
 
+use crate::chosen::Chosen;
 use crate::exec::{cargo, output};
 use crate::runner::Runner;
 use crate::stand::FEATURES;
@@ -49,10 +50,6 @@ enum What {
 
 /// Cluster tests at once: the machine has two cores, most tests wait most of the time.
 const E2E_THREADS: &str = "3";
-/// Those that concern the node or the installation (they kill controllers, for one), and run after the others.
-const ALONE: [&str; 5] = ["alone::", "controllers::", "matrix::", "what_was_learned", "an_estimate_outlives"];
-/// Cluster tests outside the default run, which are asked for by name: the matrix and all frameworks side by side take long.
-const BY_NAME: [&str; 2] = ["matrix::", "frameworks::"];
 /// Name of the tests' own cluster.
 const CLUSTER: &str = "test";
 
@@ -139,37 +136,11 @@ fn integration_tests() -> Vec<String> {
     names
 }
 
-/// Names of the cluster's tests that are to run.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Chosen {
-    side_by_side: Vec<String>,
-    alone: Vec<String>,
-}
-
-impl Chosen {
-    /// Of what the harness lists (`NAME: test`), all that have `filter` in their name; without one, all but those that must be asked for.
-    ///
-    /// # Errors
-    /// No name has `filter` in it; the error gives all names.
-    fn of(listed: &str, filter: Option<&str>) -> Result<Self> {
-        let has_one = |name: &str, parts: &[&str]| parts.iter().any(|part| name.contains(part));
-        let names = || listed.lines().filter_map(|line| line.strip_suffix(": test"));
-        let wanted = |name: &&str| filter.map_or_else(|| !has_one(name, &BY_NAME), |part| name.contains(part));
-        let (alone, side_by_side): (Vec<&str>, Vec<&str>) = names().filter(wanted).partition(|name| has_one(name, &ALONE));
-        if alone.is_empty() && side_by_side.is_empty() {
-            let all: Vec<&str> = names().collect();
-            bail!("no cluster test has {:?} in its name; they are:\n  {}", filter.unwrap_or_default(), all.join("\n  "));
-        }
-        let owned = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect();
-        Ok(Self { side_by_side: owned(side_by_side), alone: owned(alone) })
-    }
-}
-
 fn e2e(runner: &mut Runner, cluster: &str, filter: Option<&str>, keep: bool) {
     let mut ready = None;
     runner.step("the cluster tests, and a cluster with QScaler in it", || {
         let binary = stand::test_program("e2e")?;
-        let chosen = Chosen::of(&output(Command::new(&binary).args(["--list", "--format", "terse"]))?, filter)?;
+        let chosen = Chosen::of(&binary, filter)?;
         ready = Some((binary, chosen, stand::up(cluster, !keep)?));
         Ok((1, 0))
     });
@@ -192,31 +163,5 @@ fn e2e(runner: &mut Runner, cluster: &str, filter: Option<&str>, keep: bool) {
     } else {
         let down = stand.down();
         runner.step("nothing is left of the cluster", || down.map(|()| (1, 0)));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LISTED: &str = "alone::a_node: test\njob::goes_up: test\nmatrix::one_row: test\nsizes::an_estimate_outlives: test\nsizes::peaks: test\n";
-
-    fn chosen(filter: Option<&str>) -> (Vec<String>, Vec<String>) {
-        let chosen = Chosen::of(LISTED, filter).unwrap();
-        (chosen.side_by_side, chosen.alone)
-    }
-
-    #[test]
-    fn without_a_name_all_run_but_those_that_must_be_asked_for() {
-        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        assert_eq!(chosen(None), (owned(&["job::goes_up", "sizes::peaks"]), owned(&["alone::a_node", "sizes::an_estimate_outlives"])));
-        assert_eq!(chosen(Some("row")), (vec![], owned(&["matrix::one_row"])));
-        assert_eq!(chosen(Some("sizes")), (owned(&["sizes::peaks"]), owned(&["sizes::an_estimate_outlives"])));
-    }
-
-    #[test]
-    fn a_name_that_no_test_has_is_an_error_that_gives_the_names() {
-        let error = Chosen::of(LISTED, Some("sizing")).unwrap_err().to_string();
-        assert!(error.contains("\"sizing\"") && error.contains("job::goes_up"), "{error}");
     }
 }

@@ -21,6 +21,7 @@
 
 pub mod brokers;
 pub mod cache;
+pub mod chosen;
 pub mod cluster;
 pub mod cmd_bench;
 pub mod cmd_bench_burst;

@@ -43,6 +43,18 @@ impl Counts {
         Self { sent, done: dones.len(), lost: sent.saturating_sub(dones.len()), doubled, cut }
     }
 
+    /// Of both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            sent: self.sent + other.sent,
+            done: self.done + other.done,
+            lost: self.lost + other.lost,
+            doubled: self.doubled + other.doubled,
+            cut: self.cut + other.cut,
+        }
+    }
+
     fn is_zero(self) -> bool {
         (self.lost, self.doubled, self.cut) == (0, 0, 0)
     }
@@ -55,8 +67,8 @@ pub struct Cell {
     pub row: &'static str,
     /// The column.
     pub fault: Fault,
-    /// The round's tasks begin with this.
-    pub prefix: String,
+    /// Its tasks begin with one of these: one for each round that it took until the fault met a running task.
+    pub prefixes: Vec<String>,
     /// What became of them.
     pub counts: Counts,
     /// The proof; or why there is none.
@@ -93,6 +105,14 @@ impl Cell {
         (!fine).then(|| format!("{} lost, {} doubled, {} cut of {}", c.lost, c.doubled, c.cut, c.sent))
     }
 
+    /// With a further round in which the fault came again: what that one met, and the tasks of both.
+    #[must_use]
+    pub fn then(mut self, next: Self) -> Self {
+        self.prefixes.extend(next.prefixes);
+        self.counts = self.counts.and(next.counts);
+        Self { hit: next.hit, trouble: next.trouble, seconds: self.seconds + next.seconds, ..self }
+    }
+
     /// Zero in every count.
     #[must_use]
     pub fn is_zero(&self) -> bool {
@@ -110,7 +130,7 @@ mod tests {
 
     fn cell(row: &'static str, fault: Fault, counts: Counts) -> Cell {
         let hit = Ok(Hit { tasks: 1, proof: String::new() });
-        Cell { row, fault, prefix: String::new(), counts, hit, trouble: None, seconds: 0.0 }
+        Cell { row, fault, prefixes: Vec::new(), counts, hit, trouble: None, seconds: 0.0 }
     }
 
     #[test]
@@ -131,6 +151,16 @@ mod tests {
         assert!(unhit.complaint().is_some_and(|c| c.contains("no pod left")));
         let troubled = Cell { trouble: Some("slow".into()), ..cell("celery", Fault::Wave, zero) };
         assert_eq!(troubled.complaint().as_deref(), Some("slow"));
+    }
+
+    #[test]
+    fn a_round_that_met_nothing_is_repeated_and_its_tasks_count_too() {
+        let zero = Counts { sent: 3, done: 3, ..Counts::default() };
+        let missed =
+            Cell { hit: Err("no task ran".into()), ..cell("celery", Fault::Wave, Counts { sent: 3, done: 2, lost: 1, ..Counts::default() }) };
+        let both = missed.then(cell("celery", Fault::Wave, zero));
+        assert_eq!((both.counts.sent, both.counts.done, both.counts.lost, both.hit.is_ok()), (6, 5, 1, true));
+        assert!(both.complaint().is_some_and(|c| c.contains("1 lost")));
     }
 
     #[test]

@@ -21,6 +21,10 @@ const STILL: f64 = 180.0;
 const LOOK: Duration = Duration::from_millis(500);
 /// More tasks are sent this often to a fleet that was done before the others had begun; then the machine is too slow for this many.
 const TOP_UPS: usize = 5;
+/// A fault that met no running task is repeated this often.
+const AGAIN: usize = 2;
+/// Between a round's label and the number of its repetition; a label has no such sign.
+const BETWEEN: char = '+';
 /// The control arm's grace, seconds: shorter than its tasks, as the default of 30 s is for tasks of minutes.
 const CONTROL_GRACE: u32 = 2;
 
@@ -52,6 +56,23 @@ pub async fn run(lab: &Lab, subjects: &[&Subject], faults: &[Fault], label: &str
     join_all(each.map(|((outcome, subject), (fault, prefix))| cell(lab, subject, *fault, prefix, outcome, begin))).await
 }
 
+/// The same, and once more for fleets in which the fault met no running task: that round has measured nothing. All tasks of both rounds are counted.
+pub async fn run_until_hit(lab: &Lab, subjects: &[&Subject], faults: &[Fault], label: &str) -> Vec<Cell> {
+    let mut cells = run(lab, subjects, faults, label).await;
+    for number in 1..=AGAIN {
+        let missed: Vec<usize> = (0..cells.len()).filter(|i| cells[*i].trouble.is_none() && cells[*i].hit.is_err()).collect();
+        if missed.is_empty() {
+            break;
+        }
+        let (some, their): (Vec<&Subject>, Vec<Fault>) = missed.iter().map(|i| (subjects[*i], faults[*i])).unzip();
+        let again = run(lab, &some, &their, &format!("{label}{BETWEEN}{number}")).await;
+        for (i, second) in missed.into_iter().zip(again) {
+            cells[i] = cells[i].clone().then(second);
+        }
+    }
+    cells
+}
+
 async fn cell(lab: &Lab, subject: &Subject, fault: Fault, prefix: String, outcome: Outcome, begin: f64) -> Cell {
     let pods = lab.observer.of(&subject.fleet.name);
     let mut trouble = outcome.trouble.map(|error| format!("{error:#}"));
@@ -65,7 +86,7 @@ async fn cell(lab: &Lab, subject: &Subject, fault: Fault, prefix: String, outcom
             (Counts::default(), Err("no ledger".to_owned()))
         }
     };
-    Cell { row: subject.row.slug, fault, prefix, counts, hit, trouble, seconds: now() - begin }
+    Cell { row: subject.row.slug, fault, prefixes: vec![prefix], counts, hit, trouble, seconds: now() - begin }
 }
 
 /// Counts again, when everything is over: a task that ran once more long after its round is seen too.
@@ -75,9 +96,13 @@ async fn cell(lab: &Lab, subject: &Subject, fault: Fault, prefix: String, outcom
 pub async fn recount(subjects: &[Subject], cells: &mut [Cell]) -> Result<()> {
     for cell in cells.iter_mut().filter(|cell| cell.fault != Fault::Control) {
         for subject in subjects.iter().filter(|subject| subject.row.slug == cell.row) {
-            let (sent, runs) = subject.runs(&cell.prefix).await?;
-            if sent > 0 {
-                cell.counts = Counts::of(sent, &runs, &[]);
+            let mut counts = Counts::default();
+            for prefix in &cell.prefixes {
+                let (sent, runs) = subject.runs(prefix).await?;
+                counts = counts.and(Counts::of(sent, &runs, &[]));
+            }
+            if counts.sent > 0 {
+                cell.counts = counts;
             }
         }
     }
@@ -303,7 +328,7 @@ pub async fn control(lab: &Lab, rows: &[Row]) -> Vec<Cell> {
         let cell = |counts, hit, trouble| Cell {
             row: row.slug,
             fault: Fault::Control,
-            prefix: "control/".to_owned(),
+            prefixes: vec!["control/".to_owned()],
             counts,
             hit,
             trouble,

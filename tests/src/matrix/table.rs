@@ -146,7 +146,7 @@ mod tests {
 
     fn cell(row: &'static str, fault: Fault, doubled: usize, cut: usize) -> Cell {
         let counts = Counts { sent: 5, done: 5, lost: 0, doubled, cut };
-        Cell { row, fault, prefix: String::new(), counts, hit: Ok(Hit { tasks: 2, proof: "p".into() }), trouble: None, seconds: 1.0 }
+        Cell { row, fault, prefixes: Vec::new(), counts, hit: Ok(Hit { tasks: 2, proof: "p".into() }), trouble: None, seconds: 1.0 }
     }
 
     #[test]

@@ -57,7 +57,7 @@ pub async fn run(rows: &[Row], faults: &[Fault], mut say: impl FnMut(String)) ->
         let mut of_these = Vec::new();
         for (number, fault) in faults.iter().filter(|fault| **fault != Fault::Control).enumerate() {
             say(format!("{:>5.0} s  {}", now() - begin, fault.title()));
-            let made = round::run(&lab, &all, &vec![*fault; all.len()], &format!("r{number}")).await;
+            let made = round::run_until_hit(&lab, &all, &vec![*fault; all.len()], &format!("r{number}")).await;
             made.iter().for_each(|cell| say(table::line(cell)));
             of_these.extend(made);
         }

@@ -30,11 +30,11 @@ async fn one_framework_meets_every_fault_and_no_task_is_lost_doubled_or_cut() ->
     let wanted = alone.iter().map(|fault| (format!("e2e-mx-{}", fault.name()), row)).collect();
     let mut subjects = lab.fleets(wanted).await?;
     let all: Vec<&Subject> = subjects.iter().collect();
-    cells.extend(round::run(&lab, &all, &alone, "row").await);
+    cells.extend(round::run_until_hit(&lab, &all, &alone, "row").await);
     // Faults of the whole cluster: one after the other.
     remove(subjects.drain(1..)).await?;
     for fault in Fault::ALL.into_iter().filter(|fault| fault.is_global()) {
-        cells.extend(round::run(&lab, &[&subjects[0]], &[fault], "row").await);
+        cells.extend(round::run_until_hit(&lab, &[&subjects[0]], &[fault], "row").await);
     }
     remove(subjects).await?;
     verdict(&cells)
@@ -46,7 +46,7 @@ async fn every_framework_meets_a_scale_down_wave_and_no_task_is_lost_doubled_or_
     let wanted = rows::chosen(&[]).into_iter().map(|row| (format!("e2e-col-{}", row.slug), row)).collect();
     let subjects = lab.fleets(wanted).await?;
     let all: Vec<&Subject> = subjects.iter().collect();
-    let cells = round::run(&lab, &all, &vec![Fault::Wave; all.len()], "column").await;
+    let cells = round::run_until_hit(&lab, &all, &vec![Fault::Wave; all.len()], "column").await;
     remove(subjects).await?;
     verdict(&cells)
 }
