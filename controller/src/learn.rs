@@ -29,7 +29,11 @@ impl Workload {
             if taken.cuts > 0 {
                 self.counters.cut += u64::from(taken.cuts);
                 let cause = report.cut.as_deref().unwrap_or("no cause was told");
-                self.notices.push(Notice::warning(event::TASK_CUT, format!("a running task in pod {} was cut: {cause}", report.pod_name)));
+                let words = match taken.cuts {
+                    1 => format!("a running task in pod {} was cut: {cause}", report.pod_name),
+                    several => format!("{several} running tasks in pod {} were cut; the last: {cause}", report.pod_name),
+                };
+                self.notices.push(Notice::warning(event::TASK_CUT, words));
             }
             if let (Some(pod), Some(sizing), Some(bounds)) = (pod, self.sizing.as_mut(), bounds.as_ref()) {
                 match sizing.report(report, pod, bounds, cluster, now_ms) {

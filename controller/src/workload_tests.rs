@@ -279,6 +279,16 @@ fn a_cut_task_is_counted_and_told_with_its_cause_even_if_the_first_try_fails() {
 }
 
 #[test]
+fn several_cuts_that_one_report_tells_are_told_as_several() {
+    let (mut w, v) = (workload(), view(&[deployment(1, &[]), replicaset("orders-1", 1), pod("a")]));
+    w.reports(&[qscaler_core::message::Report { cuts: 3, ..cut(1) }], &v, &cluster(), T0_MS);
+    let plan = w.look(&v, &cluster(), true, T0_MS);
+    assert_eq!(w.totals().cut, 3);
+    let notes: Vec<_> = plan.actions.iter().filter_map(|a| if let Action::Event(n) = a { Some(n.note.clone()) } else { None }).collect();
+    assert!(notes.iter().any(|n| n.contains("3 running tasks in pod a were cut; the last: deadline")), "{notes:?}");
+}
+
+#[test]
 fn a_cut_is_counted_though_its_pod_is_gone_before_the_report_comes() {
     let mut index = crate::index::Index::default();
     [deployment(1, &[]), replicaset("orders-1", 1), pod("a")].iter().for_each(|object| drop(put(&mut index, object)));

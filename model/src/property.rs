@@ -26,7 +26,8 @@ pub(crate) enum Broken {
 }
 
 /// Each invariant's name and what it says. I5 and I7 are the world's making: a closed gate lets no process take a task, and every victim and
-/// every crash is a choice at every step. I13 is I11 with lost and doubled tokens. I15 is the kubelet's own promise.
+/// every crash is a choice at every step. I13 is I11 with lost and doubled tokens. I15 is the kubelet's own promise; a cluster test
+/// shows it (`a_liveness_kill_does_not_wait_for_the_hold`).
 pub const INVARIANTS: &[(&str, &str)] = &[
     ("I1", "no task is cut, except by a counted cut or by force from outside"),
     ("I2", "a parked worker behind a gate has no task, and gets none"),

@@ -13,10 +13,11 @@ pub fn full(prefix: &str, beside: usize) -> Vec<Task> {
     [long, long + 2.0, long + 4.0, 9.0, 6.0, 7.0, 4.0].iter().enumerate().map(|(i, seconds)| task(prefix, i, *seconds)).collect()
 }
 
-/// A load that falls: short tasks first, then fewer and longer ones, so that workers become idle one by one while others still work.
+/// A load that falls: short tasks first, then fewer and longer ones, so that workers become idle one by one while others still work. `outlasting`: the long
+/// ones go on for at least so many seconds.
 #[must_use]
-pub fn falling(prefix: &str, beside: usize) -> Vec<Task> {
-    let long = 24.0 + PER_FLEET * beside as f64;
+pub fn falling(prefix: &str, beside: usize, outlasting: f64) -> Vec<Task> {
+    let long = outlasting.max(24.0) + PER_FLEET * beside as f64;
     [4.0, 4.0, 5.0, long, long + 4.0].iter().enumerate().map(|(i, seconds)| task(prefix, i, *seconds)).collect()
 }
 

@@ -125,7 +125,8 @@ async fn alone(lab: &Lab, subject: &Subject, fault: Fault, prefix: &str, beside:
 async fn set_out(lab: &Lab, subject: &Subject, fault: Fault, prefix: &str, beside: usize) -> Result<()> {
     whole(lab, subject).await?;
     let name = prefix.trim_end_matches('/');
-    let tasks = if fault.is_in_a_wave() { plan::falling(name, beside) } else { plan::full(name, beside) };
+    let outlasting = if fault == Fault::Wave { rows::idle_seen_after(subject.row) } else { 0.0 };
+    let tasks = if fault.is_in_a_wave() { plan::falling(name, beside, outlasting) } else { plan::full(name, beside) };
     subject.send(&tasks).await?;
     at_work(subject, prefix, 1).await
 }

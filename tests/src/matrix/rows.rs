@@ -19,6 +19,13 @@ pub fn managed(row: Row, namespace: &str, pods: u32) -> FleetOptions {
     options
 }
 
+/// Seconds after which a worker of this row may be asked to leave though others work: the sidecar's patience where the framework's books tell only whether
+/// the whole fleet has work, with a little to spare for the order to arrive.
+#[must_use]
+pub fn idle_seen_after(row: Row) -> f64 {
+    if matches!(row.slug, "dramatiq" | "arq") { 75.0 } else { 0.0 }
+}
+
 /// The same without QScaler, with this grace.
 #[must_use]
 pub fn unmanaged(row: Row, namespace: &str, pods: u32, grace_seconds: u32) -> FleetOptions {
