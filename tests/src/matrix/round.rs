@@ -123,6 +123,10 @@ async fn alone(lab: &Lab, subject: &Subject, fault: Fault, prefix: &str, beside:
 
 /// The fleet whole, idle and injected; then its tasks sent, and one of them running.
 async fn set_out(lab: &Lab, subject: &Subject, fault: Fault, prefix: &str, beside: usize) -> Result<()> {
+    if fault.is_in_a_wave() {
+        // Rounds follow each other every minute or so, and a load that returns as soon as that teaches QScaler to let no pod go: no wave would come.
+        subject.fleet.renew().await?;
+    }
     whole(lab, subject).await?;
     let name = prefix.trim_end_matches('/');
     let outlasting = if fault == Fault::Wave { rows::idle_seen_after(subject.row) } else { 0.0 };

@@ -272,6 +272,17 @@ impl Fleet {
         Ok(api.get_opt(DEPLOYMENT).await?.map(|o| o.data))
     }
 
+    /// Makes the Deployment anew, as it was at first: QScaler has learned nothing about it. What is in the ledger stays.
+    ///
+    /// # Errors
+    /// When its pods do not leave, or the new ones do not come up, in time.
+    pub async fn renew(&self) -> Result<()> {
+        let limit = format!("--timeout={}s", (STEP * patience()).as_secs());
+        kubectl(&["-n", &self.name, "delete", "deployment", DEPLOYMENT, "--cascade=foreground", &limit], None).await?;
+        kubectl(&["apply", "-f", "-"], Some(&self.deployment_manifest().to_string())).await?;
+        self.wait_ready(self.options.replicas as usize).await.map(drop)
+    }
+
     /// Waits for a condition of the QWorker with this status; gives its message.
     ///
     /// # Errors

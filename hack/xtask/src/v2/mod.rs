@@ -18,10 +18,11 @@ use crate::stand;
 use guest::Guest;
 
 /// What differs between the versions, the main job once, and what sizes promise: the tests of this lane by their names.
-const TESTS: [&str; 7] = [
+const TESTS: [&str; 8] = [
     "the_worker_s_own_files_say_its_size",
     "celery_on_redis_goes_from_0_up_and_back_to_0",
-    "a_task_outlives_rollout_restart_delete_and_node_drain",
+    "a_task_outlives_rollout_restart_and_delete",
+    "a_task_outlives_a_drain_of_its_node",
     "a_task_of_180_mib_in_a_pod_of_96",
     "a_bigger_class_of_task_costs_few_kills",
     "a_task_that_fills_the_page_cache",
