@@ -129,7 +129,8 @@ async fn set_out(lab: &Lab, subject: &Subject, fault: Fault, prefix: &str, besid
     }
     whole(lab, subject).await?;
     let name = prefix.trim_end_matches('/');
-    let outlasting = if fault == Fault::Wave { rows::idle_seen_after(subject.row) } else { 0.0 };
+    // A fault of the whole cluster waits for the wave, and more tasks are sent meanwhile.
+    let outlasting = if fault.is_global() { 0.0 } else { rows::idle_seen_after(subject.row) };
     let tasks = if fault.is_in_a_wave() { plan::falling(name, beside, outlasting) } else { plan::full(name, beside) };
     subject.send(&tasks).await?;
     at_work(subject, prefix, 1).await

@@ -54,7 +54,8 @@ pub fn markdown(cells: &[Cell], place: &Place, command: &str) -> String {
     out.push_str(
         "Each cell is one round on a real cluster: a fleet of three unchanged workers gets tasks of 4 s and more, and while they run the fault comes. Every task \
          writes to a ledger when it is sent, begins and ends; the cell says how many tasks were lost (never done), doubled (done twice) or cut (a run that \
-         began and never ended). `0 of 3` means: none, and 3 tasks ran when and where the fault struck. A cell whose fault met no running task fails.\n\n",
+         began and never ended). `0 of 3` means: none, and 3 tasks ran when and where the fault struck. A round whose fault met no running task is repeated, and its tasks \
+         count too; a cell that was never hit fails. Every wave begins with a Deployment that QScaler knows nothing about.\n\n",
     );
     let _ = writeln!(out, "Made by `{command}`. Where:\n");
     for (name, value) in place {
