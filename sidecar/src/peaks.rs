@@ -259,7 +259,8 @@ impl Container {
             peaks.oom_limit = [peaks.limit, reading.limit].into_iter().flatten().min();
         }
         peaks.cpu_usage_us = peaks.cpu_usage_us.max(reading.cpu_usage_us);
-        peaks.limit = reading.limit;
+        // As the runtime removes the control group its files fail one by one: a limit that cannot be read any more is still what it was.
+        peaks.limit = reading.limit.or(peaks.limit);
         killed
     }
 }
@@ -338,6 +339,17 @@ mod tests {
         let after = sampler.lock().peaks().remove("worker").unwrap();
         assert_eq!((after.cgroup_peak, after.oom_kills, after.access), (Some(999), 1, Access::Full));
         assert_eq!((after.limit, after.oom_limit), (Some(2000), Some(1000)));
+    }
+
+    #[test]
+    fn a_limit_that_fails_in_the_last_look_is_still_known() {
+        let (fake, sampler) = pod();
+        cgroup(&fake, 100, 0, 0, 160);
+        sampler.lock().sample(1.0);
+        // The group is half gone: its limit cannot be read, its use can.
+        fs::write(fake.path(30).join("root/sys/fs/cgroup/memory.max"), "").unwrap();
+        sampler.lock().finish("worker");
+        assert_eq!(sampler.lock().peaks()["worker"].limit, Some(160 << 20));
     }
 
     /// The worker's cgroup, version 2, with these figures in MiB.
