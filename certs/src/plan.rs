@@ -79,6 +79,14 @@ pub struct Planned {
 pub fn plan(state: &State, names: &[String], now: OffsetDateTime) -> Result<Option<Planned>, IssueError> {
     let did = |step, reason| Ok(Some(Planned { step, reason }));
     let usable = state.authorities.as_ref().and_then(|a| Some((a, usable(&a.current, now)?)));
+    if let Some((authorities, authority)) = usable.as_ref().filter(|(_, authority)| authority.is_due(now)) {
+        // A new authority signs only once it is known everywhere: until then, and should this process be off right after, the old leaf has to last.
+        let bundle = authorities.bundle();
+        let leaf = state.leaf.as_ref().and_then(|leaf| usable_leaf(leaf, &bundle, names, now));
+        if leaf.is_some_and(|leaf| authority.signed(&leaf) && leaf.is_due(now)) {
+            return did(Step::Leaf { leaf: new_leaf(&authorities.current, names, now)?, bundle }, "the leaf is due for renewal");
+        }
+    }
     let Some((authorities, authority)) = usable.filter(|(_, certificate)| !certificate.is_due(now)) else {
         // Whatever may have signed the served leaf stays trusted.
         let old = state.authorities.as_ref().map_or_else(|| state.leaf_bundle.clone(), Authorities::bundle);

@@ -109,6 +109,19 @@ fn the_authority_rotates_with_an_overlap() {
 }
 
 #[test]
+fn a_leaf_that_is_due_is_renewed_before_the_authority_is() {
+    let mut state = installed();
+    // The process is off until both are due.
+    let due = start() + AUTHORITY_LIFETIME * 2 / 3 + Duration::hours(1);
+    settle(&mut state, due - LEAF_LIFETIME * 3 / 4);
+    let reasons = settle(&mut state, due);
+    assert_eq!(reasons, ["the leaf is due for renewal", "the authority is due for renewal", "the published bundle differs"]);
+    // And should it be off again at once, the leaf lasts.
+    let later = due + LEAF_LIFETIME - Duration::hours(1);
+    assert!(trusted(state.leaf.as_ref().unwrap(), &state.published.as_ref().unwrap()[0], later));
+}
+
+#[test]
 fn a_cleared_bundle_is_published_again_and_a_missing_configuration_is_waited_for() {
     let mut state = installed();
     state.published.as_mut().unwrap()[1] = String::new();
