@@ -56,7 +56,8 @@ pub async fn run(lab: &Lab, subjects: &[&Subject], faults: &[Fault], label: &str
     join_all(each.map(|((outcome, subject), (fault, prefix))| cell(lab, subject, *fault, prefix, outcome, begin))).await
 }
 
-/// The same, and once more for fleets in which the fault met no running task: that round has measured nothing. All tasks of both rounds are counted.
+/// The same, and again, at most [`AGAIN`] times, for fleets in which the fault met no running task: that round has measured nothing. The tasks of all rounds
+/// are counted.
 pub async fn run_until_hit(lab: &Lab, subjects: &[&Subject], faults: &[Fault], label: &str) -> Vec<Cell> {
     let mut cells = run(lab, subjects, faults, label).await;
     for number in 1..=AGAIN {

@@ -15,7 +15,7 @@ const VISIBILITY_TIMEOUT_S: (&str, &str) = ("VISIBILITY_TIMEOUT_S", "100");
 #[must_use]
 pub fn managed(row: Row, namespace: &str, pods: u32) -> FleetOptions {
     let mut options = FleetOptions::of(row, namespace, pods, pods);
-    options.env.extend([VISIBILITY_TIMEOUT_S].map(|(name, value)| (name.to_owned(), value.to_owned())));
+    options.env.insert(VISIBILITY_TIMEOUT_S.0.to_owned(), VISIBILITY_TIMEOUT_S.1.to_owned());
     options
 }
 
