@@ -321,6 +321,28 @@ fn how_messages_are_acknowledged_is_seen_from_the_figures() {
 }
 
 #[test]
+fn late_acknowledgement_shows_while_the_idle_pods_leave() {
+    // Celery with acks_late, of which its preset says that it acknowledges early: two long tasks run, and three of five pods go.
+    let cfg = ScaleConfig { acknowledges_early: true, ..ScaleConfig::new(0, 5, 15.0) };
+    let mut learned = Learned::default();
+    let held = QueueSample { unacked: Some(2), ..queue(0) };
+    let leaving = |tick: u32| match tick {
+        0..5 => fleet(5, 2),
+        5..10 => FleetSample { parked: 3, ..fleet(2, 2) },
+        10..20 => FleetSample { terminating: 3, ..fleet(2, 2) },
+        _ => fleet(2, 2),
+    };
+    let look = |tick: u32| {
+        let ages = vec![f64::from(tick); 2];
+        decide(&cfg, &mut learned, std::slice::from_ref(&held), &FleetSample { busy_ages_s: ages, ..leaving(tick) }, f64::from(tick))
+    };
+    let decisions: Vec<_> = (0..90).map(look).collect();
+    let too_many = decisions.iter().enumerate().skip(5).find(|(_, decision)| decision.target > 2);
+    assert!(too_many.is_none(), "{too_many:?}");
+    assert_eq!(decisions[89].inputs.backlog, Some(0));
+}
+
+#[test]
 fn a_pod_that_tells_nothing_yet_counts_as_at_work() {
     let mut learned = Learned::default();
     let sample = FleetSample { untold: 3, ..fleet(8, 1) };

@@ -27,6 +27,9 @@ pub const REPORT_PERIOD: Duration = Duration::from_secs(5);
 /// The pod's end waits for the sidecar's: the last report has this long to arrive. The termination message carries it as well.
 const LAST_REPORT_WAIT: Duration = Duration::from_millis(300);
 
+/// Between two looks at a worker that has no handler yet for the signal that would quiet it.
+const HANDLER_LOOK: Duration = Duration::from_millis(250);
+
 /// What the driver takes in.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
@@ -80,6 +83,8 @@ pub struct Driver {
     pub metrics: Metrics,
     /// The worker that runs now has been sent a signal.
     pub told: bool,
+    /// A signal that waits for its handler, and when it is tried again.
+    pub held_back: Option<(Signal, Instant)>,
     /// The worker's container.
     pub container: String,
     /// Where the kubelet looks for the last words.
@@ -98,7 +103,8 @@ impl Driver {
             }
             let now_ms = clock.now_ms();
             let timer = self.machine.next_deadline().map(|at_ms| Duration::from_millis(at_ms.saturating_sub(now_ms)));
-            let timer_due = timer.map_or(report_due, |timer| report_due.min(Instant::now() + timer));
+            let again = self.held_back.map_or(report_due, |(_, at)| at.min(report_due));
+            let timer_due = timer.map_or(again, |timer| again.min(Instant::now() + timer));
             tokio::select! {
                 input = inputs.recv() => match input {
                     Some(input) => self.take(input, &mut clock),
@@ -106,6 +112,9 @@ impl Driver {
                     None => return,
                 },
                 () = tokio::time::sleep_until(timer_due) => self.machine.on_timeout(clock.now_ms()),
+            }
+            if let Some((signal, _)) = self.held_back.filter(|(_, at)| *at <= Instant::now()) {
+                self.signal(signal, &mut clock);
             }
             if report_due <= Instant::now() {
                 report_due = Instant::now() + REPORT_PERIOD;
@@ -122,7 +131,9 @@ impl Driver {
                         self.reporter.meter.restart();
                         self.reporter.activity = Activity::unknown();
                         self.told = false;
+                        self.held_back = None;
                     }
+                    WorkerEvent::MainExited { .. } => self.held_back = None,
                     // First of all: the grace may be spent.
                     WorkerEvent::Terminated => self.last_words(clock),
                     _ => {}
@@ -131,8 +142,8 @@ impl Driver {
             }
             Input::Activity(activity) => {
                 let now_ms = clock.now_ms();
-                // Figures from before the worker was told to take no more do not say that it is idle now.
-                let outdated = self.told && activity.taking && activity.busy == Busy::Idle;
+                // Figures from before the worker took the word that it is to take no more do not say that it is idle now.
+                let outdated = (self.told || self.held_back.is_some()) && activity.taking && activity.busy == Busy::Idle;
                 let activity = if outdated { Activity::unknown() } else { activity };
                 self.metrics.busy.set(if activity.busy == Busy::Busy { 1.0 } else { 0.0 });
                 self.reporter.meter.observe(&activity, now_ms);
@@ -188,7 +199,13 @@ impl Driver {
             Some(main) => signal::send(&self.procs, main, number).map(Some),
             None => Ok(None),
         };
+        // The next signal takes the place of one that still waits.
+        self.held_back = None;
         match sent {
+            Ok(Some(Sent::NotYet(pid))) => {
+                tracing::debug!(pid, signal = number.name(), "the worker has no handler for this signal yet");
+                self.held_back = Some((number, Instant::now() + HANDLER_LOOK));
+            }
             Ok(Some(sent)) => {
                 self.told = true;
                 self.metrics.signals.inc();

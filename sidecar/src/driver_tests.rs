@@ -221,6 +221,39 @@ async fn a_hold_sends_one_signal_waits_for_the_workers_exit_and_then_answers_eve
 }
 
 #[tokio::test]
+async fn a_worker_that_still_starts_is_not_stopped_by_the_signal_that_is_to_quiet_it() {
+    let two = |table: &mut Table| {
+        let config = table.0[names::ENV_CONFIG].replace(r#""signals":["SIGTERM"]"#, r#""signals":["SIGTSTP","SIGTERM"]"#);
+        assert!(config.contains("SIGTSTP"), "{config}");
+        table.0.insert(names::ENV_CONFIG, config);
+    };
+    let mut pod = Pod::start(two).await;
+    let (busy, quiet, ready) = (pod.folder.path().join("busy"), pod.folder.path().join("quiet"), pod.folder.path().join("go"));
+    std::fs::write(&busy, "").unwrap();
+    // Its handlers come late; a shell without them stops at SIGTSTP.
+    let script = format!(
+        "until [ -e {go} ]; do sleep 0.05; done; trap 'echo x >> {quiet}' TSTP; trap 'exit 7' TERM; while :; do sleep 0.05; done",
+        go = ready.display(),
+        quiet = quiet.display()
+    );
+    let child = pod.worker(&mut shell(&script), "/w1");
+    pod.report(|report| report.state == WorkerState::Open && report.busy == Busy::Busy).await;
+    let call = pod.call(&format!("/hold/{TOKEN}"));
+    pod.report(|report| report.state == WorkerState::Held).await;
+    std::fs::write(&ready, "").unwrap();
+    within(async {
+        while !quiet.exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    std::fs::remove_file(&busy).unwrap();
+    assert_eq!(exit_code(child).await, Some(7));
+    assert!(within(call).await.unwrap().starts_with("HTTP/1.1 200"));
+    assert_eq!(std::fs::read_to_string(&quiet).unwrap(), "x\n", "told once");
+}
+
+#[tokio::test]
 async fn a_sidecar_started_again_in_a_hold_knows_the_worker_before_it_answers() {
     let fake = FakeProc::new();
     let child = Worker(shell("trap 'sleep 1; exit 0' TERM; while :; do sleep 0.05; done").spawn().unwrap());

@@ -100,6 +100,6 @@ pub async fn run(settings: Settings, surroundings: Surroundings, listener: TcpLi
     let now_ms = wall_ms();
     let machine = WorkerMachine::new(worker_settings(&settings, signals, gate.is_some()), now_ms);
     let reporter = Reporter::new(settings, procs.clone(), sampler, now_ms);
-    let driver = Driver { machine, procs, main, hooks, mailbox, gate, reporter, metrics, told: false, container, termination_log };
+    let driver = Driver { machine, procs, main, hooks, mailbox, gate, reporter, metrics, told: false, held_back: None, container, termination_log };
     driver.run(inputs_out).await;
 }

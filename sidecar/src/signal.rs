@@ -34,6 +34,8 @@ pub enum Sent {
     Handled(i32),
     /// To this process, which has no handler: unless the kernel ignores it there, the process dies at once.
     Unhandled(i32),
+    /// Not sent: this process has no handler for it yet, and it would stop there with whatever it has, deaf to what follows.
+    NotYet(i32),
     /// The worker had left already.
     Gone,
 }
@@ -49,7 +51,8 @@ fn kernel_signal(signal: Signal) -> rustix::process::Signal {
     }
 }
 
-/// Sends a signal to the worker: the container's top process, or its only child where that is a shell or an init program.
+/// Sends a signal to the worker: the container's top process, or its only child where that is a shell or an init program. A signal that stops who has
+/// no handler for it (SIGTSTP; signal(7), "Standard signals") is held back from such a process.
 ///
 /// # Errors
 /// When the kernel refuses, or `/proc` cannot be read.
@@ -57,7 +60,12 @@ pub fn send(procs: &ProcFs, main: &Main, signal: Signal) -> Result<Sent, SignalE
     let processes = procs.processes()?;
     let Some(worker) = worker_below(&processes, main.pid) else { return Ok(Sent::Gone) };
     let number = kernel_signal(signal);
-    let handled = procs.status(worker.pid).is_some_and(|status| status.caught >> (number.as_raw() - 1) & 1 == 1);
+    let status = procs.status(worker.pid).unwrap_or_default();
+    let is_in = |signals: u64| signals >> (number.as_raw() - 1) & 1 == 1;
+    let handled = is_in(status.caught);
+    if signal == Signal::Tstp && !handled && !is_in(status.ignored) {
+        return Ok(Sent::NotYet(worker.pid));
+    }
     let result = if worker.pid == main.pid {
         pidfd_send_signal(&main.pidfd, number)
     } else {

@@ -68,7 +68,7 @@ pub struct Backlog {
 /// What is known now, in tasks and workers (a worker is one slot of a pod).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct View {
-    /// Messages that wait, prefetched ones included.
+    /// Messages that wait, and that one more worker would bring forward: prefetched ones are counted while others wait at the broker besides.
     pub backlog: f64,
     /// Tasks running.
     pub busy: f64,
@@ -103,6 +103,8 @@ pub fn add_up(cfg: &ScaleConfig, queues: &[QueueSample]) -> (Backlog, Option<Hol
 
 /// Joins backlog and fleet. Who runs is told by the workers, and a pod that tells nothing yet counts as at work, since it may have taken a message; else by unacknowledged messages (a pod runs `concurrency` at most, the rest is
 /// prefetched and waits, but for what parked and terminating pods may still run); where neither is known, workers count as busy until the queue has been empty for `blind_idle_s`.
+/// A prefetched message stays with its consumer: no other worker gets it. With nothing left at the broker it waits for the task before it, and for nothing
+/// that more pods could give.
 pub fn join(cfg: &ScaleConfig, backlog: &Backlog, fleet: &FleetSample, queue_empty_s: f64, expected_busy: f64) -> View {
     let workers = f64::from(fleet.ready) * f64::from(cfg.concurrency.max(1));
     let by_unacked = backlog.unacked.filter(|unacked| *unacked > 0.0 && !cfg.acknowledges_early).map(|unacked| unacked.min(workers));
@@ -121,7 +123,8 @@ pub fn join(cfg: &ScaleConfig, backlog: &Backlog, fleet: &FleetSample, queue_emp
     let held = backlog.unacked.unwrap_or(0.0);
     let (prefetched, in_system) =
         if cfg.acknowledges_early { (held, backlog.ready + held + busy) } else { ((held - busy - leaving).max(0.0), backlog.ready + held.max(busy)) };
-    View { backlog: backlog.ready + prefetched, busy, workers, idle: (workers - busy).max(0.0), in_system, busy_known }
+    let behind = if backlog.ready > 0.0 || busy == 0.0 { prefetched } else { 0.0 };
+    View { backlog: backlog.ready + behind, busy, workers, idle: (workers - busy).max(0.0), in_system, busy_known }
 }
 
 impl Counters {

@@ -112,8 +112,6 @@ async fn busy_pods_stay_and_exactly_the_idle_ones_go() -> Result<()> {
     let before: Vec<String> = fleet.pods().await?.iter().map(name_of).collect();
     fleet.send(&tasks(2, 90.0)).await?;
     let busy = fleet.wait_busy(2).await?;
-    // Celery's late acknowledgement shows only in the figures, after a while; until then two running tasks may be taken for two that wait besides.
-    fleet.annotate("paused", "scale-up").await?;
     fleet.annotate("min-replicas", "0").await?;
     let left = wait_for("the idle pods gone", STEP, || async {
         let pods = fleet.pods().await.map_err(|e| e.to_string())?;
