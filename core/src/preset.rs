@@ -109,8 +109,9 @@ pub enum KeyKind {
     List,
     /// `ZCARD`.
     SortedSet,
-    /// `ZCOUNT -inf now`, scores in milliseconds: what is due.
-    SortedSetDueMs,
+    /// arq's queue, a sorted set by due time in milliseconds: `ZCOUNT -inf now` are due, the running ones among them, which stay in the set until their
+    /// end and have a key `arq:in-progress:ID` each. Tells both what waits and what is in work.
+    ArqDue,
     /// `HLEN`.
     Hash,
     /// Celery's `unacked` hash: shared by all queues of the database; only entries whose routing key is this queue count.
@@ -217,7 +218,7 @@ pub static PRESETS: &[Preset] = &[
         busy: BusySource::Broker,
         promise: Promise::NeedsHandler,
         gate: GateKind::None,
-        redis_waiting: &[RedisKey { kind: KeyKind::SortedSetDueMs, template: "{queue}" }],
+        redis_waiting: &[RedisKey { kind: KeyKind::ArqDue, template: "{queue}" }],
         redis_working: &[],
         note: "Set job_completion_wait to your longest task; with 0 (the default) SIGTERM cancels and retries it.",
     },

@@ -2,7 +2,8 @@
 //! again after any error, and [`BrokerError`]s that say whether to retry. Left to others: the commands (`stats`, `sender`, `receiver`).
 //!
 //! Rights (Redis ACL) of each part; `SELECT` too where the database is not 0:
-//! - figures: `%R~<keys of the queues>` with `llen zcard zcount hlen hvals scard scan xinfo|groups xinfo|stream xlen`;
+//! - figures: `%R~<keys of the queues>` with `llen zcard zcount hlen hvals scard scan xinfo|groups xinfo|stream xlen`; for arq also
+//!   `%R~arq:in-progress:*` with `zrangebyscore exists`, without which its running jobs count as waiting;
 //! - controller: `~qscaler:*` with `xadd xtrim xgroup|create xreadgroup xack xdel pexpire del`;
 //! - sidecar: `~qscaler:ctl:<ns>/<name> ~qscaler:ctl:<ns>/<name>:* ~qscaler:reports:<ns>/<name>` with
 //!   `xadd xack xdel xreadgroup xautoclaim xgroup|create pexpire`.

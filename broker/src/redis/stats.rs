@@ -1,5 +1,5 @@
 //! Lengths of queues in Redis. In: queries, whose presets name the keys. Out: one sample each, from one pipeline for all of them, and a second one
-//! where the first tells what to ask (members of `unacked`, sets found by a pattern). Left to others: which keys a framework has (`core::preset`).
+//! where the first tells what to ask (members of `unacked`, sets found by a pattern, jobs of arq that may be running). Left to others: which keys a framework has (`core::preset`).
 //! A list, set or hash that does not exist is empty: Redis has no empty ones. A key of another type is an error of its queue, and names the key.
 
 use super::{Link, RESPONSE_TIMEOUT};
@@ -21,6 +21,10 @@ const SCAN_COUNT: usize = 1000;
 const SCANS_MAX: usize = 8;
 /// Sets of one pattern that are counted; there is one per worker.
 const PATTERN_KEYS_MAX: usize = 10_000;
+/// arq's due jobs that are asked for whether they run, oldest first, which is the order in which workers take them: more do not run at one time.
+const ARQ_RUNNING_MAX: usize = 512;
+/// Before a job's id: arq's `in_progress_key_prefix`.
+const ARQ_RUNNING: &str = "arq:in-progress:";
 const OPERATION: &str = "measuring queues";
 
 /// See the module.
@@ -117,10 +121,12 @@ fn commands(kind: KeyKind, key: &str) -> Vec<Cmd> {
     match kind {
         KeyKind::List => vec![one("LLEN")],
         KeyKind::SortedSet => vec![one("ZCARD")],
-        KeyKind::SortedSetDueMs => {
-            let mut command = one("ZCOUNT");
-            command.arg("-inf").arg(now_ms());
-            vec![command]
+        KeyKind::ArqDue => {
+            let now = now_ms();
+            let (mut due, mut oldest) = (one("ZCOUNT"), one("ZRANGEBYSCORE"));
+            due.arg("-inf").arg(now);
+            oldest.arg("-inf").arg(now).arg("LIMIT").arg(0).arg(ARQ_RUNNING_MAX);
+            vec![due, oldest]
         }
         KeyKind::Hash | KeyKind::CeleryUnacked => vec![one("HLEN")],
         KeyKind::Stream => vec![two("XINFO", "GROUPS"), two("XINFO", "STREAM"), one("XLEN")],
@@ -216,7 +222,7 @@ fn kind_number(kind: KeyKind) -> u8 {
     match kind {
         KeyKind::List => 0,
         KeyKind::SortedSet => 1,
-        KeyKind::SortedSetDueMs => 2,
+        KeyKind::ArqDue => 2,
         KeyKind::Hash => 3,
         KeyKind::CeleryUnacked => 4,
         KeyKind::Stream => 5,
@@ -259,7 +265,7 @@ impl QueueStats for RedisStats {
 }
 
 impl RedisStats {
-    /// Members of every small `unacked`, and sizes of every set that a pattern found.
+    /// Members of every small `unacked`, how many of arq's due jobs run, and sizes of every set that a pattern found.
     async fn second(
         &self,
         plan: &Plan,
@@ -268,7 +274,15 @@ impl RedisStats {
     ) -> Result<HashMap<String, Value>, BrokerError> {
         let mut pipeline = pipe();
         let mut keys = Vec::new();
-        for ((kind, key), (start, _)) in plan {
+        for ((kind, key), (start, end)) in plan {
+            if *kind == kind_number(KeyKind::ArqDue)
+                && let Some([_, Value::Array(oldest)]) = answers.get(*start..*end)
+                && !oldest.is_empty()
+            {
+                let ids = oldest.iter().filter_map(|id| redis::from_redis_value::<Vec<u8>>(id.clone()).ok());
+                pipeline.cmd("EXISTS").arg(ids.map(|id| [ARQ_RUNNING.as_bytes(), &id].concat()).collect::<Vec<_>>());
+                keys.push(key.clone());
+            }
             let small = matches!(answers.get(*start), Some(Value::Int(n)) if u64::try_from(*n).is_ok_and(|n| n > 0 && n <= CELERY_UNACKED_READ_MAX));
             if *kind == kind_number(KeyKind::CeleryUnacked) && small {
                 pipeline.cmd("HVALS").arg(key);
@@ -306,11 +320,21 @@ impl Look<'_> {
         }
     }
 
+    /// None: this user may not look (then every due job counts as waiting).
+    fn arq_running(&self, key: &RedisKey, name: &str) -> Option<u64> {
+        match (self.answers_of(key, name), self.second.get(name)) {
+            ([_, Value::Array(oldest)], None) if oldest.is_empty() => Some(0),
+            (_, Some(Value::Int(running))) => u64::try_from(*running).ok(),
+            _ => None,
+        }
+    }
+
     fn count(&self, key: &RedisKey, queue: &str) -> Count {
         let name = key.name(queue);
         let first = self.answers_of(key, &name).first();
         match key.kind {
-            KeyKind::List | KeyKind::SortedSet | KeyKind::SortedSetDueMs | KeyKind::Hash => count(&name, first),
+            KeyKind::List | KeyKind::SortedSet | KeyKind::Hash => count(&name, first),
+            KeyKind::ArqDue => Ok(count(&name, first)?.map(|due| due.saturating_sub(self.arq_running(key, &name).unwrap_or(0)))),
             KeyKind::CeleryUnacked => match self.second.get(&name) {
                 Some(Value::Array(values)) => Ok(Some(celery_unacked_of(queue, values))),
                 Some(Value::ServerError(error)) => Err(complaint(&name, error)),
@@ -331,11 +355,14 @@ impl Look<'_> {
         let mut ready: Vec<Count> = query.preset.redis_waiting.iter().map(|key| self.count(key, &query.queue)).collect();
         let mut unacked: Vec<Count> = query.preset.redis_working.iter().map(|key| self.count(key, &query.queue)).collect();
         let mut sample = QueueSample::default();
-        // A stream tells both: what waits, and what is in work.
+        // A stream tells both, what waits and what is in work; and so does arq's set.
         for key in query.preset.redis_waiting.iter().filter(|key| key.kind == KeyKind::Stream) {
             let figures = self.stream(key, &key.name(&query.queue))?;
             unacked.push(Ok(figures.pending));
             (sample.published_total, sample.completed_total) = (figures.added, figures.done);
+        }
+        for key in query.preset.redis_waiting.iter().filter(|key| key.kind == KeyKind::ArqDue) {
+            unacked.push(Ok(self.arq_running(key, &key.name(&query.queue))));
         }
         sample.ready = total(std::mem::take(&mut ready))?;
         sample.unacked = total(unacked)?;

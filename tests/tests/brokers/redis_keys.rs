@@ -65,7 +65,7 @@ async fn keys_as_each_framework_writes_them_are_found() {
             (Some(2), Some(3)),
         ),
         ("huey", "LPUSH huey.redis.q a".to_owned(), (Some(1), None)),
-        ("arq", format!("ZADD arq:queue 1 a 2 b {later} c"), (Some(2), None)),
+        ("arq", format!("ZADD arq:queue 1 a 2 b 3 d {later} c\n SET arq:in-progress:b 1\n SET arq:in-progress:elsewhere 1"), (Some(2), Some(1))),
         ("taskiq", "LPUSH taskiq a b c d".to_owned(), (Some(4), None)),
         ("sidekiq", "SADD queues q\n LPUSH queue:q a b".to_owned(), (Some(2), None)),
         ("resque", "LPUSH resque:queue:q a".to_owned(), (Some(1), None)),

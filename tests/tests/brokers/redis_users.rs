@@ -11,6 +11,8 @@ async fn start_with_users() -> (RedisServer, redis::aio::MultiplexedConnection) 
     let mut admin = redis::Client::open(server.url(0)).unwrap().get_multiplexed_async_connection().await.unwrap();
     for (user, rules) in [
         ("reader", "%R~q %R~qSEP* %R~unacked %R~dramatiq:* +llen +zcard +zcount +hlen +hvals +scard +scan"),
+        ("arq", "%R~arq:queue %R~arq:in-progress:* +zcount +zrangebyscore +exists"),
+        ("arq-counts", "%R~arq:queue +zcount"),
         ("controller", "~qscaler:* +xadd +xtrim +xgroup|create +xreadgroup +xack +xdel +pexpire +del"),
         (
             "sidecar",
@@ -38,6 +40,13 @@ async fn users_with_only_the_documented_rights_can_do_everything() {
     let stats = open_stats(&url_of(&server, "reader")).unwrap();
     let samples = stats.sample(&[query("celery", "q"), query("dramatiq", "none")]).await.unwrap();
     assert_eq!((samples[0].ready, samples[0].unacked, samples[1].unacked), (Some(1), Some(0), Some(0)));
+
+    cmd("ZADD").arg("arq:queue").arg(1).arg("waits").arg(2).arg("runs").exec_async(&mut admin).await.unwrap();
+    cmd("SET").arg("arq:in-progress:runs").arg(1).exec_async(&mut admin).await.unwrap();
+    for (user, wanted) in [("arq", (Some(1), Some(1))), ("arq-counts", (Some(2), None))] {
+        let samples = open_stats(&url_of(&server, user)).unwrap().sample(&[query("arq", "arq:queue")]).await.unwrap();
+        assert_eq!((samples[0].ready, samples[0].unacked), wanted, "{user}");
+    }
 
     let orders = workload("orders");
     let control = open_control(&url_of(&server, "controller")).unwrap();

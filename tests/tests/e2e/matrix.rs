@@ -6,7 +6,7 @@ use futures::future::try_join_all;
 use qscaler_tests::matrix::cell::Cell;
 use qscaler_tests::matrix::fault::Fault;
 use qscaler_tests::matrix::lab::{Lab, Subject};
-use qscaler_tests::matrix::{round, rows, table};
+use qscaler_tests::matrix::{round, rows, table, whole};
 use qscaler_tests::stand::framework::CELERY_REDIS;
 
 async fn remove(subjects: impl IntoIterator<Item = Subject>) -> Result<()> {
@@ -14,7 +14,6 @@ async fn remove(subjects: impl IntoIterator<Item = Subject>) -> Result<()> {
 }
 
 fn verdict(cells: &[Cell]) -> Result<()> {
-    cells.iter().for_each(|cell| println!("{}", table::line(cell)));
     let failed: Vec<String> = cells.iter().filter_map(|cell| Some(format!("{}: {}", cell.name(), cell.complaint()?))).collect();
     ensure!(failed.is_empty(), "{}", failed.join("\n"));
     Ok(())
@@ -37,16 +36,12 @@ async fn one_framework_meets_every_fault_and_no_task_is_lost_doubled_or_cut() ->
         cells.extend(round::run_until_hit(&lab, &[&subjects[0]], &[fault], "row").await);
     }
     remove(subjects).await?;
+    cells.iter().for_each(|cell| println!("{}", table::line(cell)));
     verdict(&cells)
 }
 
 #[tokio::test]
 async fn every_framework_meets_a_scale_down_wave_and_no_task_is_lost_doubled_or_cut() -> Result<()> {
-    let lab = Lab::open().await?;
-    let wanted = rows::chosen(&[]).into_iter().map(|row| (format!("e2e-col-{}", row.slug), row)).collect();
-    let subjects = lab.fleets(wanted).await?;
-    let all: Vec<&Subject> = subjects.iter().collect();
-    let cells = round::run_until_hit(&lab, &all, &vec![Fault::Wave; all.len()], "column").await;
-    remove(subjects).await?;
+    let (cells, _) = whole::run(&rows::chosen(&[]), &[Fault::Wave], |line| println!("{line}")).await?;
     verdict(&cells)
 }
