@@ -126,6 +126,7 @@ impl Driver {
     fn take(&mut self, input: Input, clock: &mut WallClock) {
         match input {
             Input::Worker(event) => {
+                let before = self.machine.state();
                 match event {
                     WorkerEvent::MainSeen { .. } => {
                         self.reporter.meter.restart();
@@ -139,6 +140,9 @@ impl Driver {
                     _ => {}
                 }
                 self.machine.handle(event, clock.now_ms());
+                if self.machine.state() != before {
+                    tracing::info!(?before, now = ?self.machine.state(), "the worker's state has changed");
+                }
             }
             Input::Activity(activity) => {
                 let now_ms = clock.now_ms();

@@ -9,6 +9,7 @@ use qscaler_tests::stand::fleet::{Fleet, FleetOptions, STEP, Task, describe};
 use qscaler_tests::stand::framework::{FRAMEWORKS, Framework};
 use qscaler_tests::stand::kubectl::{kubectl, wait_for};
 use qscaler_tests::stand::ledger::Tally;
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 /// Tasks of each framework: 3 at first, so that a pod is surely busy when one is deleted.
@@ -54,26 +55,20 @@ async fn round(stand: &'static Stand, framework: &'static Framework) -> Result<S
     .await?;
     kubectl(&["-n", &fleet.name, "delete", "pod", &host, "--wait=false"], None).await?;
     let busy_after = fleet.busy_hosts().await?.contains(&host);
-    let mut peak = 0;
-    let end = Instant::now() + ROUND;
-    let tally = loop {
-        let (replicas, pods, tally) = (fleet.replicas().await?, fleet.pods().await?, fleet.tally().await?);
-        peak = peak.max(replicas);
+    let peak = Cell::new(0);
+    let tally = wait_for("back at 0 with all done", ROUND, || async {
+        let look = async { anyhow::Ok((fleet.replicas().await?, fleet.pods().await?, fleet.tally().await?)) };
+        let (replicas, pods, tally) = look.await.map_err(|e| e.to_string())?;
+        peak.set(peak.get().max(replicas));
         if tally.done == TASKS && replicas == 0 && pods.is_empty() {
-            break tally;
+            return Ok(tally);
         }
         let worker = fleet.qworker().await.ok().flatten().unwrap_or_default();
-        let seen = format!(
-            "{} done of {}, {} cut; {}; {}; {replicas} replicas",
-            tally.done,
-            tally.sent,
-            tally.cut,
-            worker["status"]["reason"],
-            describe(&pods)
-        );
-        ensure!(Instant::now() < end, "not back at 0 with all done: {seen}");
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    };
+        let Tally { sent, done, cut, .. } = tally;
+        Err(format!("{done} done of {sent}, {cut} cut; {}; {}; {replicas} replicas", worker["status"]["reason"], describe(&pods)))
+    })
+    .await?;
+    let peak = peak.get();
     let seen = Seen { tally, peak, seconds: begin.elapsed().as_secs_f64(), left_to_run: busy_after };
     fleet.remove().await?;
     Ok(seen)

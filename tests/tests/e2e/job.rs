@@ -6,6 +6,7 @@ use qscaler_tests::stand::fleet::{DEPLOYMENT, Fleet, FleetOptions, STEP, Task, d
 use qscaler_tests::stand::kubectl::{kubectl, wait_for};
 use qscaler_tests::stand::ledger::Tally;
 use qscaler_tests::stand::{BrokerKind, Stand};
+use std::cell::Cell;
 use std::time::Duration;
 
 /// How many tasks the bursts have: `QSCALER_TEST_TASKS`, or as many as two cores do in two minutes.
@@ -39,10 +40,11 @@ async fn bursts_are_done_exactly_once(name: &str, broker: BrokerKind) -> Result<
     let plan = bursts(burst_tasks());
     let sent = plan.len();
     let sending = fleet.send(&plan);
-    let mut peak = 0;
+    let peak = Cell::new(0);
     let end = format!("{sent} tasks done and the fleet back at 0");
     let watching = wait_for(&end, BURSTS, || async {
         let replicas = fleet.replicas().await.map_err(|e| e.to_string())?;
+        peak.set(peak.get().max(replicas));
         let tally = fleet.tally().await.map_err(|e| e.to_string())?;
         let pods = fleet.pods().await.map_err(|e| e.to_string())?;
         if tally.done == sent && replicas == 0 && pods.is_empty() {
@@ -51,16 +53,8 @@ async fn bursts_are_done_exactly_once(name: &str, broker: BrokerKind) -> Result<
         let worker = fleet.qworker().await.ok().flatten().unwrap_or_default();
         Err(format!("replicas {replicas}, {} done, {} cut; {}; {}", tally.done, tally.cut, worker["status"]["reason"], describe(&pods)))
     });
-    let peaks = async {
-        loop {
-            peak = peak.max(fleet.replicas().await.unwrap_or(0));
-            tokio::time::sleep(Duration::from_millis(500)).await;
-        }
-    };
-    let tally: Tally = tokio::select! {
-        both = async { tokio::try_join!(sending, watching) } => both?.1,
-        () = peaks => unreachable!("watches until the other ends"),
-    };
+    let ((), tally): ((), Tally) = tokio::try_join!(sending, watching)?;
+    let peak = peak.get();
     println!("{name}: {tally:?}, peak {peak}, wait p50 {:.1} s, p99 {:.1} s", tally.wait_quantile(0.5), tally.wait_quantile(0.99));
     ensure!(tally.is_exactly_once(), "{tally:?}");
     ensure!(peak >= 3, "never more than {peak} replicas: the load asked for more");
