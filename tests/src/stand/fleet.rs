@@ -53,8 +53,10 @@ impl FleetOptions {
     /// A managed fleet of any framework.
     #[must_use]
     pub fn of(framework: &'static Framework, name: &str, min: u32, max: u32) -> Self {
-        let bounds = [("min-replicas", min.to_string()), ("max-replicas", max.to_string())];
-        let usual = [("queue", name), ("broker", "env:BROKER_URL"), ("max-wait", "15s"), ("max-task-duration", "5m")];
+        // Where every start takes longer, a promise that no start can keep would make the law keep idle pods.
+        let max_wait = format!("{}s", 15 * patience());
+        let bounds = [("min-replicas", min.to_string()), ("max-replicas", max.to_string()), ("max-wait", max_wait)];
+        let usual = [("queue", name), ("broker", "env:BROKER_URL"), ("max-task-duration", "5m")];
         let own = framework.annotations.iter().map(|(k, v)| (*k, fill(v, name)));
         let annotations = usual.into_iter().map(|(k, v)| (k, v.to_owned())).chain(bounds).chain(own);
         Self {
