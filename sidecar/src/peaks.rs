@@ -51,6 +51,8 @@ struct Sum {
 struct Container {
     cgroup: Arc<str>,
     top: i32,
+    /// Names the top process for ever, with its number.
+    start_ticks: u64,
     files: Option<CgroupFiles>,
     ended: bool,
     /// Use without file cache just before its processes were looked at.
@@ -122,7 +124,7 @@ impl Sampler {
         let cgroup = self.intern(cgroup);
         let started_s = self.procs.uptime_s().map(|up| wall_s() - up + start_ticks as f64 / TICKS_PER_SECOND as f64);
         let peaks = Peaks { started_s, ..Peaks::default() };
-        let container = Container { cgroup, top, files: None, ended: false, before: None, peaks };
+        let container = Container { cgroup, top, start_ticks, files: None, ended: false, before: None, peaks };
         if self.containers.len() < CONTAINERS_MAX || self.containers.contains_key(name) {
             self.containers.insert(name.to_owned(), container);
         }
@@ -211,7 +213,10 @@ impl Sampler {
             return;
         }
         let Some(process) = self.procs.process(pid).filter(|process| process.parent == 0 && pid != 1) else { return };
-        if let Some(name) = self.procs.container(pid).filter(|name| *name != self.own_container) {
+        let Some(name) = self.procs.container(pid).filter(|name| *name != self.own_container) else { return };
+        // What is executed into a container (a probe, `kubectl exec`) shows its name before the runtime has moved it there: the top process is the oldest.
+        let known = self.containers.get(&name).filter(|known| !known.ended && known.has_top(&self.procs));
+        if known.is_none_or(|known| process.start_ticks < known.start_ticks) {
             self.begin(&name, pid, &text, process.start_ticks);
         }
     }
@@ -227,6 +232,11 @@ impl Sampler {
 }
 
 impl Container {
+    /// Its top process is still there.
+    fn has_top(&self, procs: &ProcFs) -> bool {
+        procs.process(self.top).is_some_and(|process| process.start_ticks == self.start_ticks)
+    }
+
     /// True: a process was killed since the last reading.
     fn read(&mut self, procs: &ProcFs, own_pid: i32, sum: Option<Sum>, now_s: f64) -> bool {
         let peaks = &mut self.peaks;
@@ -311,6 +321,44 @@ mod tests {
         assert_eq!(peaks["worker"].vmhwm_sum_max, Some(1500 * 1024));
         assert_eq!(peaks["worker"].access, Access::Processes);
         assert_eq!(peaks["worker"].sampled_s, Some(2.0));
+    }
+
+    #[test]
+    fn a_process_on_its_way_into_a_container_does_not_take_the_place_of_its_top_process() {
+        let (fake, sampler) = pod();
+        for second in 1..=4 {
+            sampler.lock().sample(f64::from(second));
+        }
+        let before = sampler.lock().peaks()["worker"].clone();
+        // As runc shows it for some milliseconds: the container's files, but not its control group yet.
+        fake.add(40, 0, "runc:[2:INIT]", 99, Some("worker"), "/system");
+        sampler.lock().sample(5.0);
+        fake.remove(40);
+        status(&fake, 30, 9000);
+        sampler.lock().sample(6.0);
+        let after = sampler.lock().peaks()["worker"].clone();
+        assert_eq!((after.started_s, after.sampled_s), (before.started_s, Some(6.0)));
+        assert!(after.vmhwm_sum_max > before.vmhwm_sum_max, "{after:?}");
+    }
+
+    #[test]
+    fn the_top_process_is_found_though_another_one_was_seen_first() {
+        let (fake, sampler) = pod();
+        fake.remove(30);
+        fake.add(40, 0, "runc:[2:INIT]", 99, Some("worker"), "/system");
+        for second in 1..=4 {
+            sampler.lock().sample(f64::from(second));
+        }
+        fake.add(30, 0, "celery", 3, Some("worker"), "/w");
+        sampler.lock().sample(5.0);
+        fake.remove(40);
+        status(&fake, 30, 9000);
+        for second in 6..=7 {
+            sampler.lock().sample(f64::from(second));
+        }
+        let seen = sampler.lock().peaks()["worker"].clone();
+        assert_eq!(seen.sampled_s, Some(7.0));
+        assert!(seen.vmhwm_sum_max >= Some(9000 * 1024), "{seen:?}");
     }
 
     #[test]
