@@ -19,7 +19,7 @@ pub struct Reading {
     pub working_set: Option<u64>,
     /// The limit, bytes; None also where there is none.
     pub limit: Option<u64>,
-    /// Processes killed for want of memory since the container's start.
+    /// Kills for want of memory since the container's start: of a process, or of the whole container at once where it is killed as a group.
     pub oom_kills: Option<u64>,
     /// CPU time used since the container's start, microseconds.
     pub cpu_usage_us: Option<u64>,
@@ -90,14 +90,14 @@ impl CgroupFiles {
             peak: read(&self.peak, &number),
             working_set: usage.zip(file_cache).map(|(usage, cache)| usage.saturating_sub(cache)),
             limit: read(&self.limit, &number).filter(|limit| *limit < UNLIMITED),
-            oom_kills: read(&self.events, &|text| field(text, "oom_kill")),
+            oom_kills: read(&self.events, &kills),
             cpu_usage_us,
         })
     }
 
     /// The count of processes killed alone: cheap enough to be looked at often.
     pub fn oom_kills(&mut self) -> Option<u64> {
-        field(text(self.events.as_ref()?, &mut self.buffer)?, "oom_kill")
+        kills(text(self.events.as_ref()?, &mut self.buffer)?)
     }
 
     /// Use now without file cache, alone.
@@ -129,6 +129,12 @@ fn number(text: &str) -> Option<u64> {
 /// The number on the line that begins with this word.
 fn field(text: &str, key: &str) -> Option<u64> {
     text.lines().find_map(|line| line.split_once(' ').filter(|(name, _)| *name == key).and_then(|(_, value)| number(value)))
+}
+
+/// How often the limit was hit and something was killed. With `memory.oom.group`, which the kubelet sets on version 2, one hit kills every process of the
+/// container; `oom_kill` counts the processes and `oom_group_kill` the hits (Linux, `Documentation/admin-guide/cgroup-v2.rst`).
+fn kills(events: &str) -> Option<u64> {
+    field(events, "oom_group_kill").filter(|groups| *groups > 0).or_else(|| field(events, "oom_kill"))
 }
 
 #[cfg(test)]
@@ -172,6 +178,13 @@ mod tests {
         ]);
         let reading = CgroupFiles::open(folder.path()).unwrap().read().unwrap();
         assert_eq!(reading, Reading { peak: None, working_set: Some(120_000), limit: None, oom_kills: Some(1), cpu_usage_us: Some(123) });
+    }
+
+    #[test]
+    fn a_container_that_is_killed_as_a_group_was_killed_once() {
+        assert_eq!(kills("oom 1\noom_kill 3\noom_group_kill 1\n"), Some(1));
+        assert_eq!(kills("oom 2\noom_kill 2\noom_group_kill 0\n"), Some(2));
+        assert_eq!(kills("oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"), Some(2));
     }
 
     #[test]

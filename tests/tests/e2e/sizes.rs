@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use qscaler_core::units::Bytes;
 use qscaler_tests::stand::fleet::{Fleet, FleetOptions, STEP, describe, name_of};
-use qscaler_tests::stand::kubectl::{kubectl, wait_for};
+use qscaler_tests::stand::kubectl::{kubectl, patience, wait_for};
 use qscaler_tests::stand::{BrokerKind, SYSTEM_NAMESPACE, Stand};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -16,7 +16,9 @@ use std::time::Duration;
 const LONG: Duration = Duration::from_secs(300);
 
 fn small(name: &str, pods: u32) -> FleetOptions {
-    let options = FleetOptions::managed(name, BrokerKind::Redis, pods, pods + 1).with("vertical", "in-place").with("max-memory", "500Mi");
+    let mut options = FleetOptions::managed(name, BrokerKind::Redis, pods, pods + 1).with("vertical", "in-place").with("max-memory", "500Mi");
+    // On control groups version 2 the whole container is killed, and Redis gives its task back only after this, by default an hour.
+    options.env.insert("VISIBILITY_TIMEOUT_S".to_owned(), (30 * patience()).to_string());
     FleetOptions { memory: "96Mi".into(), ..options.acks_late() }
 }
 
