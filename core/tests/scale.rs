@@ -339,7 +339,8 @@ fn late_acknowledgement_shows_while_the_idle_pods_leave() {
     let decisions: Vec<_> = (0..90).map(look).collect();
     let too_many = decisions.iter().enumerate().skip(5).find(|(_, decision)| decision.target > 2);
     assert!(too_many.is_none(), "{too_many:?}");
-    assert_eq!(decisions[89].inputs.backlog, Some(0));
+    // As long as it is taken for early, what a person reads says so.
+    assert_eq!((decisions[4].inputs.backlog, decisions[89].inputs.backlog), (Some(2), Some(0)));
 }
 
 #[test]

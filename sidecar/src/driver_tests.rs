@@ -177,6 +177,15 @@ async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(DEADLINE, future).await.expect("took too long")
 }
 
+async fn until(condition: impl Fn() -> bool) {
+    within(async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+}
+
 fn shell(script: &str) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", script]);
@@ -186,12 +195,7 @@ fn shell(script: &str) -> Command {
 /// Waits until the process has its trap: the kernel says so. Before that the signal would end it.
 async fn until_it_catches_term(pid: i32) {
     let real = ProcFs::at("/proc");
-    within(async {
-        while real.status(pid).is_some_and(|status| status.caught >> 14 & 1 == 0) {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await;
+    until(|| real.status(pid).is_none_or(|status| status.caught >> 14 & 1 == 1)).await;
 }
 
 /// Waits for the process without blocking the test's only thread.
@@ -241,12 +245,7 @@ async fn a_worker_that_still_starts_is_not_stopped_by_the_signal_that_is_to_quie
     let call = pod.call(&format!("/hold/{TOKEN}"));
     pod.report(|report| report.state == WorkerState::Held).await;
     std::fs::write(&ready, "").unwrap();
-    within(async {
-        while !quiet.exists() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await;
+    until(|| quiet.exists()).await;
     std::fs::remove_file(&busy).unwrap();
     assert_eq!(exit_code(child).await, Some(7));
     assert!(within(call).await.unwrap().starts_with("HTTP/1.1 200"));

@@ -21,7 +21,8 @@ const SCAN_COUNT: usize = 1000;
 const SCANS_MAX: usize = 8;
 /// Sets of one pattern that are counted; there is one per worker.
 const PATTERN_KEYS_MAX: usize = 10_000;
-/// arq's due jobs that are asked for whether they run, oldest first, which is the order in which workers take them: more do not run at one time.
+/// arq's due jobs that are asked for whether they run, oldest first, which is the order in which workers take them. What runs beyond that many counts as
+/// waiting: too many wait then, and never too few.
 const ARQ_RUNNING_MAX: usize = 512;
 /// Before a job's id: arq's `in_progress_key_prefix`.
 const ARQ_RUNNING: &str = "arq:in-progress:";

@@ -133,7 +133,7 @@ pub fn decide(cfg: &ScaleConfig, learned: &mut Learned, queues: &[QueueSample], 
     let load = situation.rate_per_s * situation.service.mean_s / f64::from(situation.per_pod);
     learned.load = if at_work || load >= standing::LOAD_MIN { load.max(f64::MIN_POSITIVE) } else { 0.0 };
     learned.rises.observe(situation.dt_s, learned.load);
-    inputs.backlog = Some(situation.view.backlog as u64);
+    inputs.backlog = Some(situation.view.waiting as u64);
     inputs.in_flight = situation.view.busy_known.then_some(situation.view.busy as u64 + u64::from(situation.stuck));
     inputs.rate_in = situation.rate_per_s;
     inputs.rate_out = learned.rate_out;

@@ -70,6 +70,8 @@ pub struct Backlog {
 pub struct View {
     /// Messages that wait, and that one more worker would bring forward: prefetched ones are counted while others wait at the broker besides.
     pub backlog: f64,
+    /// Messages that wait, all prefetched ones included: for people.
+    pub waiting: f64,
     /// Tasks running.
     pub busy: f64,
     /// Ready workers.
@@ -124,7 +126,15 @@ pub fn join(cfg: &ScaleConfig, backlog: &Backlog, fleet: &FleetSample, queue_emp
     let (prefetched, in_system) =
         if cfg.acknowledges_early { (held, backlog.ready + held + busy) } else { ((held - busy - leaving).max(0.0), backlog.ready + held.max(busy)) };
     let behind = if backlog.ready > 0.0 || busy == 0.0 { prefetched } else { 0.0 };
-    View { backlog: backlog.ready + behind, busy, workers, idle: (workers - busy).max(0.0), in_system, busy_known }
+    View {
+        backlog: backlog.ready + behind,
+        waiting: backlog.ready + prefetched,
+        busy,
+        workers,
+        idle: (workers - busy).max(0.0),
+        in_system,
+        busy_known,
+    }
 }
 
 impl Counters {

@@ -7,7 +7,7 @@ use qscaler_tests::stand::{BrokerKind, Stand};
 use serde_json::Value;
 
 /// The version that this run is for; unset: whichever the machine has.
-const EXPECTED: &str = "QSCALER_TEST_CGROUP";
+pub(crate) const EXPECTED: &str = "QSCALER_TEST_CGROUP";
 const SIDECAR: &str = "qscaler-sidecar";
 /// Keeps a deleted pod's object until its last words have been read.
 const FINALIZER: &str = "qscaler.dev/test";

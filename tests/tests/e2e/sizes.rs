@@ -15,14 +15,12 @@ use std::time::Duration;
 /// A restarted controller waits for the Lease of the one that was killed, and Celery may notice the kill of a task's process only 10 s late.
 const LONG: Duration = Duration::from_secs(300);
 
-/// The control groups' version that a run is for; where it says 2, the tests run one by one.
-const CGROUP: &str = "QSCALER_TEST_CGROUP";
-
 fn small(name: &str, pods: u32) -> FleetOptions {
     let mut options = FleetOptions::managed(name, BrokerKind::Redis, pods, pods + 1).with("vertical", "in-place").with("max-memory", "500Mi");
     // On control groups version 2 the whole container is killed, and Redis gives its task back only after this, by default an hour. Not beside other fleets:
     // all Celery workers of a Redis database give back what is overdue there by their own setting, tasks of other fleets too.
-    if std::env::var(CGROUP).is_ok_and(|version| version == "2") {
+    // A run for version 2 has its tests one by one.
+    if std::env::var(crate::cgroups::EXPECTED).is_ok_and(|version| version == "2") {
         options.env.insert("VISIBILITY_TIMEOUT_S".to_owned(), (30 * patience()).to_string());
     }
     FleetOptions { memory: "96Mi".into(), ..options.acks_late() }
