@@ -17,7 +17,9 @@ def channel_to(queue):
 def sender(queue):
     channel = channel_to(queue)
     channel.confirm_delivery()
-    yield lambda *args: channel.basic_publish("", queue, json.dumps(args))
+    # Written to disk: a task outlives its broker.
+    persistent = pika.BasicProperties(delivery_mode=pika.DeliveryMode.Persistent)
+    yield lambda *args: channel.basic_publish("", queue, json.dumps(args), persistent)
     channel.connection.close()
 
 

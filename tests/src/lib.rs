@@ -1,6 +1,8 @@
-//! What the tests with real parts share: brokers (`servers`), the cluster and fleets in it (`stand`), and the demonstration (`demo`).
+//! What the tests with real parts share: brokers (`servers`), the cluster and fleets in it (`stand`), waiting (`wait`), every
+//! framework against every fault (`matrix`), and the demonstration (`demo`).
 
 pub mod demo;
 pub mod matrix;
 pub mod servers;
 pub mod stand;
+pub mod wait;

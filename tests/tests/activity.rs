@@ -14,6 +14,7 @@ use qscaler_sidecar::gate::GateSwitch;
 use qscaler_sidecar::procs::ProcFs;
 use qscaler_sidecar::watch::Main;
 use qscaler_tests::servers::{RabbitServer, RedisServer};
+use qscaler_tests::wait::wait_for;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::PathBuf;
@@ -273,12 +274,12 @@ async fn a_plain_loop_is_frozen_only_while_it_has_no_task_and_nothing_is_lost() 
     // It goes on as if nothing had been.
     beside.gate.switch(false);
     beside.input(|input| *input == Input::Worker(WorkerEvent::GateOpened)).await;
-    let taken = async {
-        while done(&redis) < 2 {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    tokio::time::timeout(DEADLINE, taken).await.expect("the loop does not go on");
+    wait_for("the loop goes on", DEADLINE, || async {
+        let tasks = done(&redis);
+        if tasks >= 2 { Ok(()) } else { Err(format!("{tasks} done")) }
+    })
+    .await
+    .unwrap();
     // Frozen again and killed: what comes then is not lost.
     beside.gate.switch(true);
     beside.input(|input| *input == Input::Worker(WorkerEvent::GateClosed)).await;

@@ -10,13 +10,13 @@ use lapin::{BasicProperties, Connection, ConnectionProperties};
 use qscaler_broker::activity::{BlockedPops, Bookkeeping, Seen, Waiting};
 use qscaler_sidecar::procs::ProcFs;
 use qscaler_tests::servers::{RabbitServer, RedisServer};
-use std::future::Future;
+use qscaler_tests::wait::wait_for;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::Mutex;
 
 /// Longer than any step takes on a loaded machine; RabbitMQ renews its figures every 5 s.
 const DEADLINE: Duration = Duration::from_secs(60);
-const POLL: Duration = Duration::from_millis(100);
 
 /// One Redis, and the books of one framework about host `pod-a`.
 struct Desk {
@@ -45,16 +45,13 @@ fn seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
-async fn until<T, F: Future<Output = Option<T>>>(mut look: impl FnMut() -> F) -> T {
-    let search = async {
-        loop {
-            match look().await {
-                Some(found) => return found,
-                None => tokio::time::sleep(POLL).await,
-            }
-        }
+/// What these connections of the worker are seen doing, as soon as it is what `wanted` says.
+async fn seen(pops: &Mutex<BlockedPops>, procs: &ProcFs, wanted: impl Fn(Option<Waiting>) -> bool) {
+    let look = || async {
+        let seen = pops.lock().await.sample(&procs.others_ports()).await.unwrap();
+        if wanted(seen) { Ok(()) } else { Err(format!("{seen:?}")) }
     };
-    tokio::time::timeout(DEADLINE, search).await.expect("this was not seen")
+    wait_for("what the worker's connections do", DEADLINE, look).await.unwrap();
 }
 
 #[tokio::test]
@@ -145,12 +142,11 @@ async fn a_redis_worker_is_seen_waiting_and_no_longer_once_it_has_gone() {
     assert_eq!(pops.sample(&procs.others_ports()).await.unwrap(), None);
     let mut worker: Command = redis.cli(0);
     let mut worker = worker.args(["BLMOVE", "q", "taken", "LEFT", "RIGHT", "0"]).stdout(Stdio::null()).spawn().unwrap();
-    let pops = tokio::sync::Mutex::new(pops);
-    let seen = until(|| async { pops.lock().await.sample(&procs.others_ports()).await.unwrap() }).await;
-    assert_eq!(seen, Waiting { connections: 1, waiting: 1 });
+    let pops = Mutex::new(pops);
+    seen(&pops, &procs, |seen| seen == Some(Waiting { connections: 1, waiting: 1 })).await;
     worker.kill().unwrap();
     worker.wait().unwrap();
-    until(|| async { pops.lock().await.sample(&procs.others_ports()).await.unwrap().is_none().then_some(()) }).await;
+    seen(&pops, &procs, |seen| seen.is_none()).await;
 }
 
 #[tokio::test]
@@ -161,11 +157,10 @@ async fn a_connection_that_a_worker_opens_late_is_found() {
     // The first connection only looks now and then, as Huey's scheduler does.
     let mut scheduler = redis.cli(0).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     std::io::Write::write_all(scheduler.stdin.as_mut().unwrap(), b"PING\n").unwrap();
-    let pops = tokio::sync::Mutex::new(pops);
-    let seen = until(|| async { pops.lock().await.sample(&procs.others_ports()).await.unwrap() }).await;
-    assert_eq!(seen, Waiting { connections: 1, waiting: 0 });
+    let pops = Mutex::new(pops);
+    seen(&pops, &procs, |seen| seen == Some(Waiting { connections: 1, waiting: 0 })).await;
     let mut worker = redis.cli(0).args(["BRPOP", "q", "0"]).stdout(Stdio::null()).spawn().unwrap();
-    until(|| async { pops.lock().await.sample(&procs.others_ports()).await.unwrap().filter(|seen| seen.waiting == 1) }).await;
+    seen(&pops, &procs, |seen| seen.is_some_and(|seen| seen.waiting == 1)).await;
     for child in [&mut worker, &mut scheduler] {
         child.kill().unwrap();
         child.wait().unwrap();
@@ -177,10 +172,13 @@ async fn rabbitmq_tells_what_the_pods_connections_hold() {
     let rabbit = RabbitServer::start().unwrap();
     let url = format!("{}?management={}", rabbit.url(), rabbit.management());
     let books = Bookkeeping::open(&url, "custom", &["q".to_owned()], "pod-a", Some("127.0.0.1".parse().unwrap())).unwrap().unwrap();
-    let books = tokio::sync::Mutex::new(books);
-    let says = |expected: Seen| {
-        let books = &books;
-        until(move || async move { (books.lock().await.sample().await.unwrap() == expected).then_some(()) })
+    let books = &Mutex::new(books);
+    let says = |expected: Seen| async move {
+        let look = || async {
+            let seen = books.lock().await.sample().await.unwrap();
+            if seen == expected { Ok(()) } else { Err(format!("{seen:?}")) }
+        };
+        wait_for("what RabbitMQ tells", DEADLINE, look).await.unwrap();
     };
     let worker = Connection::connect(&rabbit.url(), ConnectionProperties::default()).await.unwrap();
     let channel = worker.create_channel().await.unwrap();

@@ -55,6 +55,12 @@ impl Counts {
         }
     }
 
+    /// Nothing is sent yet, or a task has not ended, or a run.
+    #[must_use]
+    pub fn is_unsettled(self) -> bool {
+        self.sent == 0 || self.lost > 0 || self.cut > 0
+    }
+
     fn is_zero(self) -> bool {
         (self.lost, self.doubled, self.cut) == (0, 0, 0)
     }

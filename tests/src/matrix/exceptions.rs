@@ -25,7 +25,7 @@ pub struct Exception {
 /// Every exception.
 pub const EXCEPTIONS: &[Exception] = &[
     Exception {
-        rows: &["celery-late", "dramatiq-rabbitmq"],
+        rows: &["celery-late", "dramatiq-rabbitmq", "pika"],
         fault: Fault::BrokerRestarted,
         doubled: true,
         cut: false,
@@ -55,6 +55,17 @@ pub const EXCEPTIONS: &[Exception] = &[
         reason: "When the process that answers a preStop hook dies, the kubelet takes the hook for failed and sends SIGTERM at once. These workers have had \
                  their signal already, and take a second one for an order to stop without finishing. The task comes back when the framework misses its \
                  worker, which may be after this table's round.",
+    },
+    Exception {
+        rows: &["pika", "brpop"],
+        fault: Fault::SidecarKilledHeld,
+        doubled: false,
+        cut: true,
+        lost: true,
+        stays: false,
+        reason: "A plain loop or consumer dies of any SIGTERM, and the kubelet sends one as soon as the process that answers a preStop hook is dead. RabbitMQ \
+                 gives the message to another worker; what a loop has popped from a Redis list is nowhere else, and is lost, as with any crash of such a \
+                 worker.",
     },
 ];
 

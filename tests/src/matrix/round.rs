@@ -9,8 +9,9 @@ use super::rows::{self, Row};
 use super::strike::{self, LEFT, Struck};
 use super::{now, plan};
 use crate::stand::fleet::{DEPLOYMENT, Fleet, STEP, describe, is_ready, name_of};
-use crate::stand::kubectl::{kubectl, wait_for};
-use anyhow::{Result, anyhow, bail};
+use crate::stand::kubectl::kubectl;
+use crate::wait::wait_for;
+use anyhow::{Result, anyhow, bail, ensure};
 use futures::future::join_all;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -163,6 +164,29 @@ async fn at_work(subject: &Subject, prefix: &str, pods: usize) -> Result<()> {
     .await
 }
 
+/// Waits until every task is done, or until the ledger says nothing new for [`STILL`]; `look` is asked each time, and its error ends the wait.
+async fn settled(subject: &Subject, prefix: &str, look: impl AsyncFn() -> Result<()>) -> Result<Counts> {
+    let mut last = (0, now());
+    loop {
+        look().await?;
+        let (sent, runs) = subject.runs(prefix).await?;
+        let counts = Counts::of(sent, &runs, &[]);
+        let size = runs.len() + counts.done;
+        if size != last.0 {
+            last = (size, now());
+        }
+        if !counts.is_unsettled() || now() - last.1 > STILL {
+            return Ok(counts);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn still(fleet: &Fleet, counts: Counts) -> anyhow::Error {
+    let Counts { sent, done, cut, .. } = counts;
+    anyhow!("{}: {done} of {sent} tasks done and nothing new for {STILL} s; {cut} runs without an end", fleet.name)
+}
+
 /// Every task done, and after a wave the count where the wave was to lead.
 async fn end(subject: &Subject, fault: Fault, prefix: &str) -> Result<()> {
     let fleet = &subject.fleet;
@@ -171,25 +195,10 @@ async fn end(subject: &Subject, fault: Fault, prefix: &str) -> Result<()> {
         // One pod may have the rest of the queue to itself; that would only take longer.
         fleet.scale(PODS).await?;
     }
-    let mut last = (0, now());
-    loop {
-        let (sent, runs) = subject.runs(prefix).await?;
-        let counts = Counts::of(sent, &runs, &[]);
-        if sent > 0 && counts.lost == 0 && counts.cut == 0 {
-            break;
-        }
-        let size = runs.len() + counts.done;
-        if size != last.0 {
-            last = (size, now());
-        }
-        if now() - last.1 > STILL {
-            if exception.is_some_and(|allowed| (counts.lost == 0 || allowed.lost) && (counts.cut == 0 || allowed.cut)) {
-                break;
-            }
-            let pods = fleet.pods().await.map(|pods| describe(&pods)).unwrap_or_default();
-            bail!("{}: {} of {sent} tasks done and nothing new for {STILL} s; {} runs without an end; {pods}", fleet.name, counts.done, counts.cut);
-        }
-        tokio::time::sleep(LOOK).await;
+    let counts = settled(subject, prefix, async || Ok(())).await?;
+    if counts.is_unsettled() && !exception.is_some_and(|allowed| (counts.lost == 0 || allowed.lost) && (counts.cut == 0 || allowed.cut)) {
+        let pods = fleet.pods().await.map(|pods| describe(&pods)).unwrap_or_default();
+        return Err(still(fleet, counts).context(pods));
     }
     if !fault.is_in_a_wave() || exception.is_some_and(|allowed| allowed.stays) {
         return Ok(());
@@ -283,25 +292,16 @@ async fn all_at_work(subjects: &[&Subject], prefix: &str) -> Result<()> {
 /// With a pod in the fleet that has no sidecar the count must stay, though a lower one is wanted.
 async fn blocked_while_bare(subject: &Subject, prefix: &str) -> Result<()> {
     let fleet = &subject.fleet;
-    let mut last = (0, now());
-    loop {
+    let counts = settled(subject, prefix, async || {
         let replicas = fleet.replicas().await?;
-        if replicas < PODS as i32 {
-            bail!("{}: the count was lowered to {replicas} though a pod has no sidecar", fleet.name);
-        }
-        let (sent, runs) = subject.runs(prefix).await?;
-        let counts = Counts::of(sent, &runs, &[]);
-        if counts.lost == 0 && counts.cut == 0 {
-            return fleet.wait_condition("ScaleDownBlocked", "True", STEP).await.map(drop);
-        }
-        if runs.len() + counts.done != last.0 {
-            last = (runs.len() + counts.done, now());
-        }
-        if now() - last.1 > STILL {
-            bail!("{}: {} of {sent} tasks done and nothing new for {STILL} s", fleet.name, counts.done);
-        }
-        tokio::time::sleep(LOOK).await;
+        ensure!(replicas >= PODS as i32, "{}: the count was lowered to {replicas} though a pod has no sidecar", fleet.name);
+        Ok(())
+    })
+    .await?;
+    if counts.is_unsettled() {
+        return Err(still(fleet, counts));
     }
+    fleet.wait_condition("ScaleDownBlocked", "True", STEP).await.map(drop)
 }
 
 /// The cluster as it was.

@@ -63,7 +63,7 @@ pub async fn run(rows: &[Row], seed: u64, minutes: f64, mut say: impl FnMut(Stri
     let mut number = 0;
     while now() - begin < minutes * 60.0 {
         let faults = draw.faults(all.len());
-        let made = round::run(&lab, &all, &faults, &format!("s{number}")).await;
+        let made = round::run_until_hit(&lab, &all, &faults, &format!("s{number}")).await;
         for cell in &made {
             say(format!("{:>5.0} s  {}", now() - begin, table::line(cell)));
         }

@@ -2,9 +2,10 @@
 //! loads the machine. In: a name. Out: seconds from the write to the queue to the replica count, and the number of writes it took. Left to others: what
 //! is good enough (`tests/e2e`, bin `bench-burst`).
 
-use super::kubectl::{kubectl, wait_for};
+use super::kubectl::kubectl;
 use super::{PASSWORD, Stand};
 use crate::servers::RedisServer;
+use crate::wait::wait_for;
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::Api;

@@ -2,9 +2,10 @@
 //! and the ledger say. Left to others: what should be (`tests/e2e`, `demo`).
 
 use super::framework::Framework;
-use super::kubectl::{kubectl, patience, wait_for};
+use super::kubectl::kubectl;
 use super::ledger::{Entry, Tally};
 use super::{BrokerKind, Stand};
+use crate::wait::{patience, wait_for};
 use anyhow::{Context, Result};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Event, Pod};

@@ -1,14 +1,9 @@
-//! kubectl as a user runs it, and waiting for conditions. In: arguments. Out: what it printed, or an error with all of it.
+//! kubectl as a user runs it. In: arguments. Out: what it printed, or an error with all of it.
 
 use anyhow::{Context, Result, bail};
-use std::future::Future;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
-
-/// How often a condition is looked at: the machine is small, the API server shares it.
-const POLL: Duration = Duration::from_millis(250);
 
 /// Runs kubectl; gives its standard output.
 ///
@@ -32,33 +27,4 @@ pub async fn kubectl(args: &[&str], stdin: Option<&str>) -> Result<String> {
         bail!("kubectl {} failed:\n{out}{err}", args.join(" "));
     }
     Ok(out)
-}
-
-/// How many times longer than usual everything may take: `QSCALER_PATIENCE`, a whole number, else 1. An emulated machine sets it.
-#[must_use]
-pub fn patience() -> u32 {
-    std::env::var("QSCALER_PATIENCE").ok().and_then(|text| text.parse().ok()).unwrap_or(1).max(1)
-}
-
-/// Waits until `probe` gives something, at most `limit` times [`patience`]. `probe` gives Err with what it saw instead, which the error then repeats.
-///
-/// # Errors
-/// When the limit is over.
-pub async fn wait_for<T, F, Fut>(what: &str, limit: Duration, mut probe: F) -> Result<T>
-where
-    F: FnMut() -> Fut,
-    Fut: Future<Output = Result<T, String>>,
-{
-    let (limit, poll) = (limit * patience(), POLL * patience());
-    let begin = Instant::now();
-    loop {
-        let seen = match probe().await {
-            Ok(value) => return Ok(value),
-            Err(seen) => seen,
-        };
-        if begin.elapsed() > limit {
-            bail!("{what}: not within {} s; last seen: {seen}", limit.as_secs());
-        }
-        tokio::time::sleep(poll).await;
-    }
 }

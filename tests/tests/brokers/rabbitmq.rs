@@ -11,8 +11,9 @@ use qscaler_broker::{BrokerError, Retry, open_control, open_receiver, open_stats
 use qscaler_core::preset::{Preset, preset};
 use qscaler_core::workload::WorkloadId;
 use qscaler_tests::servers::RabbitServer;
+use qscaler_tests::wait::wait_for;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -137,15 +138,12 @@ async fn limited_users_can_do_everything_that_is_theirs(broker: &Rabbit) {
 
     broker.put_tasks("rights", 2).await.unwrap();
     let stats = open_stats(&reader).unwrap();
-    let begin = Instant::now();
-    loop {
+    wait_for("the reader sees two tasks", DEADLINE, || async {
         let seen = stats.sample(&[query("celery", "rights")]).await.unwrap().remove(0);
-        if (seen.ready, seen.unacked, seen.published_total) == (Some(2), Some(0), Some(2)) {
-            break;
-        }
-        assert!(begin.elapsed() < DEADLINE, "{seen:?}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+        if (seen.ready, seen.unacked, seen.published_total) == (Some(2), Some(0), Some(2)) { Ok(()) } else { Err(format!("{seen:?}")) }
+    })
+    .await
+    .unwrap();
 
     let rights = workload("rights");
     let control = open_control(&controller).unwrap();
@@ -159,11 +157,12 @@ async fn limited_users_can_do_everything_that_is_theirs(broker: &Rabbit) {
         receiver.ack(delivery).await.unwrap();
     }
     receiver.report(&report("rights", 1)).await.unwrap();
-    let begin = Instant::now();
-    while control.reports(&rights, 10).await.unwrap().reports.is_empty() {
-        assert!(begin.elapsed() < DEADLINE);
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    wait_for("the controller gets the report", DEADLINE, || async {
+        let got = control.reports(&rights, 10).await.unwrap().reports;
+        if got.is_empty() { Err("none".to_owned()) } else { Ok(()) }
+    })
+    .await
+    .unwrap();
     control.purge(&rights).await.unwrap();
     control.remove(&rights).await.unwrap();
 

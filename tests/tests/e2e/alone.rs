@@ -3,8 +3,9 @@
 use crate::tasks;
 use anyhow::{Result, ensure};
 use qscaler_tests::stand::fleet::{Fleet, FleetOptions, STEP, describe, is_ready, name_of};
-use qscaler_tests::stand::kubectl::{kubectl, wait_for};
+use qscaler_tests::stand::kubectl::kubectl;
 use qscaler_tests::stand::{BrokerKind, Stand};
+use qscaler_tests::wait::wait_for;
 use std::time::Duration;
 
 /// The only node of the cluster.

@@ -2,8 +2,9 @@
 
 use anyhow::{Context, Result, ensure};
 use qscaler_tests::stand::fleet::{Fleet, FleetOptions, STEP, name_of};
-use qscaler_tests::stand::kubectl::{kubectl, wait_for};
+use qscaler_tests::stand::kubectl::kubectl;
 use qscaler_tests::stand::{BrokerKind, Stand};
+use qscaler_tests::wait::wait_for;
 use serde_json::Value;
 
 /// The version that this run is for; unset: whichever the machine has.

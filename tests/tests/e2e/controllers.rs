@@ -3,8 +3,9 @@
 use crate::tasks;
 use anyhow::{Context, Result, ensure};
 use qscaler_tests::stand::fleet::{Fleet, FleetOptions, STEP, name_of};
-use qscaler_tests::stand::kubectl::{kubectl, wait_for};
+use qscaler_tests::stand::kubectl::kubectl;
 use qscaler_tests::stand::{BrokerKind, SYSTEM_NAMESPACE, Stand};
+use qscaler_tests::wait::wait_for;
 
 #[tokio::test]
 async fn of_two_controllers_one_works_and_the_other_takes_over() -> Result<()> {

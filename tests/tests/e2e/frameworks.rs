@@ -7,8 +7,9 @@ use futures::future::join_all;
 use qscaler_tests::stand::Stand;
 use qscaler_tests::stand::fleet::{Fleet, FleetOptions, STEP, Task, describe};
 use qscaler_tests::stand::framework::{FRAMEWORKS, Framework};
-use qscaler_tests::stand::kubectl::{kubectl, wait_for};
+use qscaler_tests::stand::kubectl::kubectl;
 use qscaler_tests::stand::ledger::Tally;
+use qscaler_tests::wait::wait_for;
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 

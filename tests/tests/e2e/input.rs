@@ -2,8 +2,9 @@
 
 use anyhow::{Context, Result, ensure};
 use qscaler_tests::stand::fleet::{DEPLOYMENT, Fleet, FleetOptions, STEP};
-use qscaler_tests::stand::kubectl::{kubectl, wait_for};
+use qscaler_tests::stand::kubectl::kubectl;
 use qscaler_tests::stand::{BrokerKind, SYSTEM_NAMESPACE, Stand};
+use qscaler_tests::wait::wait_for;
 use serde_json::Value;
 
 /// Everything of a pod that the API server does not choose anew for each one.

@@ -3,9 +3,10 @@
 use crate::tasks;
 use anyhow::{Result, ensure};
 use qscaler_tests::stand::fleet::{DEPLOYMENT, Fleet, FleetOptions, STEP, Task, describe, is_ready, name_of};
-use qscaler_tests::stand::kubectl::{kubectl, wait_for};
+use qscaler_tests::stand::kubectl::kubectl;
 use qscaler_tests::stand::ledger::Tally;
 use qscaler_tests::stand::{BrokerKind, Stand};
+use qscaler_tests::wait::wait_for;
 use std::cell::Cell;
 use std::time::Duration;
 

@@ -5,8 +5,9 @@ use crate::tasks;
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use qscaler_tests::stand::fleet::{Fleet, FleetOptions, STEP, Task, describe, name_of};
-use qscaler_tests::stand::kubectl::{kubectl, wait_for};
+use qscaler_tests::stand::kubectl::kubectl;
 use qscaler_tests::stand::{BrokerKind, Stand};
+use qscaler_tests::wait::wait_for;
 use std::time::Duration;
 
 /// Longer than any test here waits: a task that has to be ended.

@@ -5,8 +5,9 @@ use anyhow::{Context, Result, ensure};
 use qscaler_tests::servers::RedisServer;
 use qscaler_tests::stand::burst::{MOST, Target};
 use qscaler_tests::stand::fleet::{Fleet, FleetOptions, STEP};
-use qscaler_tests::stand::kubectl::{kubectl, wait_for};
+use qscaler_tests::stand::kubectl::kubectl;
 use qscaler_tests::stand::{BrokerKind, SYSTEM_NAMESPACE, Stand};
+use qscaler_tests::wait::wait_for;
 use serde_json::Value;
 use std::time::{Duration, Instant};
 

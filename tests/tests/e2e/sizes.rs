@@ -7,8 +7,9 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use qscaler_core::units::Bytes;
 use qscaler_tests::stand::fleet::{Fleet, FleetOptions, STEP, describe, name_of};
-use qscaler_tests::stand::kubectl::{kubectl, patience, wait_for};
+use qscaler_tests::stand::kubectl::kubectl;
 use qscaler_tests::stand::{BrokerKind, SYSTEM_NAMESPACE, Stand};
+use qscaler_tests::wait::{patience, wait_for};
 use serde_json::{Value, json};
 use std::time::Duration;
 
