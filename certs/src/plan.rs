@@ -15,6 +15,9 @@ use time::{Duration, OffsetDateTime};
 /// How long after a new authority its first leaf may be served: API servers watch their webhook configurations, and a lagging one is seconds behind.
 pub const PROPAGATION: Duration = Duration::minutes(5);
 
+const LEAF_DUE: &str = "the leaf is due for renewal";
+const AUTHORITY_DUE: &str = "the authority is due for renewal";
+
 /// The stored authorities.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authorities {
@@ -79,36 +82,36 @@ pub struct Planned {
 pub fn plan(state: &State, names: &[String], now: OffsetDateTime) -> Result<Option<Planned>, IssueError> {
     let did = |step, reason| Ok(Some(Planned { step, reason }));
     let usable = state.authorities.as_ref().and_then(|a| Some((a, usable(&a.current, now)?)));
-    if let Some((authorities, authority)) = usable.as_ref().filter(|(_, authority)| authority.is_due(now)) {
-        // A new authority signs only once it is known everywhere: until then, and should this process be off right after, the old leaf has to last.
-        let bundle = authorities.bundle();
-        let leaf = state.leaf.as_ref().and_then(|leaf| usable_leaf(leaf, &bundle, names, now));
-        if leaf.is_some_and(|leaf| authority.signed(&leaf) && leaf.is_due(now)) {
-            return did(Step::Leaf { leaf: new_leaf(&authorities.current, names, now)?, bundle }, "the leaf is due for renewal");
-        }
-    }
-    let Some((authorities, authority)) = usable.filter(|(_, certificate)| !certificate.is_due(now)) else {
+    let rotated = || {
         // Whatever may have signed the served leaf stays trusted.
         let old = state.authorities.as_ref().map_or_else(|| state.leaf_bundle.clone(), Authorities::bundle);
-        let reason = if state.authorities.is_none() { "there is no usable authority" } else { "the authority is due for renewal" };
-        let next = Authorities { current: new_authority(now)?, previous: valid_parts(&old, now).concat(), since: now };
-        return did(Step::Authorities(next), reason);
+        new_authority(now).map(|current| Step::Authorities(Authorities { current, previous: valid_parts(&old, now).concat(), since: now }))
+    };
+    let Some((authorities, authority)) = usable else {
+        let reason = if state.authorities.is_none() { "there is no usable authority" } else { AUTHORITY_DUE };
+        return did(rotated()?, reason);
     };
     let bundle = authorities.bundle();
+    let leaf = state.leaf.as_ref().and_then(|leaf| usable_leaf(leaf, &bundle, names, now));
+    let signed = leaf.as_ref().is_some_and(|leaf| authority.signed(leaf));
+    let leaf_due = leaf.as_ref().is_some_and(|leaf| leaf.is_due(now));
+    let renewed = |bundle, reason| did(Step::Leaf { leaf: new_leaf(&authorities.current, names, now)?, bundle }, reason);
+    if signed && leaf_due {
+        // Before the authority, should both be due: a new one signs only once it is known everywhere. Until then, and should this process be off right after,
+        // the leaf has to last.
+        return renewed(bundle, LEAF_DUE);
+    }
+    if authority.is_due(now) {
+        return did(rotated()?, AUTHORITY_DUE);
+    }
     if state.published.as_ref().is_some_and(|all| all.iter().any(|one| *one != bundle)) {
         return did(Step::Publish(bundle), "the published bundle differs");
     }
-    let leaf = state.leaf.as_ref().and_then(|leaf| usable_leaf(leaf, &bundle, names, now));
-    let signed = leaf.as_ref().is_some_and(|leaf| authority.signed(leaf));
-    let propagated = now >= authorities.since + PROPAGATION;
-    let reason = match &leaf {
-        None => Some("there is no usable leaf"),
-        Some(leaf) if propagated && !signed => Some(if leaf.is_due(now) { "the leaf is due for renewal" } else { "the authority has changed" }),
-        Some(leaf) if signed && leaf.is_due(now) => Some("the leaf is due for renewal"),
-        Some(_) => None,
-    };
-    if let Some(reason) = reason {
-        return did(Step::Leaf { leaf: new_leaf(&authorities.current, names, now)?, bundle }, reason);
+    if leaf.is_none() {
+        return renewed(bundle, "there is no usable leaf");
+    }
+    if !signed && now >= authorities.since + PROPAGATION {
+        return renewed(bundle, if leaf_due { LEAF_DUE } else { "the authority has changed" });
     }
     if !authorities.previous.is_empty() && signed && now >= authorities.since + PROPAGATION + LEAF_LIFETIME {
         return did(

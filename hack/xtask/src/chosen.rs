@@ -62,7 +62,10 @@ mod tests {
     #[test]
     fn without_a_name_all_run_but_those_that_must_be_asked_for() {
         let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        assert_eq!(chosen(None), (owned(&["job::goes_up", "sizes::peaks"]), owned(&["alone::a_node", "matrix::one_row", "sizes::an_estimate_outlives"])));
+        assert_eq!(
+            chosen(None),
+            (owned(&["job::goes_up", "sizes::peaks"]), owned(&["alone::a_node", "matrix::one_row", "sizes::an_estimate_outlives"]))
+        );
         assert_eq!(chosen(Some("frameworks")), (owned(&["frameworks::each"]), vec![]));
         assert_eq!(chosen(Some("row")), (vec![], owned(&["matrix::one_row"])));
         assert_eq!(chosen(Some("sizes")), (owned(&["sizes::peaks"]), owned(&["sizes::an_estimate_outlives"])));

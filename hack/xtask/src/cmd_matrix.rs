@@ -19,9 +19,12 @@ pub struct Args {
     /// End with one JSON object
     #[arg(long)]
     json: bool,
-    /// Where the table goes [default: docs/matrix.md; target/matrix.md where only a part is run]
+    /// Where the table goes, and beside it its cells as JSON [default: docs/matrix.md; target/matrix.md where only a part is run]
     #[arg(long)]
     report: Option<PathBuf>,
+    /// Put the cells into the table of an earlier run [default: docs/matrix.md], in place of the same ones; the table says which run each is of
+    #[arg(long)]
+    update: bool,
     /// Leave the cluster up afterwards
     #[arg(long)]
     keep: bool,
@@ -36,7 +39,7 @@ pub struct Args {
 /// Something cannot be built, or a cell is not as it should be.
 pub fn run(args: Args) -> Result<()> {
     let part = !(args.framework.is_empty() && args.fault.is_empty());
-    let report = args.report.unwrap_or_else(|| if part { "target/matrix.md" } else { "docs/matrix.md" }.into());
+    let report = args.report.unwrap_or_else(|| if part && !args.update { "target/matrix.md" } else { "docs/matrix.md" }.into());
     let report = if report.is_absolute() { report } else { source_root().join(report) };
     if let Some(folder) = report.parent() {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
@@ -44,6 +47,9 @@ pub fn run(args: Args) -> Result<()> {
     let mut words: Vec<String> = vec!["--report".into(), report.to_string_lossy().into_owned()];
     for (flag, values) in [("--framework", args.framework), ("--fault", args.fault)] {
         words.extend(values.into_iter().flat_map(|value| [flag.to_owned(), value]));
+    }
+    if args.update {
+        words.push("--update".into());
     }
     if args.json {
         words.push("--json".into());

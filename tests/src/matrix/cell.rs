@@ -4,10 +4,11 @@
 use super::exceptions;
 use super::fault::Fault;
 use super::lab::Run;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The proof that a fault met running tasks.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hit {
     /// Tasks that ran when and where it struck.
     pub tasks: usize,
@@ -16,7 +17,7 @@ pub struct Hit {
 }
 
 /// What became of tasks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Sent.
     pub sent: usize,

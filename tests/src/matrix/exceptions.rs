@@ -46,6 +46,17 @@ pub const EXCEPTIONS: &[Exception] = &[
                  was done: the pod looks busy, and is kept. No task is concerned.",
     },
     Exception {
+        rows: &["pika", "brpop"],
+        fault: Fault::SidecarKilledParked,
+        doubled: false,
+        cut: false,
+        lost: false,
+        stays: true,
+        reason: "A parked worker of this kind is stopped (the freeze gate), and so deaf to SIGTERM. Should its pod be deleted in the second between the kill of its \
+                 sidecar and the start of the next one, which Kubernetes then leaves out, the pod stays for the rest of its grace. No task is concerned: a \
+                 frozen worker has none and takes none.",
+    },
+    Exception {
         rows: &["rq", "dramatiq", "dramatiq-rabbitmq"],
         fault: Fault::SidecarKilledHeld,
         doubled: false,

@@ -14,10 +14,12 @@
 //! | [`round`] | fleets and faults side by side -> cells |
 //! | [`cell`] | runs and proof -> counts, and whether they are as they should be |
 //! | [`exceptions`] | cells that cannot be zero, each with its reason |
-//! | [`table`] | cells -> Markdown and JSON |
+//! | [`book`] | cells of several runs -> the newest of each, kept in a file |
+//! | [`table`] | runs and their cells -> Markdown and JSON |
 //! | [`whole`] | rows and columns -> every cell; where it was measured |
 //! | [`soak`] | a seed and a time -> rounds of random faults |
 
+pub mod book;
 pub mod cell;
 pub mod exceptions;
 pub mod fault;

@@ -187,6 +187,14 @@ fn still(fleet: &Fleet, counts: Counts) -> anyhow::Error {
     anyhow!("{}: {done} of {sent} tasks done and nothing new for {STILL} s; {cut} runs without an end", fleet.name)
 }
 
+/// Lets pods that are ending and have no task any more end now, as a person would who sees them stay.
+async fn end_at_once(fleet: &Fleet) -> Result<()> {
+    for pod in fleet.pods().await?.iter().filter(|pod| pod.metadata.deletion_timestamp.is_some()) {
+        kubectl(&["-n", &fleet.name, "delete", "pod", &name_of(pod), "--grace-period=1", "--wait=false", "--ignore-not-found"], None).await?;
+    }
+    Ok(())
+}
+
 /// Every task done, and after a wave the count where the wave was to lead.
 async fn end(subject: &Subject, fault: Fault, prefix: &str) -> Result<()> {
     let fleet = &subject.fleet;
@@ -200,7 +208,10 @@ async fn end(subject: &Subject, fault: Fault, prefix: &str) -> Result<()> {
         let pods = fleet.pods().await.map(|pods| describe(&pods)).unwrap_or_default();
         return Err(still(fleet, counts).context(pods));
     }
-    if !fault.is_in_a_wave() || exception.is_some_and(|allowed| allowed.stays) {
+    if exception.is_some_and(|allowed| allowed.stays) {
+        return end_at_once(fleet).await;
+    }
+    if !fault.is_in_a_wave() {
         return Ok(());
     }
     wait_for(&format!("{}: the wave's end, one pod or pods that are kept for load that has come back before", fleet.name), STEP, || async {

@@ -1,5 +1,6 @@
-//! Cells as a table and as JSON. In: cells, where they were measured. Out: Markdown for the docs, one line of JSON. Left to others: what is right (`cell`).
+//! Cells as a table and as JSON. In: cells, when and where they were measured. Out: Markdown for the docs, one line of JSON. Left to others: what is right (`cell`).
 
+use super::book::Book;
 use super::cell::Cell;
 use super::exceptions;
 use super::fault::Fault;
@@ -47,8 +48,8 @@ fn text(cell: &Cell, notes: &mut Vec<&'static str>) -> String {
 
 /// The page.
 #[must_use]
-pub fn markdown(cells: &[Cell], place: &Place, command: &str) -> String {
-    let mut notes = Vec::new();
+pub fn markdown(book: &Book) -> String {
+    let (mut notes, cells) = (Vec::new(), book.cells());
     let rows: Vec<_> = FRAMEWORKS.iter().filter(|row| cells.iter().any(|cell| cell.row == row.slug)).collect();
     let mut out = String::from("# The matrix: every framework meets every fault\n\n");
     out.push_str(
@@ -57,9 +58,15 @@ pub fn markdown(cells: &[Cell], place: &Place, command: &str) -> String {
          began and never ended). `0 of 3` means: none, and 3 tasks ran when and where the fault struck. A round whose fault met no running task is repeated, and its tasks \
          count too; a cell that was never hit fails. Every wave begins with a Deployment that QScaler knows nothing about.\n\n",
     );
-    let _ = writeln!(out, "Made by `{command}`. Where:\n");
-    for (name, value) in place {
-        let _ = writeln!(out, "- {name}: {value}");
+    for (number, (made, measured)) in book.runs().into_iter().enumerate() {
+        let which = match number {
+            0 => "Made".to_owned(),
+            _ => format!("\nMeasured later, again ({}),", measured.iter().map(Cell::name).collect::<Vec<_>>().join(", ")),
+        };
+        let _ = writeln!(out, "{which} by `{}`. When and where:\n", made.command);
+        for (name, value) in &made.place {
+            let _ = writeln!(out, "- {name}: {value}");
+        }
     }
     out.push_str("\n| fault |");
     for row in &rows {
@@ -142,8 +149,11 @@ pub fn line(cell: &Cell) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::book::Made;
     use super::super::cell::{Counts, Hit};
     use super::*;
+    use std::collections::BTreeSet;
+    use std::path::Path;
 
     fn cell(row: &'static str, fault: Fault, doubled: usize, cut: usize) -> Cell {
         let counts = Counts { sent: 5, done: 5, lost: 0, doubled, cut };
@@ -166,8 +176,25 @@ mod tests {
     #[test]
     fn the_page_shows_counts_and_the_reason_of_each_exception() {
         let cells = [cell("celery-late", Fault::BrokerRestarted, 1, 0), cell("celery", Fault::Wave, 0, 0)];
-        let page = markdown(&cells, &vec![("Kubernetes".into(), "v1".into())], "cargo xtask matrix");
+        let made = |command: &str| Made { command: command.into(), place: vec![("Kubernetes".into(), "v1".into())] };
+        let page = markdown(&Book::default().with(made("cargo xtask matrix"), &cells).with(made("a part"), &cells[1..]));
+        assert!(page.contains("Made by `cargo xtask matrix`") && page.contains("again (celery/wave), by `a part`"), "{page}");
         assert!(page.contains("1 doubled [1]") && page.contains(&format!("- [1] {}", exceptions::EXCEPTIONS[0].reason)));
         assert!(page.contains("0 of 2") && page.contains("- Kubernetes: v1"));
+    }
+
+    #[test]
+    fn the_page_in_the_docs_has_every_cell_as_it_should_be_and_is_made_of_the_cells_beside_it() {
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+        let book = Book::read(&docs.join("matrix.json")).unwrap();
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(docs.join("matrix.md"), markdown(&book)).unwrap();
+        }
+        assert!(std::fs::read_to_string(docs.join("matrix.md")).unwrap() == markdown(&book), "the page is not of these cells: UPDATE_GOLDEN=1");
+        let cells = book.cells();
+        let names: BTreeSet<String> = cells.iter().map(Cell::name).collect();
+        assert_eq!((cells.len(), names.len()), (FRAMEWORKS.len() * Fault::ALL.len(), cells.len()));
+        let sum = summary(&cells);
+        assert_eq!((&sum["lost"], &sum["doubled"], &sum["cut"], &sum["failed"]), (&json!(0), &json!(0), &json!(0), &json!([])));
     }
 }

@@ -15,17 +15,13 @@ use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 use kube::api::ListParams;
+use std::collections::BTreeSet;
 use tokio::process::Command;
 
 /// Fleets that meet a fault side by side: of twelve, on two cores with other work, some were done or still starting when the fault came.
 const AT_ONCE: usize = 6;
 /// The same in the control arm, where every fleet starts and ends all its pods at once.
 const CONTROL_AT_ONCE: usize = 4;
-/// Prints `name version` of every distribution that a worker's image may have and that says something about queues.
-const DISTRIBUTIONS: &str = "import importlib.metadata as m
-for n in ('celery', 'kombu', 'redis', 'amqp', 'rq', 'dramatiq', 'huey', 'arq', 'taskiq', 'pika'):
-    try: print(n, m.version(n))
-    except m.PackageNotFoundError: pass";
 
 /// Runs it; `say` gets a line for each cell and step.
 ///
@@ -43,7 +39,7 @@ pub async fn run(rows: &[Row], faults: &[Fault], mut say: impl FnMut(String)) ->
             cells.extend(made);
         }
     }
-    let mut place = Place::new();
+    let (mut place, mut packages) = (Place::new(), BTreeSet::new());
     for some in rows.chunks(AT_ONCE) {
         say(format!("{:>5.0} s  making {} fleets", now() - begin, some.len()));
         let wanted = some.iter().map(|row| (format!("mx-{}", row.slug), *row)).collect();
@@ -53,6 +49,7 @@ pub async fn run(rows: &[Row], faults: &[Fault], mut say: impl FnMut(String)) ->
                 place.push((name, value));
             }
         }
+        packages.extend(versions(&subjects).await?);
         let all: Vec<&Subject> = subjects.iter().collect();
         let mut of_these = Vec::new();
         for (number, fault) in faults.iter().filter(|fault| **fault != Fault::Control).enumerate() {
@@ -65,11 +62,14 @@ pub async fn run(rows: &[Row], faults: &[Fault], mut say: impl FnMut(String)) ->
         cells.extend(of_these);
         try_join_all(subjects.into_iter().map(|subject| subject.fleet.remove())).await?;
     }
+    if !packages.is_empty() {
+        place.push(("in the workers' images".to_owned(), packages.into_iter().collect::<Vec<_>>().join(", ")));
+    }
     say(format!("{:>5.0} s  done", now() - begin));
     Ok((cells, place))
 }
 
-/// Date and versions.
+/// Date and versions, but for those of the workers.
 ///
 /// # Errors
 /// The API server does not answer.
@@ -94,9 +94,14 @@ pub async fn place(lab: &Lab, subjects: &[Subject]) -> Result<Place> {
     if subjects.iter().any(|subject| subject.row.broker == BrokerKind::RabbitMq) {
         add("RabbitMQ", lab.stand.rabbitmq_version().await?);
     }
-    if let Some(subject) = subjects.first() {
-        let listed = kubectl(&["-n", &subject.fleet.name, "exec", "deployment/client", "--", "python3", "-c", DISTRIBUTIONS], None).await?;
-        add("worker images", listed.lines().collect::<Vec<_>>().join(", "));
-    }
     Ok(place)
+}
+
+/// `name version` of what these workers are made of.
+async fn versions(subjects: &[Subject]) -> Result<BTreeSet<String>> {
+    let listed = try_join_all(subjects.iter().map(|subject| async move {
+        let args = ["-n", &subject.fleet.name, "exec", "deployment/client", "--"];
+        kubectl(&[&args, subject.row.versions].concat(), None).await
+    }));
+    Ok(listed.await?.iter().flat_map(|text| text.lines()).map(str::to_owned).collect())
 }

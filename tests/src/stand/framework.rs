@@ -21,6 +21,8 @@ pub struct Framework {
     pub args: &'static [&'static str],
     /// The whole command that sends a plan (JSON on its standard input) from the client's pod.
     pub send: &'static [&'static str],
+    /// The command that prints a line `name version` of each package that says something about queues, in the client's pod.
+    pub versions: &'static [&'static str],
     /// Variables of worker and client beside `BROKER_URL`, `QUEUE`, `LEDGER_URL` and `LEDGER_KEY`.
     pub env: &'static [(&'static str, &'static str)],
     /// Annotations, without `qscaler.dev/`, beside queue, broker and the replica bounds.
@@ -35,6 +37,14 @@ const PYTHON: &str = "qscaler/worker-python:dev";
 const LEDGER_PY: (&str, &str) = ("ledger.py", include_str!("../../apps/ledger.py"));
 const SEND_PY: (&str, &str) = ("send.py", include_str!("../../apps/send.py"));
 const PYTHON_SEND: &[&str] = &["python3", "/app/send.py", "{queue}"];
+const PYTHON_VERSIONS: &[&str] = &[
+    "python3",
+    "-c",
+    "import importlib.metadata as m
+for n in ('celery', 'kombu', 'redis', 'amqp', 'rq', 'dramatiq', 'huey', 'arq', 'taskiq', 'pika'):
+    try: print(n, m.version(n))
+    except m.PackageNotFoundError: pass",
+];
 
 /// What a Python application on Redis has in common.
 const REDIS_TASKS: Framework = Framework {
@@ -44,6 +54,7 @@ const REDIS_TASKS: Framework = Framework {
     image: PYTHON,
     args: &[],
     send: PYTHON_SEND,
+    versions: PYTHON_VERSIONS,
     env: &[],
     annotations: &[],
     files: &[],
@@ -122,6 +133,11 @@ pub static BULLMQ: Framework = Framework {
     image: "qscaler/worker-node:dev",
     args: &["/app/tasks.js"],
     send: &["node", "/app/tasks.js", "send", "{queue}"],
+    versions: &[
+        "node",
+        "-e",
+        "for (const n of ['bullmq', 'ioredis']) console.log(n, JSON.parse(require('fs').readFileSync(`${process.env.NODE_PATH}/${n}/package.json`)).version)",
+    ],
     annotations: &[("worker", "bullmq")],
     files: &[("tasks.js", include_str!("../../apps/bullmq_tasks.js"))],
     ..REDIS_TASKS
@@ -157,6 +173,7 @@ pub static SIDEKIQ: Framework = Framework {
     image: "qscaler/worker-ruby:dev",
     args: &["/usr/bin/sidekiq", "--require", "/app/tasks.rb", "--queue", "{queue}", "--concurrency", "1"],
     send: &["ruby", "/app/send.rb"],
+    versions: &["ruby", "-e", "require 'sidekiq/version'; puts \"sidekiq #{Sidekiq::VERSION}\""],
     env: &[("REDIS_URL", "$(BROKER_URL)")],
     annotations: &[("worker", "sidekiq")],
     files: &[("tasks.rb", include_str!("../../apps/sidekiq_tasks.rb")), ("send.rb", include_str!("../../apps/sidekiq_send.rb"))],

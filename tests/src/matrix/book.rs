@@ -1,0 +1,165 @@
+//! Cells as they are kept beside the page. In: cells of a run, what earlier runs left. Out: all cells, each with the run that measured it. Left to others:
+//! the page (`table`). A cell that was measured again takes the place of the older one, and the page says which run it is of.
+
+use super::cell::{Cell, Counts, Hit};
+use super::fault::Fault;
+use super::table::Place;
+use crate::stand::framework::Framework;
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// One run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Made {
+    /// The command.
+    pub command: String,
+    /// When and where.
+    pub place: Place,
+}
+
+/// A cell and the number of its run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Entry {
+    run: usize,
+    row: String,
+    fault: String,
+    counts: Counts,
+    /// What was met; none: it was not hit.
+    hit: Option<Hit>,
+    /// Why it was not hit, or what else went wrong.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    wrong: Vec<String>,
+    seconds: f64,
+}
+
+/// Runs and their cells.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Book {
+    runs: Vec<Made>,
+    cells: Vec<Entry>,
+}
+
+impl Book {
+    /// What is kept in this file.
+    ///
+    /// # Errors
+    /// It cannot be read, or is no such book.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read {}: only what a whole run has written can be updated", path.display()))?;
+        serde_json::from_str(&text).with_context(|| format!("{} is no book of cells", path.display()))
+    }
+
+    /// Keeps it in this file.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let text = serde_json::to_string_pretty(self).context("a book is always JSON")?;
+        std::fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// With the cells of one more run in place of older ones; a run none of whose cells are left is forgotten.
+    #[must_use]
+    pub fn with(mut self, made: Made, cells: &[Cell]) -> Self {
+        let run = self.runs.len();
+        self.runs.push(made);
+        self.cells.retain(|old| !cells.iter().any(|new| new.row == old.row && new.fault.name() == old.fault));
+        self.cells.extend(cells.iter().map(|cell| Entry {
+            run,
+            row: cell.row.to_owned(),
+            fault: cell.fault.name().to_owned(),
+            counts: cell.counts,
+            hit: cell.hit.clone().ok(),
+            wrong: cell.hit.as_ref().err().into_iter().chain(&cell.trouble).cloned().collect(),
+            seconds: cell.seconds,
+        }));
+        let used: Vec<usize> = (0..self.runs.len()).filter(|run| self.cells.iter().any(|cell| cell.run == *run)).collect();
+        self.runs = used.iter().map(|run| self.runs[*run].clone()).collect();
+        for cell in &mut self.cells {
+            cell.run = used.iter().position(|run| *run == cell.run).unwrap_or_default();
+        }
+        self
+    }
+
+    /// The runs, each with the cells that it measured, in the order of rows and columns. Cells of rows or columns that are no more are left out.
+    #[must_use]
+    pub fn runs(&self) -> Vec<(&Made, Vec<Cell>)> {
+        let of = |run: usize| {
+            let mut cells: Vec<Cell> = self.cells.iter().filter(|entry| entry.run == run).filter_map(Entry::cell).collect();
+            cells.sort_by_key(|cell| cell.fault);
+            cells
+        };
+        self.runs.iter().enumerate().map(|(run, made)| (made, of(run))).collect()
+    }
+
+    /// All cells.
+    #[must_use]
+    pub fn cells(&self) -> Vec<Cell> {
+        self.runs().into_iter().flat_map(|(_, cells)| cells).collect()
+    }
+}
+
+impl Entry {
+    fn cell(&self) -> Option<Cell> {
+        let mut wrong = self.wrong.iter().cloned();
+        let hit = self.hit.clone().map_or_else(|| Err(wrong.next().unwrap_or_default()), Ok);
+        Some(Cell {
+            row: Framework::find(&self.row)?.slug,
+            fault: Fault::ALL.into_iter().find(|fault| fault.name() == self.fault)?,
+            prefixes: Vec::new(),
+            counts: self.counts,
+            hit,
+            trouble: wrong.next(),
+            seconds: self.seconds,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made(command: &str) -> Made {
+        Made { command: command.to_owned(), place: vec![("date".to_owned(), "2026-01-01".to_owned())] }
+    }
+
+    fn cell(row: &'static str, fault: Fault, done: usize, hit: Result<Hit, String>, trouble: Option<&str>) -> Cell {
+        let counts = Counts { sent: 3, done, ..Counts::default() };
+        Cell { row, fault, prefixes: Vec::new(), counts, hit, trouble: trouble.map(str::to_owned), seconds: 1.5 }
+    }
+
+    fn hit() -> Result<Hit, String> {
+        Ok(Hit { tasks: 1, proof: "p".to_owned() })
+    }
+
+    #[test]
+    fn a_cell_that_is_measured_again_takes_the_place_of_the_older_one_and_keeps_its_run() {
+        let first = [cell("celery", Fault::Wave, 3, hit(), None), cell("rq", Fault::Wave, 3, Err("why".into()), Some("trouble"))];
+        let book = Book::default().with(made("whole"), &first).with(made("a part"), &[cell("rq", Fault::Wave, 2, hit(), None)]);
+        let runs = book.runs();
+        let seen: Vec<(&str, Vec<(String, usize)>)> =
+            runs.iter().map(|(made, cells)| (made.command.as_str(), cells.iter().map(|c| (c.name(), c.counts.done)).collect())).collect();
+        assert_eq!(seen, [("whole", vec![("celery/wave".to_owned(), 3)]), ("a part", vec![("rq/wave".to_owned(), 2)])]);
+        let again = book.with(made("the same part"), &[cell("rq", Fault::Wave, 1, hit(), None)]);
+        assert_eq!(again.runs().iter().map(|(made, _)| made.command.as_str()).collect::<Vec<_>>(), ["whole", "the same part"]);
+    }
+
+    #[test]
+    fn what_is_read_back_complains_of_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("matrix.json");
+        let cells = [
+            cell("celery", Fault::Wave, 3, hit(), None),
+            cell("celery", Fault::Drain, 3, hit(), Some("trouble")),
+            cell("celery", Fault::Eviction, 3, Err("why".into()), None),
+            cell("celery", Fault::Delete, 3, Err("why".into()), Some("trouble")),
+        ];
+        Book::default().with(made("whole"), &cells).write(&file).unwrap();
+        let said = |cells: &[Cell]| cells.iter().map(|c| (c.name(), c.complaint())).collect::<std::collections::BTreeMap<_, _>>();
+        assert_eq!(said(&Book::read(&file).unwrap().cells()), said(&cells));
+        let error = Book::read(&folder.path().join("none.json")).unwrap_err().to_string();
+        assert!(error.contains("none.json") && error.contains("a whole run"), "{error}");
+    }
+}
