@@ -7,7 +7,8 @@ import uuid
 
 import redis
 
-ledger = redis.Redis.from_url(os.environ["LEDGER_URL"])
+# The defaults of some seconds are too short for a machine that has two cores for a whole cluster: an answer that is late is no fault of a worker's.
+ledger = redis.Redis.from_url(os.environ["LEDGER_URL"], socket_timeout=120, socket_connect_timeout=120)
 
 
 def put(event, task, run=""):
