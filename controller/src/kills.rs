@@ -2,17 +2,17 @@
 //! (`core::size`), at which limit it was (`sizing`).
 //!
 //! The two tellers see the same kills, each in its own way and time, and a later life of the controller hears both again. So kills are kept by container
-//! instance, and not by the time at which something was heard:
+//! instance, by the runtime's ID where both tellers know it, and not by the time at which something was heard:
 //! - a sidecar reads the cgroup's counter: every kill of a process, that of the top process too where the counter could still be read;
 //! - the kubelet says that the container ended by a kill, once, and cannot be read wrong;
 //! - it says the same of a container that ends by itself, hours after one of its processes was killed: the runtime remembers. With a counter that is old news.
 
 use crate::record_pod::OomSeen;
-use qscaler_core::size::Peaks;
+use qscaler_core::size::{Peaks, container_id};
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 
-/// What the sidecar and the kubelet say of one start differs by no more than this, seconds: the runtime notes it once the process is there, and cuts it.
+/// Where one of them does not know the container's ID: what the sidecar and the kubelet say of one start differs by no more than this, seconds: the runtime notes it once the process is there, and cuts it.
 const SAME_START_S: f64 = 5.0;
 /// The same of two lives of a sidecar, which read the boot time and the clock one after the other. A container is not started anew within this.
 const SAME_READING_S: f64 = 1.0;
@@ -31,6 +31,9 @@ const SAVED_MAX: usize = 64;
 #[serde(rename_all = "camelCase", default)]
 struct Instance {
     pod: String,
+    /// The runtime's ID of it, by the first who told; None: not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
     /// When it started, by the first who told; None: not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     started_s: Option<f64>,
@@ -63,6 +66,11 @@ pub struct Kills {
 }
 
 impl Instance {
+    /// By the runtime's ID, where both know it. None: they do not.
+    fn is(&self, id: Option<&str>) -> Option<bool> {
+        self.id.as_deref().zip(id).map(|(known, told)| known == told)
+    }
+
     /// Where one of the two does not know the start, nothing speaks against it.
     fn started(&self, at_s: Option<f64>, slack_s: f64) -> bool {
         self.started_s.zip(at_s).is_none_or(|(known, told)| (known - told).abs() < slack_s)
@@ -93,16 +101,18 @@ impl Kills {
     /// A sidecar's report. Returns the count up to which this instance's kills were known (None: nothing of it was), and whether there is a new one.
     pub fn sidecar(&mut self, pod_uid: &str, peaks: &Peaks, now_s: f64) -> (Option<u64>, bool) {
         let (kills, started_s) = (peaks.oom_kills, peaks.started_s);
+        let id = peaks.instance.as_deref().and_then(container_id);
         let at_s = peaks.sampled_s.unwrap_or(now_s);
         let of_pod = self.pods.get_mut(pod_uid);
         let mut of_pod = of_pod.into_iter().flatten();
-        let is_it = |i: &Instance| {
+        let by_time = |i: &Instance| {
             let slack_s = if i.kills > 0 { SAME_READING_S } else { SAME_START_S };
             // One that has ended before this one started is another, however close.
             i.started(started_s, slack_s) && !(i.ended.is_some() && started_s.is_some_and(|s| s > i.at_s + CUT_S))
         };
-        if let Some(known) = of_pod.find(|i| is_it(i)) {
+        if let Some(known) = of_pod.find(|i| i.is(id).unwrap_or_else(|| by_time(i))) {
             let before = known.kills;
+            known.id = known.id.take().or_else(|| id.map(str::to_owned));
             known.started_s = started_s.or(known.started_s);
             if kills <= before {
                 return (Some(before), false);
@@ -118,7 +128,7 @@ impl Kills {
             return (None, false);
         }
         let news = started_s.is_none_or(|s| s > self.counted_until_s);
-        let instance = Instance { pod: pod_uid.to_owned(), started_s, kills, at_s, ..Instance::default() };
+        let instance = Instance { pod: pod_uid.to_owned(), id: id.map(str::to_owned), started_s, kills, at_s, ..Instance::default() };
         (None, self.add(instance) && news)
     }
 
@@ -130,11 +140,13 @@ impl Kills {
         if of_pod.iter().any(|i| i.ended.as_ref() == Some(&oom.instance)) {
             return false;
         }
-        let is_it =
-            |i: &Instance| i.ended.is_none() && i.started(started_s, SAME_START_S) && i.started_s.is_none_or(|started| started <= ended_s + CUT_S);
+        let id = container_id(&oom.instance);
+        let by_time = |i: &Instance| i.started(started_s, SAME_START_S) && i.started_s.is_none_or(|started| started <= ended_s + CUT_S);
+        let is_it = |i: &Instance| i.ended.is_none() && i.is(id).unwrap_or_else(|| by_time(i));
         if let Some(known) = of_pod.into_iter().filter(|i| is_it(i)).max_by(|a, b| a.started_s.unwrap_or(0.0).total_cmp(&b.started_s.unwrap_or(0.0)))
         {
             known.ended = Some(oom.instance.clone());
+            known.id = known.id.take().or_else(|| id.map(str::to_owned));
             // The counter has it, unless the container was gone before it could be read once more. What ends otherwise is called killed all the same when
             // one of its processes was, and a SIGKILL at the end of the grace looks like one for want of memory.
             let counted = known.kills > 0 && (oom.child || leaving || known.at_s >= ended_s - AT_END_S);
@@ -144,7 +156,8 @@ impl Kills {
         }
         let news = ended_s > self.counted_until_s;
         let ended = Some(oom.instance.clone());
-        let instance = Instance { pod: pod_uid.to_owned(), started_s, at_s: ended_s, ended, owed: true, ..Instance::default() };
+        let instance =
+            Instance { pod: pod_uid.to_owned(), id: id.map(str::to_owned), started_s, at_s: ended_s, ended, owed: true, ..Instance::default() };
         self.add(instance) && news
     }
 

@@ -61,6 +61,56 @@ fn one_kill_counts_once_in_every_order_of_tellers_saves_and_crashes() {
     assert_eq!(orders, 4096);
 }
 
+/// Container IDs, as runtimes make them.
+fn id(of: u32) -> String {
+    format!("{of:064x}")
+}
+
+fn named(of: u32, peaks: Peaks) -> Peaks {
+    Peaks { instance: Some(id(of)), ..peaks }
+}
+
+/// What the kubelet shows of that container.
+fn shown(of: u32, started_s: f64, ended_s: f64) -> OomSeen {
+    seen(&format!("containerd://{}", id(of)), started_s, ended_s, false)
+}
+
+#[test]
+fn tellers_who_know_the_container_s_id_need_no_clocks() {
+    // A slow machine: the runtime notes the start long after the process has it, and the end long after the kill.
+    let late = shown(1, START_S + 9.0, KILL_S + 3.0);
+    let report = named(1, counter(START_S, 1, KILL_S));
+    for sidecar_first in [true, false] {
+        let mut kills = Kills::default();
+        let told = if sidecar_first {
+            let first = kills.sidecar("a", &report, KILL_S).1;
+            kills = next_life(&kills);
+            [first, kills.kubelet("a", &late, false)]
+        } else {
+            let first = kills.kubelet("a", &late, false);
+            kills = next_life(&kills);
+            [first, kills.sidecar("a", &report, KILL_S + 4.0).1]
+        };
+        assert_eq!(told, [true, false], "the sidecar first: {sidecar_first}");
+        assert!(!kills.kubelet("a", &late, false) && !kills.sidecar("a", &report, KILL_S + 9.0).1);
+    }
+    // Two instances within a second: by their times they would be one.
+    let mut kills = Kills::default();
+    assert!(kills.sidecar("a", &named(1, counter(START_S, 1, START_S + 0.2)), START_S).1);
+    assert!(kills.sidecar("a", &named(2, counter(START_S + 0.5, 1, START_S + 0.7)), START_S).1);
+    assert!(!kills.kubelet("a", &shown(1, START_S, START_S + 0.2), false) && !kills.kubelet("a", &shown(2, START_S, START_S + 0.7), false));
+}
+
+#[test]
+fn what_is_no_id_counts_by_the_clocks() {
+    let mut kills = Kills::default();
+    let odd = Peaks { instance: Some("0".repeat(10_000)), ..counter(START_S, 1, KILL_S) };
+    assert!(kills.sidecar("a", &odd, KILL_S).1 && !kills.kubelet("a", &shown(1, START_S, KILL_S), false));
+    // The kubelet's ID is known from then on.
+    assert!(!kills.sidecar("a", &named(1, counter(START_S + 9.0, 1, KILL_S)), KILL_S).1);
+    assert!(serde_json::to_string(&kills.saved()).unwrap().len() < 400);
+}
+
 #[test]
 fn each_kill_of_a_process_is_news_and_a_repeated_report_is_not() {
     let mut kills = Kills::default();

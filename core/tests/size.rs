@@ -2,7 +2,7 @@
 
 use qscaler_core::size::{
     Access, AccessGap, CapSource, Confidence, ContainerResources, DAY_S, Estimate, Observation, OuterBound, Peaks, Recommendation, SizeBounds,
-    grow_after_oom, need, observations,
+    container_id, grow_after_oom, need, observations,
 };
 
 const MIB: u64 = 1 << 20;
@@ -336,6 +336,20 @@ fn the_users_bounds_win_and_say_so() {
     assert!(r.reason.contains("capped at 200 MiB by the workload's annotations"), "{}", r.reason);
     let floor = SizeBounds { min_memory: Some(512 * MIB), ..SizeBounds::default() };
     assert_eq!(mib_of(&e.recommend(&floor, &has(320), T0 + 200.0)), Some(512));
+}
+
+#[test]
+fn a_container_s_id_is_found_in_what_the_kubelet_and_the_kernel_call_it() {
+    let id = "0123456789abcdef".repeat(4);
+    for text in
+        [format!("containerd://{id}"), format!("/kubepods/burstable/pod1/{id}\n"), format!("../crio-{id}.scope"), format!("s:cri-containerd:{id}")]
+    {
+        assert_eq!(container_id(&text), Some(&*id), "{text}");
+    }
+    let others = ["3", "", "/", "containerd://", "/system.slice/containerd.service"].map(str::to_owned);
+    for text in others.into_iter().chain([format!("/{id}/nested"), format!("{id}0"), id.to_uppercase(), "g".repeat(64)]) {
+        assert_eq!(container_id(&text), None, "{text}");
+    }
 }
 
 #[test]

@@ -164,6 +164,7 @@ impl Gate {
             }
             let wish = *self.wish.borrow_and_update();
             backoff.reset();
+            let mut said = false;
             while self.wish.borrow().number == wish.number {
                 let pause = match if wish.closed { self.way.close().await } else { self.way.open().await } {
                     Ok(true) => {
@@ -176,7 +177,12 @@ impl Gate {
                     }
                     Ok(false) => AGAIN,
                     Err(error) => {
-                        tracing::debug!(%error, "the gate does not move yet");
+                        // Once for each wish: a pod whose gate cannot close stays for its grace, and the reason is here alone.
+                        if std::mem::replace(&mut said, true) {
+                            tracing::debug!(%error, "the gate does not move yet");
+                        } else {
+                            tracing::warn!(%error, closed = wish.closed, "the gate does not move yet; it is tried again");
+                        }
                         backoff.next_delay()
                     }
                 };

@@ -9,7 +9,7 @@
 use crate::cgroup::CgroupFiles;
 use crate::driver::Input;
 use crate::procs::{ProcFs, TICKS_PER_SECOND, parse_status};
-use qscaler_core::size::{Access, AccessGap, Peaks};
+use qscaler_core::size::{Access, AccessGap, Peaks, container_id};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -252,6 +252,10 @@ impl Container {
             self.files = CgroupFiles::open(&procs.path(self.top, "root/sys/fs/cgroup"));
             peaks.access_gap = if self.files.is_some() { None } else { peaks.access_gap.or_else(|| gap(procs, own_pid, self.top)) };
         }
+        if peaks.instance.is_none() {
+            // While the runtime sets the container up, its top process is in no control group of the container's.
+            peaks.instance = procs.cgroup(self.top).as_deref().and_then(instance_of).map(str::to_owned);
+        }
         // After the end the files fail one by one: the last sample stays.
         let Some(reading) = self.files.as_mut().and_then(CgroupFiles::read) else { return false };
         peaks.access = Access::Full;
@@ -273,6 +277,14 @@ impl Container {
         peaks.limit = reading.limit.or(peaks.limit);
         killed
     }
+}
+
+/// The container instance's ID in `/proc/PID/cgroup`: of version 1 the memory controller's line, else that of version 2.
+fn instance_of(text: &str) -> Option<&str> {
+    let path = |controllers: fn(&str) -> bool| {
+        text.lines().filter_map(|line| line.split_once(':')?.1.split_once(':')).find(|(of, _)| controllers(of)).map(|(_, path)| path)
+    };
+    container_id(path(|of| of.split(',').any(|one| one == "memory")).or_else(|| path(str::is_empty))?)
 }
 
 /// Why a container's cgroup files cannot be opened; None: its top process is gone.
@@ -476,6 +488,29 @@ mod tests {
         fs::write(files.join("sys/fs/cgroup/memory.current"), "1\n").unwrap();
         sampler.lock().sample(3.0);
         assert_eq!((gap(), sampler.lock().access("worker")), (None, Access::Full));
+    }
+
+    #[test]
+    fn a_container_says_its_id_as_soon_as_its_top_process_is_in_its_control_group() {
+        let (id, node) = ("0a".repeat(32), "ff".repeat(32));
+        let v1 = |path: &str| format!("12:pids:/other\n11:cpu,memory:{path}\n0::/docker/{node}\n");
+        for (text, expected) in [
+            (format!("0::/../cri-containerd-{id}.scope\n"), Some(&*id)),
+            (format!("0::/kubepods/besteffort/pod1/{id}\n"), Some(&*id)),
+            (v1(&format!("/docker/{node}/kubepods/burstable/pod1/{id}")), Some(&*id)),
+            (v1("/"), None),
+            ("0::/system.slice\n".to_owned(), None),
+            (String::new(), None),
+        ] {
+            assert_eq!(instance_of(&text), expected, "{text}");
+        }
+        let (fake, sampler) = pod();
+        status(&fake, 30, 1000);
+        sampler.lock().sample(1.0);
+        assert_eq!(sampler.lock().peaks()["worker"].instance, None);
+        fs::write(fake.path(30).join("cgroup"), format!("0::/../{id}\n")).unwrap();
+        sampler.lock().sample(2.0);
+        assert_eq!(sampler.lock().peaks()["worker"].instance.as_deref(), Some(&*id));
     }
 
     #[test]

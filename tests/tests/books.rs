@@ -190,6 +190,16 @@ async fn rabbitmq_tells_what_the_pods_connections_hold() {
     says(Seen::Busy(None)).await;
     delivery.ack(BasicAckOptions::default()).await.unwrap();
     says(Seen::Idle).await;
+    // What a connection holds that the worker opens later is held too.
+    let second = Connection::connect(&rabbit.url(), ConnectionProperties::default()).await.unwrap();
+    let late = second.create_channel().await.unwrap();
+    late.queue_declare("r".into(), QueueDeclareOptions::default(), FieldTable::default()).await.unwrap();
+    late.basic_publish("".into(), "r".into(), BasicPublishOptions::default(), b"task", BasicProperties::default()).await.unwrap().await.unwrap();
+    let mut consumer = late.basic_consume("r".into(), "".into(), BasicConsumeOptions::default(), FieldTable::default()).await.unwrap();
+    let delivery = consumer.next().await.unwrap().unwrap();
+    says(Seen::Busy(None)).await;
+    delivery.ack(BasicAckOptions::default()).await.unwrap();
+    says(Seen::Idle).await;
     // The same books about another address know nothing.
     let mut other = Bookkeeping::open(&url, "custom", &["q".to_owned()], "pod-a", Some("10.9.9.9".parse().unwrap())).unwrap().unwrap();
     assert_eq!(other.sample().await.unwrap(), Seen::Unknown);

@@ -8,20 +8,18 @@ use crate::rabbitmq::management;
 use crate::url::AmqpUrl;
 use crate::{BrokerError, Retry};
 use serde::Deserialize;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 const OPERATION: &str = "looking at the worker's connections";
 /// How our own connections begin, in the management API.
 const OWN: &str = "qscaler";
-/// Connections of one pod, at most.
-const CONNECTIONS_MAX: usize = 64;
 
-/// The pod's connections to one RabbitMQ.
+/// The pod's connections to one RabbitMQ. They are looked for each time: a worker that opens one more (a thread that starts, a connection made anew) holds
+/// its messages there.
 pub(super) struct Connections {
     url: AmqpUrl,
     address: IpAddr,
-    /// Names of the worker's connections; empty: to be searched for.
-    names: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -33,71 +31,75 @@ struct Connection {
 
 #[derive(Deserialize)]
 struct Channel {
+    /// Its connection's name and, in brackets, its number.
+    name: String,
     messages_unacknowledged: Option<u64>,
+}
+
+impl Channel {
+    fn connection(&self) -> Option<&str> {
+        self.name.rsplit_once(" (").map(|(connection, _)| connection)
+    }
 }
 
 impl Connections {
     pub(super) fn new(url: AmqpUrl, address: IpAddr) -> Self {
-        Self { url, address, names: Vec::new() }
+        Self { url, address: address.to_canonical() }
     }
 
-    pub(super) async fn sample(&mut self) -> Result<Seen, BrokerError> {
-        if self.names.is_empty() {
-            let all: Option<Vec<Connection>> = self.get(&["connections"], "columns=name,peer_host,user_provided_name").await?;
-            self.names = own(all.unwrap_or_default(), self.address);
-        }
-        let mut unacked = 0;
-        let mut channels_seen = false;
-        for name in self.names.clone() {
-            let answer = self.get::<Vec<Channel>>(&["connections", &name, "channels"], "columns=messages_unacknowledged").await;
-            let channels = match answer {
-                Ok(Some(channels)) => channels,
-                // That connection is gone (of some the server says so by an internal error): searched for again the next time.
-                gone => {
-                    self.names.clear();
-                    return gone.map(|_| Seen::Unknown);
-                }
-            };
-            for channel in channels {
-                let Some(held) = channel.messages_unacknowledged else { return Ok(Seen::Unknown) };
-                channels_seen = true;
-                unacked += held;
-            }
-        }
-        // What is held includes what was prefetched: how many tasks run is not known.
-        Ok(match (channels_seen, unacked) {
-            (false, _) => Seen::Unknown,
-            (true, 0) => Seen::Idle,
-            (true, _) => Seen::Busy(None),
-        })
-    }
-
-    async fn get<T: for<'de> Deserialize<'de>>(&self, path: &[&str], query: &str) -> Result<Option<T>, BrokerError> {
-        let result = management::get(&self.url, path, query).await;
-        result.map_err(|message| BrokerError { operation: OPERATION, place: self.url.place(), message, retry: Retry::Later })
+    pub(super) async fn sample(&self) -> Result<Seen, BrokerError> {
+        let found = management::of_address(&self.url, self.address, "name,peer_host,user_provided_name", "name,messages_unacknowledged");
+        let found = found.await.map_err(|message| BrokerError { operation: OPERATION, place: self.url.place(), message, retry: Retry::Later })?;
+        Ok(held(&found.connections, &found.channels, self.address))
     }
 }
 
-/// Names of the connections from this address that are not the sidecar's.
-fn own(all: Vec<Connection>, address: IpAddr) -> Vec<String> {
-    let is_worker = |connection: &Connection| {
+/// What the connections from this address that are not the sidecar's hold.
+fn held(connections: &[Connection], channels: &[Channel], address: IpAddr) -> Seen {
+    let is_worker = |connection: &&Connection| {
         let from = connection.peer_host.as_deref().and_then(|host| host.parse::<IpAddr>().ok()).map(|ip| ip.to_canonical());
-        from == Some(address.to_canonical()) && !connection.user_provided_name.as_deref().is_some_and(|name| name.starts_with(OWN))
+        from == Some(address) && !connection.user_provided_name.as_deref().is_some_and(|name| name.starts_with(OWN))
     };
-    all.into_iter().filter(is_worker).map(|connection| connection.name).take(CONNECTIONS_MAX).collect()
+    let workers: BTreeSet<&str> = connections.iter().filter(is_worker).map(|connection| connection.name.as_str()).collect();
+    let of_worker = |channel: &&Channel| channel.connection().is_some_and(|name| workers.contains(name));
+    // A channel whose figures have not come yet may hold anything, and so may what was not found.
+    let unacked: Option<Vec<u64>> = channels.iter().filter(of_worker).map(|channel| channel.messages_unacknowledged).collect();
+    // What is held includes what was prefetched: how many tasks run is not known.
+    match unacked.as_deref() {
+        None | Some([]) => Seen::Unknown,
+        Some(unacked) if unacked.iter().all(|held| *held == 0) => Seen::Idle,
+        Some(_) => Seen::Busy(None),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn says(connections: &str, channels: &str) -> Seen {
+        let connections: Vec<Connection> = serde_json::from_str(connections).unwrap();
+        let channels: Vec<Channel> = serde_json::from_str(channels).unwrap();
+        held(&connections, &channels, "10.0.0.7".parse().unwrap())
+    }
+
     #[test]
     fn the_sidecars_own_connections_and_those_of_other_pods_do_not_count() {
-        let all: Vec<Connection> = serde_json::from_str(
-            r#"[{"name": "a", "peer_host": "10.0.0.7"}, {"name": "b", "peer_host": "::ffff:10.0.0.7", "user_provided_name": "x"},
-                {"name": "c", "peer_host": "10.0.0.8"}, {"name": "d", "peer_host": "10.0.0.7", "user_provided_name": "qscaler sidecar"}, {"name": "e"}]"#,
-        )
-        .unwrap();
-        assert_eq!(own(all, "10.0.0.7".parse().unwrap()), ["a", "b"]);
+        let connections = r#"[{"name": "a", "peer_host": "10.0.0.7"}, {"name": "b", "peer_host": "::ffff:10.0.0.7", "user_provided_name": "x"},
+            {"name": "c", "peer_host": "10.0.0.71"}, {"name": "d", "peer_host": "10.0.0.7", "user_provided_name": "qscaler sidecar"}, {"name": "e"}]"#;
+        let holds = |name: &str, unacked: u32| format!(r#"{{"name": "{name} (1)", "messages_unacknowledged": {unacked}}}"#);
+        let says = |channels: &[String]| says(connections, &format!("[{}]", channels.join(",")));
+        let idle = [holds("a", 0), holds("b", 0)];
+        let others = [holds("c", 1), holds("d", 1), holds("e", 1), r#"{"name": "a", "messages_unacknowledged": 1}"#.to_owned()];
+        assert_eq!(says(&[&idle[..], &others[..]].concat()), Seen::Idle);
+        assert_eq!(says(&[holds("a", 0), holds("b", 2)]), Seen::Busy(None));
+        assert_eq!(says(&others), Seen::Unknown);
+    }
+
+    #[test]
+    fn a_channel_without_figures_is_unknown_whatever_the_others_hold() {
+        let one = r#"[{"name": "a", "peer_host": "10.0.0.7"}]"#;
+        let channels = r#"[{"name": "a (1)", "messages_unacknowledged": 0}, {"name": "a (2)"}]"#;
+        assert_eq!(says(one, channels), Seen::Unknown);
+        assert_eq!(says(one, "[]"), Seen::Unknown);
     }
 }

@@ -1,5 +1,6 @@
 //! RabbitMQ's management API. In: its address, the AMQP user, queue names. Out: per queue what AMQP does not tell: unacknowledged messages, and
-//! counters of what was published and finished. Left to others: how old these figures may grow (`stats`).
+//! counters of what was published and finished; connections and channels by address. Left to others: how old these figures may grow (`stats`), what a
+//! connection holds (`activity::connections`).
 //! The server renews its statistics every 5 s. Fields that it leaves out (a new queue, a disabled collector) stay unknown.
 
 use crate::url::{AmqpUrl, Management, Secret};
@@ -13,6 +14,7 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use serde::Deserialize;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -57,10 +59,10 @@ struct Counters {
 }
 
 #[derive(Deserialize)]
-struct Page {
+struct Page<T> {
     #[serde(default)]
     page_count: usize,
-    items: Vec<Queue>,
+    items: Vec<T>,
 }
 
 impl Queue {
@@ -97,31 +99,38 @@ async fn fetch_all(url: &AmqpUrl, queues: &[String]) -> Result<HashMap<String, Q
         }
         return Ok(found);
     }
-    for page in 1..=PAGES_MAX {
-        let path = format!("/api/queues/{vhost}?page={page}&page_size={PAGE_SIZE}&{COLUMNS}");
-        let Some(body) = api.get(&path).await? else { break };
-        let answer: Page = parse(&body)?;
-        for queue in &answer.items {
-            if let Some(name) = &queue.name {
-                found.insert(name.clone(), queue.figures());
-            }
-        }
-        if page >= answer.page_count {
-            break;
+    for queue in api.pages::<Queue>(&format!("/api/queues/{vhost}"), COLUMNS).await? {
+        if let Some(name) = &queue.name {
+            found.insert(name.clone(), queue.figures());
         }
     }
     Ok(found)
 }
 
-/// One resource: the segments of its path below `/api`, and a query. None: there is no such thing.
+/// Connections to the broker and channels on them, as [`of_address`] finds them.
+#[derive(Debug)]
+pub(crate) struct Traffic<C, H> {
+    pub(crate) connections: Vec<C>,
+    pub(crate) channels: Vec<H>,
+}
+
+/// What has this address in its name: of the channels these columns, of the connections those; `name` must be among them, the server sorts by it. Others whose names contain the address, or (IPv6, which is
+/// written in more than one way) all, are among them.
 ///
 /// # Errors
 /// As for [`fetch`].
-pub(crate) async fn get<T: for<'de> Deserialize<'de>>(url: &AmqpUrl, path: &[&str], query: &str) -> Result<Option<T>, String> {
-    let path: String = path.iter().map(|segment| format!("/{}", encode(segment))).collect();
+pub(crate) async fn of_address<C, H>(url: &AmqpUrl, address: IpAddr, connections: &str, channels: &str) -> Result<Traffic<C, H>, String>
+where
+    C: for<'de> Deserialize<'de>,
+    H: for<'de> Deserialize<'de>,
+{
+    let name = if address.is_ipv4() { format!("name={address}&use_regex=false&") } else { String::new() };
     let request = async {
-        let body = Api::connect(&url.management, url).await?.get(&format!("/api{path}?{query}")).await?;
-        body.map(|body| parse(&body)).transpose()
+        let mut api = Api::connect(&url.management, url).await?;
+        // Channels first: then of each one its connection is there, if it still lives.
+        let channels = api.pages("/api/channels", &format!("{name}columns={channels}")).await?;
+        let connections = api.pages("/api/connections", &format!("{name}columns={connections}")).await?;
+        Ok(Traffic { connections, channels })
     };
     match timeout(FETCH_TIMEOUT, request).await {
         Ok(result) => result.map_err(|message: String| url.login.scrub(&message)),
@@ -160,6 +169,20 @@ impl Api {
         let password = url.login.password.as_ref().map(Secret::expose).unwrap_or_default();
         let authorization = format!("Basic {}", STANDARD.encode(format!("{user}:{password}")));
         Ok(Self { sender, host: address.to_string(), authorization })
+    }
+
+    /// All pages of a list.
+    async fn pages<T: for<'de> Deserialize<'de>>(&mut self, path: &str, query: &str) -> Result<Vec<T>, String> {
+        let mut items = Vec::new();
+        for page in 1..=PAGES_MAX {
+            let Some(body) = self.get(&format!("{path}?page={page}&page_size={PAGE_SIZE}&{query}")).await? else { break };
+            let answer: Page<T> = parse(&body)?;
+            items.extend(answer.items);
+            if page >= answer.page_count {
+                break;
+            }
+        }
+        Ok(items)
     }
 
     /// The body; None for 404.

@@ -27,7 +27,7 @@ mod window;
 pub use bounds::{Cap, CapSource, OuterBound, SizeBounds};
 pub use cpu::CpuHistogram;
 pub use estimate::{Estimate, Observation, OomRecord, grow_after_oom};
-pub use peaks::{Access, AccessGap, Peaks, need, observations};
+pub use peaks::{Access, AccessGap, Peaks, container_id, need, observations};
 pub use plausible::{Implausible, ReportFacts, plausible};
 pub use pod::{ClusterVersion, ContainerResources, InProgress, Pending, PendingReason, PodFacts, PodPhase, QosClass, Refusal, RefusalCause};
 pub use rate::RateCap;

@@ -82,6 +82,9 @@ pub struct Peaks {
     /// Tasks finished by this container instance, where busy and idle edges are known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tasks_done: Option<u64>,
+    /// Which container instance: the runtime's ID, see [`container_id`]. None where the runtime's control groups do not show it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
     /// When this container instance started, seconds since the epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started_s: Option<f64>,
@@ -93,6 +96,18 @@ pub struct Peaks {
     /// Why not all of it; None where all can be read, or the reporter does not say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub access_gap: Option<AccessGap>,
+}
+
+/// Characters of a container's ID: 32 random bytes in hexadecimal, as containerd, CRI-O and Docker make them.
+const CONTAINER_ID_CHARS: usize = 64;
+
+/// The runtime's ID of a container, in lower-case hexadecimal, where `text` ends with it: the kubelet's name (`containerd://ID`), or the path of a control
+/// group (`/kubepods/burstable/podUID/ID`, `/kubepods.slice/…/cri-containerd-ID.scope`).
+#[must_use]
+pub fn container_id(text: &str) -> Option<&str> {
+    let last = text.trim_end().rsplit('/').next()?;
+    let id = last.strip_suffix(".scope").unwrap_or(last).rsplit(['-', ':']).next()?;
+    (id.len() == CONTAINER_ID_CHARS && id.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))).then_some(id)
 }
 
 /// The memory that the container needed, in bytes: `min(cgroup peak, max(working set, spikes), limit)`.

@@ -9,8 +9,8 @@ use crate::exec::output;
 
 /// Those that concern the node or the installation (they kill controllers, for one), and run after the others.
 const ALONE: [&str; 5] = ["alone::", "controllers::", "matrix::", "what_was_learned", "an_estimate_outlives"];
-/// Cluster tests outside the default run, which are asked for by name: the matrix and all frameworks side by side take long.
-const BY_NAME: [&str; 2] = ["matrix::", "frameworks::"];
+/// Cluster tests outside the default run, which are asked for by name: what they show is in the matrix' column, too, and in more detail here.
+const BY_NAME: [&str; 1] = ["frameworks::"];
 
 /// Names of the cluster's tests that are to run.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -62,7 +62,10 @@ mod tests {
     #[test]
     fn without_a_name_all_run_but_those_that_must_be_asked_for() {
         let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        assert_eq!(chosen(None), (owned(&["job::goes_up", "sizes::peaks"]), owned(&["alone::a_node", "sizes::an_estimate_outlives"])));
+        assert_eq!(
+            chosen(None),
+            (owned(&["job::goes_up", "sizes::peaks"]), owned(&["alone::a_node", "matrix::one_row", "sizes::an_estimate_outlives"]))
+        );
         assert_eq!(chosen(Some("frameworks")), (owned(&["frameworks::each"]), vec![]));
         assert_eq!(chosen(Some("row")), (vec![], owned(&["matrix::one_row"])));
         assert_eq!(chosen(Some("sizes")), (owned(&["sizes::peaks"]), owned(&["sizes::an_estimate_outlives"])));

@@ -1,6 +1,7 @@
 //! A cluster with QScaler in it, as tests and the demo need it. In: a name. Out: a cluster up, images imported, the chart applied as it is and ready,
 //! and a way to run a program in its network. It leaves what happens there to that program.
 
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -118,7 +119,8 @@ impl Stand {
     }
 
     /// Starts a program in the cluster's network, to end with the cluster at the latest. It finds the cluster, the brokers and the address at which pods
-    /// reach it in its environment: `KUBECONFIG`, `QSCALER_BROKERS_BIN`, `QSCALER_HOST_IP`; `kubectl` is the cluster's own.
+    /// reach it in its environment: `KUBECONFIG`, `QSCALER_BROKERS_BIN`, `QSCALER_HOST_IP`; `kubectl` is the cluster's own. The servers that it starts end
+    /// with it: the next program's have the same ports.
     ///
     /// # Errors
     /// It cannot be started.
@@ -127,6 +129,7 @@ impl Stand {
         let folders = kubectl.parent().map(Path::to_path_buf).into_iter();
         let inherited = std::env::var_os("PATH").unwrap_or_default();
         command
+            .process_group(0)
             .env("PATH", std::env::join_paths(folders.chain(std::env::split_paths(&inherited)))?)
             .env("KUBECONFIG", self.cluster.kubeconfig())
             .env("QSCALER_HOST_IP", self.cluster.host_ip()?.to_string())

@@ -10,7 +10,7 @@ pub mod ledger;
 
 use crate::servers::{RabbitServer, RedisServer};
 use anyhow::{Context, Result};
-use std::net::{IpAddr, TcpListener};
+use std::net::IpAddr;
 use std::sync::Mutex;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -18,7 +18,8 @@ use tokio::sync::OnceCell;
 
 /// Where QScaler is installed.
 pub const SYSTEM_NAMESPACE: &str = "qscaler-system";
-/// RabbitMQ's usual ports: the network is the cluster's own, so they are free, and the defaults are tested.
+/// RabbitMQ's usual ports: the network is the cluster's own, so they are free, and the defaults are tested. On other ports no part of QScaler would find
+/// the management API.
 const RABBITMQ_PORTS: [u16; 5] = [5672, 15672, 15692, 25672, 4370];
 /// Part of the broker's URL, and so of what must be in no log.
 const PASSWORD: &str = "correct-horse-battery";
@@ -55,7 +56,7 @@ pub struct Stand {
 static STAND: OnceCell<Stand> = OnceCell::const_new();
 
 impl Stand {
-    /// The stand of this process, made at the first call. The servers end with the cluster's processes.
+    /// The stand of this process, made at the first call. The servers are of its process group, which `cargo xtask` ends with it.
     ///
     /// # Errors
     /// The environment is not that of a cluster test, or a server does not start.
@@ -92,9 +93,7 @@ impl Stand {
                 let mut rabbitmq = lock(&self.rabbitmq);
                 if rabbitmq.is_none() {
                     let bind: IpAddr = self.host.parse()?;
-                    // In a cluster that was left up, the server of an earlier run still has them.
-                    let free = RABBITMQ_PORTS.iter().all(|port| TcpListener::bind((bind, *port)).is_ok());
-                    *rabbitmq = Some(if free { RabbitServer::start_on(bind, RABBITMQ_PORTS)? } else { RabbitServer::start_at(bind)? });
+                    *rabbitmq = Some(RabbitServer::start_on(bind, RABBITMQ_PORTS)?);
                 }
                 rabbitmq.as_ref().map(RabbitServer::url).unwrap_or_default()
             }

@@ -1,13 +1,13 @@
 //! A program that runs inside a box. In: a started child. Out: its end, its output, signals to it. It is reaped at once when it ends,
 //! whoever waits for it: the kernel keeps a box's last process until every process of the box has been reaped, so one that nobody
-//! waits for would keep the box from ending.
+//! waits for would keep the box from ending. A program that leads a process group of its own takes what is left of the group with it.
 
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, ExitStatus};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, getpgid, kill_process, kill_process_group, waitid};
 
 use crate::interrupt;
 
@@ -56,6 +56,10 @@ impl Process {
             // First only look: the number stays the program's own until it is reaped, and that happens under the lock that signals take.
             while waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).is_err_and(|error| error == rustix::io::Errno::INTR) {}
             let mut status = told.lock();
+            if getpgid(Some(pid)).is_ok_and(|group| group == pid) {
+                // It may have left nothing.
+                let _ = kill_process_group(pid, Signal::KILL);
+            }
             *status = child.wait().ok();
             drop(status);
             told.ended.notify_all();
@@ -153,6 +157,24 @@ mod tests {
         assert_eq!(process.wait_at_most(Duration::from_millis(1)), None);
         assert_eq!(process.kill().unwrap().signal(), Some(9));
         process.signal(Signal::TERM).unwrap();
+    }
+
+    #[test]
+    fn the_leader_of_a_process_group_leaves_nothing_behind() {
+        use std::io::Read;
+        use std::os::unix::process::CommandExt;
+        let mut command = Command::new("sh");
+        command.args(["-c", "sleep 1000 > /dev/null & echo $!"]).stdout(std::process::Stdio::piped()).process_group(0);
+        let mut process = Process::watch(command.spawn().unwrap()).unwrap();
+        let mut left = String::new();
+        process.stdout.take().unwrap().read_to_string(&mut left).unwrap();
+        assert!(process.wait().success());
+        // Nobody may reap it in a box of tests: an ended process may still have a number.
+        let state = || std::fs::read_to_string(format!("/proc/{}/stat", left.trim())).ok();
+        let gone = crate::exec::wait_for("the end of what it left", Duration::from_secs(30), Duration::from_millis(5), || {
+            Ok(state().is_none_or(|stat| stat.contains(") Z ")).then_some(()))
+        });
+        gone.unwrap();
     }
 
     #[test]
