@@ -69,6 +69,11 @@ pub trait QueueStats: Send + Sync {
     async fn sample(&self, queries: &[QueueQuery]) -> Result<Vec<QueueSample>, BrokerError> {
         self.sample_each(queries).await?.into_iter().collect()
     }
+
+    /// Why figures are missing that this broker could give, by the last samples; None: none are.
+    fn gap(&self) -> Option<Arc<str>> {
+        None
+    }
 }
 
 /// The controller's end of the control channel.

@@ -8,6 +8,7 @@ use qscaler_controller::index::{Index, Kind, Record};
 use qscaler_controller::metrics::Metrics;
 use qscaler_controller::plan::{Action, Done, Outcome};
 use qscaler_controller::record::{DeploymentRecord, PodRecord, ReplicaSetRecord};
+use qscaler_controller::run::Measured;
 use qscaler_controller::sizing::Cluster;
 use qscaler_controller::slot::Slot;
 use qscaler_controller::store::Loaded;
@@ -155,7 +156,8 @@ fn main() -> anyhow::Result<()> {
             let heard = on_cpu();
             let view = index.view(&id(n)).context("a view")?;
             slot.reports(&Reports { reports, malformed: 0 }, Some(&view), &cluster, now_ms);
-            slot.sampled(Ok(vec![QueueSample { ready: Some((n as u64 + second) % 20), unacked: Some(7), ..QueueSample::default() }]), now_ms);
+            let queue = QueueSample { ready: Some((n as u64 + second) % 20), unacked: Some(7), ..QueueSample::default() };
+            slot.sampled(Ok(Measured { queues: vec![queue], gap: None }), now_ms);
             hearing += on_cpu().saturating_sub(heard);
             let looked = on_cpu();
             let view = index.view(&id(n)).context("a view")?;

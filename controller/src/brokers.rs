@@ -2,7 +2,7 @@
 //! what each workload wants measured. Out: samples, reports and problems, as inputs of the main loop. Left to others: what they mean.
 
 use crate::resolve::SecretUrl;
-use crate::run::Input;
+use crate::run::{Input, Measured};
 use futures::StreamExt;
 use qscaler_broker::{BrokerError, ControlSender, QueueQuery, QueueStats, Retry};
 use qscaler_core::scale::QueueSample;
@@ -237,7 +237,7 @@ async fn measure(broker: Arc<dyn QueueStats>, mut members: watch::Receiver<Queri
                 None if all.is_empty() => Ok(Vec::new()),
                 None => tokio::time::timeout(TIMEOUT, broker.sample_each(&all)).await.unwrap_or_else(|_| Err(late("measuring queues"))),
             };
-            for input in measured(batch, &answer) {
+            for input in measured(batch, &answer, broker.gap()) {
                 let sent = tokio::select! {
                     () = stop.cancelled() => return,
                     sent = inputs.send(input) => sent,
@@ -253,7 +253,11 @@ async fn measure(broker: Arc<dyn QueueStats>, mut members: watch::Receiver<Queri
 }
 
 /// One input per workload of a batch.
-fn measured(batch: Vec<(WorkloadId, Vec<QueueQuery>)>, answer: &Result<Vec<Result<QueueSample, BrokerError>>, BrokerError>) -> Vec<Input> {
+fn measured(
+    batch: Vec<(WorkloadId, Vec<QueueQuery>)>,
+    answer: &Result<Vec<Result<QueueSample, BrokerError>>, BrokerError>,
+    gap: Option<Arc<str>>,
+) -> Vec<Input> {
     let mut results = answer.as_ref().map(|all| all.iter());
     let one = |(id, queries): (WorkloadId, Vec<QueueQuery>)| {
         let result = match &mut results {
@@ -264,7 +268,7 @@ fn measured(batch: Vec<(WorkloadId, Vec<QueueQuery>)>, answer: &Result<Vec<Resul
             Err(error) => Err(error.to_string()),
         };
         let result = result.and_then(|s| if s.len() == queries.len() { Ok(s) } else { Err("the broker gave too few figures".to_owned()) });
-        Input::Sampled(id, result)
+        Input::Sampled(id, result.map(|queues| Measured { queues, gap: gap.clone() }))
     };
     batch.into_iter().map(one).collect()
 }

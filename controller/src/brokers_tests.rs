@@ -64,7 +64,7 @@ async fn one_connection_and_one_call_serve_all_workloads_of_a_broker() {
     let mut results = BTreeMap::new();
     while results.len() < 3 {
         if let Some(Input::Sampled(id, result)) = inputs.recv().await {
-            results.insert(id.name, result.map(|s| s.iter().map(|q| q.ready.unwrap()).collect::<Vec<_>>()));
+            results.insert(id.name, result.map(|s| s.queues.iter().map(|q| q.ready.unwrap()).collect::<Vec<_>>()));
         }
     }
     assert_eq!((&results["a"], &results["c"]), (&Ok(vec![1, 2]), &Ok(vec![3])));

@@ -48,13 +48,22 @@ const REMOVE: Duration = Duration::from_secs(5);
 /// Writes under way may finish for this long at shutdown: less than the Lease has left.
 const DRAIN: Duration = Duration::from_secs(4);
 
+/// What a broker tells of a workload's queues.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Measured {
+    /// One sample a queue.
+    pub queues: Vec<QueueSample>,
+    /// Why the broker gives fewer figures than it could.
+    pub gap: Option<Arc<str>>,
+}
+
 /// What the loop hears.
 #[derive(Debug)]
 pub enum Input {
     /// A watch saw a change that touches this workload.
     Changed(WorkloadId),
     /// Its queues were measured, or not and why.
-    Sampled(WorkloadId, Result<Vec<QueueSample>, String>),
+    Sampled(WorkloadId, Result<Measured, String>),
     /// Its pods reported.
     Reports(WorkloadId, Reports),
     /// Its control channel failed.

@@ -5,13 +5,13 @@ use crate::index::View;
 use crate::metrics::{Metrics, Totals, WorkloadMetrics};
 use crate::plan::{Action, Failure, Outcome};
 use crate::record::{DeploymentRecord, WorkerTemplate};
+use crate::run::Measured;
 use crate::sizing::Cluster;
 use crate::store::Loaded;
 use crate::summary::Snapshot;
 use crate::workload::Workload;
 use qscaler_broker::{QueueQuery, Reports};
 use qscaler_core::config::{BrokerRef, WorkerConfig};
-use qscaler_core::scale::QueueSample;
 use qscaler_core::workload::WorkloadId;
 
 /// A failed load or lookup is tried again after this, milliseconds.
@@ -182,7 +182,7 @@ impl Slot {
     }
 
     /// The queues were measured, or not and why.
-    pub fn sampled(&mut self, result: Result<Vec<QueueSample>, String>, now_ms: u64) {
+    pub fn sampled(&mut self, result: Result<Measured, String>, now_ms: u64) {
         let failing = result.is_err();
         if failing && !self.failing {
             self.resolve_after_ms = self.resolve_after_ms.min(now_ms.saturating_add(RESOLVE_FAILING_MS));
@@ -190,7 +190,10 @@ impl Slot {
         self.failing = failing;
         let Some(workload) = self.workload.as_mut() else { return };
         match result {
-            Ok(samples) => workload.sampled(samples, now_ms),
+            Ok(measured) => {
+                workload.sampled(measured.queues, now_ms);
+                workload.partly(measured.gap);
+            }
             Err(problem) => workload.unmeasured(problem),
         }
         self.due_ms = now_ms;

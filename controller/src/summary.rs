@@ -118,10 +118,11 @@ impl Workload {
             return;
         }
         let problem = self.broker.queues.clone().or_else(|| self.broker.control.as_ref().map(|c| format!("control channel: {c}")));
-        match problem {
-            Some(problem) => self.set(view, condition::BROKER_REACHABLE, false, "Failing", problem, now_ms),
-            None if self.broker.answered => self.set(view, condition::BROKER_REACHABLE, true, "Answers", "the broker answers", now_ms),
-            None => {}
+        match (problem, self.broker.gap.clone()) {
+            (Some(problem), _) => self.set(view, condition::BROKER_REACHABLE, false, "Failing", problem, now_ms),
+            (None, Some(gap)) => self.set(view, condition::BROKER_REACHABLE, true, "AnswersInPart", format!("the broker answers, but {gap}"), now_ms),
+            (None, None) if self.broker.answered => self.set(view, condition::BROKER_REACHABLE, true, "Answers", "the broker answers", now_ms),
+            (None, None) => {}
         }
     }
 

@@ -88,6 +88,8 @@ pub(crate) struct Broker {
     pub(crate) mistake: Option<String>,
     /// Why the queues cannot be measured.
     pub(crate) queues: Option<String>,
+    /// Why they can be measured in part only.
+    pub(crate) gap: Option<Arc<str>>,
     /// Why the control channel cannot be used.
     pub(crate) control: Option<String>,
     /// It has answered once.
@@ -158,7 +160,12 @@ impl Workload {
     /// The queues were measured, in the order of the configuration.
     pub fn sampled(&mut self, samples: Vec<QueueSample>, now_ms: u64) {
         self.samples = Some(samples);
-        self.broker = Broker { mistake: None, queues: None, answered: true, good_ms: now_ms, control: self.broker.control.take() };
+        self.broker = Broker { mistake: None, queues: None, gap: None, answered: true, good_ms: now_ms, control: self.broker.control.take() };
+    }
+
+    /// The broker gave fewer figures than it could, and why.
+    pub fn partly(&mut self, gap: Option<Arc<str>>) {
+        self.broker.gap = gap;
     }
 
     /// The queues could not be measured.

@@ -44,6 +44,22 @@ fn all_done(workload: &mut Workload, plan: &Plan, now_ms: u64) {
 }
 
 #[test]
+fn what_the_broker_cannot_tell_is_in_the_status_with_the_cause() {
+    let (mut w, v) = (workload(), view(&[deployment(0, &[]), replicaset("orders-1", 0)]));
+    let mut told = |gap: Option<&str>, now_ms| {
+        w.sampled(waiting(0), now_ms);
+        w.partly(gap.map(Into::into));
+        let plan = w.look(&v, &cluster(), true, now_ms);
+        let told = condition_of(&status(&plan), condition::BROKER_REACHABLE);
+        all_done(&mut w, &plan, now_ms);
+        told
+    };
+    let (holds, message) = told(Some("no figures (HTTP 401)"), T0_MS);
+    assert!(holds == "True" && message.contains("HTTP 401"), "{message}");
+    assert_eq!(told(None, T0_MS + 60_000).1, "the broker answers");
+}
+
+#[test]
 fn a_burst_on_an_empty_fleet_raises_it_in_one_step_and_says_why() {
     let (mut w, v) = (workload(), view(&[deployment(0, &[("min-replicas", "0")]), replicaset("orders-1", 0)]));
     w.sampled(waiting(500), T0_MS);

@@ -36,6 +36,8 @@ pub(crate) struct RabbitStats {
     session: tokio::sync::Mutex<Option<Arc<Session>>>,
     management: tokio::sync::Mutex<ManagementCache>,
     missing: Mutex<HashMap<String, Instant>>,
+    /// Why the API gave no figures when it was asked last.
+    gap: Mutex<Option<Arc<str>>>,
 }
 
 #[derive(Debug)]
@@ -52,7 +54,6 @@ struct ManagementCache {
     fetched: Option<Instant>,
     tried: Option<Instant>,
     fetching: Option<JoinHandle<Fetched>>,
-    failing: bool,
 }
 
 /// What a passive declare says of a queue.
@@ -69,6 +70,7 @@ impl RabbitStats {
             session: tokio::sync::Mutex::new(None),
             management: tokio::sync::Mutex::new(ManagementCache::default()),
             missing: Mutex::new(HashMap::new()),
+            gap: Mutex::new(None),
         }
     }
 
@@ -153,34 +155,52 @@ impl RabbitStats {
             let (url, names) = (self.link.url.clone(), queues.iter().cloned().collect::<Vec<_>>());
             cache.fetching = Some(tokio::spawn(async move { management::fetch(&url, &names).await }));
         }
-        let first = cache.fetched.is_none() && !cache.failing;
+        let first = cache.fetched.is_none() && self.gap().is_none();
         if let Some(task) = cache.fetching.as_mut().filter(|task| first || task.is_finished()) {
             let fetched = task.await.unwrap_or_else(|error| Err(error.to_string()));
             cache.fetching = None;
-            cache.take(fetched, self.link.url.management.address.to_string());
+            let problem = cache.take(fetched);
+            // A round that was missed is no gap: the figures before it still count.
+            self.told(problem.filter(|_| cache.age().is_none()));
         }
-        match cache.fetched.map(|at| at.elapsed()).filter(|age| *age <= MANAGEMENT_KEPT) {
+        match cache.age() {
             Some(age) => (cache.figures.clone(), age.as_secs_f64()),
             None => (HashMap::new(), 0.0),
+        }
+    }
+
+    fn told(&self, problem: Option<String>) {
+        let place = &self.link.url.management.address;
+        let mut gap = self.gap.lock().unwrap_or_else(PoisonError::into_inner);
+        match problem {
+            None => *gap = None,
+            Some(problem) => {
+                let words =
+                    format!("RabbitMQ's management API at {place} gives no figures ({problem}): unacknowledged messages and rates are unknown");
+                if gap.is_none() {
+                    tracing::warn!("{words}");
+                }
+                *gap = Some(words.into());
+            }
         }
     }
 }
 
 impl ManagementCache {
-    fn take(&mut self, fetched: Fetched, place: String) {
+    /// Gives back why there are no new figures.
+    fn take(&mut self, fetched: Fetched) -> Option<String> {
         match fetched {
             Ok(figures) => {
-                self.figures = figures;
-                self.fetched = Some(Instant::now());
-                self.failing = false;
+                (self.figures, self.fetched) = (figures, Some(Instant::now()));
+                None
             }
-            Err(message) => {
-                if !self.failing {
-                    tracing::warn!(%place, %message, "RabbitMQ's management API gives no figures: unacknowledged messages and rates are unknown");
-                }
-                self.failing = true;
-            }
+            Err(problem) => Some(problem),
         }
+    }
+
+    /// Of figures that still count.
+    fn age(&self) -> Option<Duration> {
+        self.fetched.map(|at| at.elapsed()).filter(|age| *age <= MANAGEMENT_KEPT)
     }
 }
 
@@ -209,6 +229,10 @@ impl QueueStats for RabbitStats {
             None => Ok(QueueSample::default()),
         };
         Ok(queries.iter().map(of).collect())
+    }
+
+    fn gap(&self) -> Option<Arc<str>> {
+        self.gap.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

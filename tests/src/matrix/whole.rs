@@ -73,7 +73,7 @@ pub async fn run(rows: &[Row], faults: &[Fault], mut say: impl FnMut(String)) ->
 ///
 /// # Errors
 /// The API server does not answer.
-pub async fn place(lab: &Lab, subjects: &[Subject]) -> Result<Place> {
+async fn place(lab: &Lab, subjects: &[Subject]) -> Result<Place> {
     let mut place: Place = vec![("date".into(), Timestamp::now().strftime("%Y-%m-%d").to_string())];
     let mut add = |name: &str, value: String| place.push((name.into(), value));
     add("QScaler", env!("CARGO_PKG_VERSION").to_owned());

@@ -140,7 +140,11 @@ async fn limited_users_can_do_everything_that_is_theirs(broker: &Rabbit) {
     let stats = open_stats(&reader).unwrap();
     wait_for("the reader sees two tasks", DEADLINE, || async {
         let seen = stats.sample(&[query("celery", "rights")]).await.unwrap().remove(0);
-        if (seen.ready, seen.unacked, seen.published_total) == (Some(2), Some(0), Some(2)) { Ok(()) } else { Err(format!("{seen:?}")) }
+        if (seen.ready, seen.unacked, seen.published_total, stats.gap()) == (Some(2), Some(0), Some(2), None) {
+            Ok(())
+        } else {
+            Err(format!("{seen:?}"))
+        }
     })
     .await
     .unwrap();
@@ -177,14 +181,17 @@ async fn limited_users_can_do_everything_that_is_theirs(broker: &Rabbit) {
     assert_eq!(error.retry, Retry::AfterChange, "{error}");
 }
 
-async fn without_the_management_api_what_is_in_work_is_unknown(broker: &Rabbit) {
+async fn without_the_management_api_what_is_in_work_is_unknown_and_why_is_said(broker: &Rabbit) {
     broker.put_tasks("no-api", 3).await.unwrap();
-    for management in ["http://127.0.0.1:1".to_owned(), broker.management.clone()] {
+    for (management, cause) in [("http://127.0.0.1:1".to_owned(), "127.0.0.1:1"), (broker.management.clone(), "management")] {
         // The second time the API is there, and refuses a user without the tag.
         let plain = broker.user("plain", "", "^$", "^$", "^$").await;
         let url = plain.replace(&broker.management, &management);
-        let seen = open_stats(&url).unwrap().sample(&[query("celery", "no-api")]).await.unwrap().remove(0);
+        let stats = open_stats(&url).unwrap();
+        let seen = stats.sample(&[query("celery", "no-api")]).await.unwrap().remove(0);
         assert_eq!((seen.ready, seen.unacked, seen.published_total), (Some(3), None, None), "{management}");
+        let gap = stats.gap().expect("why");
+        assert!(gap.contains(cause) && gap.contains("unknown") && !gap.contains("pass-plain"), "{gap}");
     }
 }
 
@@ -209,7 +216,7 @@ async fn a_tls_url_at_a_plain_server_is_an_error_and_no_panic(broker: &Rabbit) {
 async fn rabbitmq_keeps_the_contract() {
     let broker = Rabbit::start();
     limited_users_can_do_everything_that_is_theirs(&broker).await;
-    without_the_management_api_what_is_in_work_is_unknown(&broker).await;
+    without_the_management_api_what_is_in_work_is_unknown_and_why_is_said(&broker).await;
     a_virtual_host_that_does_not_exist_is_an_error_until_changed(&broker).await;
     a_tls_url_at_a_plain_server_is_an_error_and_no_panic(&broker).await;
     if let Err(failures) = run(&broker).await {
