@@ -2,7 +2,7 @@
 # The first process of a guest: file systems, control groups of version 2, kernel modules, then one program, then power off.
 # In: from the kernel's command line GUEST, the folder that this lies in, and CACHE; in the folder `run.sh`, what to run, and `modprobe`.
 # Out: on the console the program's output; in `out/status` its exit status. The root is the machine's own, read only: what is
-# written goes to memory.
+# written goes to memory, what the cluster's containers write to the guest's disk.
 set -u
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8
 stty -opost
@@ -15,9 +15,12 @@ mount -t tmpfs tmpfs /dev/shm
 mount -t tmpfs -o mode=755 tmpfs /run
 # The one folder that the machine sees.
 mount -t hostfs -o "$GUEST/out" hostfs "$GUEST/out"
-for folder in "$CACHE/clusters" "$CACHE/locks" "$GUEST/tmp"; do
+for folder in "$CACHE/locks" "$GUEST/tmp"; do
 	mount -t tmpfs tmpfs "$folder"
 done
+# The first block device of user-mode Linux has this number. Nothing waits for the disk: it is thrown away with the guest.
+mknod /run/disk b 98 0
+mount -t ext4 -o noatime,barrier=0,noinit_itable /run/disk "$CACHE/clusters"
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 # By this program the kernel gets what it lacks; these are known to be needed.
 echo "$GUEST/modprobe" > /proc/sys/kernel/modprobe

@@ -18,6 +18,10 @@ const LONG: Duration = Duration::from_secs(300);
 
 fn small(name: &str, pods: u32) -> FleetOptions {
     let mut options = FleetOptions::managed(name, BrokerKind::Redis, pods, pods + 1).with("vertical", "in-place").with("max-memory", "500Mi");
+    if patience() > 1 {
+        // An emulated machine has one processor, and a worker's start uses most of it: three pods with a request of what was used would not fit.
+        options = options.with("max-cpu", "100m");
+    }
     // On control groups version 2 the whole container is killed, and Redis gives its task back only after this, by default an hour. Not beside other fleets:
     // all Celery workers of a Redis database give back what is overdue there by their own setting, tasks of other fleets too.
     // A run for version 2 has its tests one by one.
@@ -67,6 +71,28 @@ fn kills(status: &Value) -> u64 {
 
 fn recommended(status: &Value) -> u64 {
     status["sizes"]["worker"]["recommended"]["memoryBytes"].as_u64().unwrap_or(0) >> 20
+}
+
+/// Whether a process of a worker was killed for want of memory: by the control group, which forgets with its container, or by the kubelet.
+async fn is_killed(fleet: &Fleet) -> bool {
+    for pod in fleet.pods().await.unwrap_or_default() {
+        let states = pod.status.iter().filter_map(|s| s.container_statuses.as_ref()).flatten().flat_map(|c| [&c.state, &c.last_state]);
+        if states.flatten().any(|s| s.terminated.as_ref().is_some_and(|t| t.reason.as_deref() == Some("OOMKilled"))) {
+            return true;
+        }
+        // There is none while the container is started again.
+        let events = cgroup(fleet, &name_of(&pod), "memory.events memory/memory.oom_control").await.unwrap_or_default();
+        if events.lines().any(|l| l.strip_prefix("oom_kill ").is_some_and(|n| n.trim() != "0")) {
+            return true;
+        }
+    }
+    false
+}
+
+/// How often its containers were started again.
+fn restarts(pod: &Pod) -> u64 {
+    let all = pod.status.as_ref().and_then(|s| s.container_statuses.as_ref()).into_iter().flatten();
+    all.map(|c| u64::try_from(c.restart_count).unwrap_or(0)).sum()
 }
 
 /// Waits until the QWorker's status is as wished; gives it.
@@ -156,8 +182,8 @@ async fn a_task_of_180_mib_in_a_pod_of_96_is_killed_once_and_done_by_its_replace
     let pods = fleet.wait_ready(3).await?;
     let fresh = pods.iter().find(|p| !before.contains(&name_of(p))).context("a third pod")?;
     ensure!(limit(fresh) >= 196, "the new pod has {} MiB", limit(fresh));
-    let restarts: i32 = pods.iter().filter_map(|p| p.status.as_ref()?.container_statuses.as_ref()).flatten().map(|c| c.restart_count).sum();
-    ensure!(restarts <= 1, "{restarts} restarts");
+    let again: u64 = pods.iter().map(restarts).sum();
+    ensure!(again <= 1, "{again} restarts");
     let events = fleet.events().await?;
     let notes = |wanted: &str| events.iter().filter(|(reason, _)| reason == wanted).map(|(_, note)| note.as_str()).collect::<Vec<_>>();
     let (killed, resized) = (notes("OOMKilled"), notes("Resized"));
@@ -217,16 +243,7 @@ async fn an_estimate_outlives_the_controller_killed_at_each_step() -> Result<()>
     let before = names(&fleet.pods().await?);
     // After the kill of the task, before anyone has answered it.
     fleet.send(&needs("one", 180)).await?;
-    wait_for("a process is killed", LONG, || async {
-        for pod in &before {
-            let events = cgroup(&fleet, pod, "memory.events memory/memory.oom_control").await.map_err(|e| e.to_string())?;
-            if events.lines().any(|l| l.strip_prefix("oom_kill ").is_some_and(|n| n.trim() != "0")) {
-                return Ok(());
-            }
-        }
-        Err("no kill".to_owned())
-    })
-    .await?;
+    wait_for("a process is killed", LONG, || async { if is_killed(&fleet).await { Ok(()) } else { Err("no kill".to_owned()) } }).await?;
     kill_the_controller().await?;
     wait_limits(&fleet, 196).await?;
     wait_task(&fleet, "one").await?;
@@ -257,8 +274,9 @@ async fn an_estimate_outlives_the_controller_killed_at_each_step() -> Result<()>
     let samples = third["sizes"]["worker"]["estimate"]["samples"].as_u64().context("samples")?;
     println!("{first}, {second}, {} kills; {started} runs begun, {done} done; {samples} samples", kills(&third));
     ensure!(kills(&third) <= (started - done) as u64, "{} kills counted, {started} runs begun, {done} done: {third:#}", kills(&third));
-    // Nor a task: a run is one sample, and so is what each of two containers said before its first task.
-    ensure!(samples <= started as u64 + 2, "{samples} samples of {started} runs: {third:#}");
+    // Nor a task: a run is one sample, and so is what each container said before its first task. (On control groups version 2 a kill ends the container.)
+    let instances = fleet.pods().await?.iter().map(|pod| 1 + restarts(pod)).sum::<u64>();
+    ensure!(samples <= started as u64 + instances, "{samples} samples of {started} runs in {instances} containers: {third:#}");
     // 340 MiB and the narrower of the two margins.
     ensure!(recommended(&third) >= 391, "{third:#}");
     fleet.remove().await

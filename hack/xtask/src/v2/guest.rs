@@ -1,6 +1,6 @@
 //! A guest: Debian's user-mode Linux, a kernel that is a plain process, on this machine's files. In: a plan of what to run there. Out: the command
-//! whose process is the guest, and its end. It needs no virtualization. The guest reads this machine's root, writes to memory, and has no network;
-//! `out` in its folder is the one place where both write. It leaves what runs there to [`super::inside`].
+//! whose process is the guest, and its end. It needs no virtualization. The guest reads this machine's root, writes to memory and to a disk of its own, and
+//! has no network; `out` in its folder is the one place where both write. It leaves what runs there to [`super::inside`].
 //!
 //! The guest's processes are processes of this machine too. They are in a process namespace of their own, and its first process is killed with this
 //! one, however this one ends: nothing of the guest outlives the command.
@@ -22,9 +22,14 @@ use crate::{debian, exec, interrupt};
 
 /// The kernel with its modules, and what loads them.
 const PACKAGES: [&str; 2] = ["user-mode-linux", "kmod"];
-/// The guest's memory: the cluster takes 2 GiB with its images, which are in memory too, and with 3 the kernel killed the API server; the rest is for pods.
-/// Only what is used is taken from the machine.
+/// The guest's memory: Kubernetes takes 2 GiB, and with 3 the kernel killed the API server; the rest is for pods and for files that are in use. Only what is
+/// used is taken from the machine.
 const MEMORY: &str = "6G";
+/// The guest's disk, on which the cluster's folder is: containers write there as they do on a real node, through the page cache. (What is written to a file
+/// system in memory counts as use that no kernel can reclaim.) Only what is written takes room.
+const DISK: &str = "16G";
+/// The guest lives once: no journal, and nothing is zeroed beforehand.
+const DISK_OPTIONS: [&str; 7] = ["-t", "ext4", "-q", "-O", "^has_journal", "-E", "nodiscard,lazy_itable_init=1"];
 /// Raised when the code here changes what is made of the packages.
 const RECIPE: &str = "1";
 /// Between two looks whether Ctrl-C was pressed: a person does not notice it.
@@ -93,6 +98,7 @@ impl Guest {
             fs::create_dir_all(folder.join(sub)).with_context(|| format!("cannot make {}/{sub}", folder.display()))?;
         }
         fs::create_dir_all(cache.path("clusters"))?;
+        exec::output(Command::new(mke2fs()?).args(DISK_OPTIONS).arg(folder.join("disk")).arg(DISK)).context("the guest's disk")?;
         // Copies: the originals may be built anew while the guest runs them.
         let own = std::env::current_exe().context("this program does not know its own file")?;
         for (from, to) in [(own.as_path(), "xtask"), (program, "tests")] {
@@ -132,7 +138,7 @@ impl Guest {
         command.arg("/bin/sh").arg(self.folder.join("boot.sh")).arg(&self.kernel.program);
         // The root is this machine's, and may only be read. The console is the output; the kernel itself is quiet.
         command.args(["root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", "con=null", "con0=null,fd:1", "quiet", "loglevel=1"]);
-        command.arg(format!("mem={MEMORY}")).arg(format!("uml_dir={folder}/uml/")).arg("umid=guest");
+        command.arg(format!("mem={MEMORY}")).arg(format!("ubd0={folder}/disk")).arg(format!("uml_dir={folder}/uml/")).arg("umid=guest");
         command.arg(format!("init={folder}/init.sh"));
         // What the kernel does not know becomes its first process's environment.
         command.arg(format!("GUEST={folder}")).arg(format!("CACHE={}", self.cache.display()));
@@ -155,6 +161,12 @@ impl Guest {
         }
         Ok(())
     }
+}
+
+/// The program that makes the disk's file system. It is a required package of Debian, in a folder that is not always in `PATH`.
+fn mke2fs() -> Result<PathBuf> {
+    let usual = ["/usr/sbin/mke2fs", "/sbin/mke2fs"].map(PathBuf::from).into_iter().find(|file| exec::is_program(file));
+    exec::which("mke2fs").or(usual).context("there is no program mke2fs: install e2fsprogs")
 }
 
 /// Starts a guest's command. Ctrl-C ends it: the terminal's signal itself does not reach its session.
