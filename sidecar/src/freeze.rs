@@ -25,6 +25,8 @@ const STOP_LOOK: Duration = Duration::from_millis(2);
 const FIGURES_WAIT: Duration = Duration::from_secs(11);
 /// Between two looks at these figures: a message that arrives meanwhile lets the worker go on.
 const FIGURES_LOOK: Duration = Duration::from_secs(1);
+/// Between two looks at a Redis.
+const POPS_LOOK: Duration = Duration::from_millis(250);
 
 /// What proves that a stopped worker has no task.
 pub enum Proof {
@@ -75,6 +77,15 @@ impl Freeze {
     #[must_use]
     pub fn new(proof: Proof, procs: ProcFs, main: MainReceiver, frozen: watch::Sender<Option<u64>>) -> Self {
         Self { proof, procs, main, frozen }
+    }
+
+    /// How long to wait until [`Self::close`] is tried again.
+    #[must_use]
+    pub fn again(&self) -> Duration {
+        match self.proof {
+            Proof::Pops { .. } => POPS_LOOK,
+            Proof::Books(_) => FIGURES_LOOK,
+        }
     }
 
     /// True: the worker is frozen and has no task. False: it has one, or that is not known; it runs.

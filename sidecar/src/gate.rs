@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, watch};
 
 /// A worker answers its remote control within milliseconds, or (solo pool) between two tasks; then the gate is tried again.
 const REPLY_WAIT: Duration = Duration::from_secs(2);
-/// Between two looks at a worker that has not carried out yet what it was told, or is not known yet.
+/// Between two looks at a Celery worker that has not carried out yet what it was told, or is not known yet.
 const AGAIN: Duration = Duration::from_millis(250);
 
 /// A wish, with its number: the same wish for a new worker process is another one.
@@ -76,6 +76,13 @@ impl Way {
         match self {
             Self::Remote(celery) => celery.close().await,
             Self::Freeze(freeze) => freeze.close().await,
+        }
+    }
+
+    fn again(&self) -> Duration {
+        match self {
+            Self::Remote(_) => AGAIN,
+            Self::Freeze(freeze) => freeze.again(),
         }
     }
 
@@ -175,7 +182,7 @@ impl Gate {
                         }
                         break;
                     }
-                    Ok(false) => AGAIN,
+                    Ok(false) => self.way.again(),
                     Err(error) => {
                         // Once for each wish: a pod whose gate cannot close stays for its grace, and the reason is here alone.
                         if std::mem::replace(&mut said, true) {
