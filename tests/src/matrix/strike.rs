@@ -33,7 +33,7 @@ const FIRST_FEED: usize = 10;
 const FEEDS_MAX: usize = 60;
 /// Between two looks at how many are left.
 const FEED_LOOK: Duration = Duration::from_millis(500);
-/// A task that has run for so many seconds is in RabbitMQ's figures, which are 6 s old at most. Before that a freeze gate may have stopped its worker for a look,
+/// A task that has run for so many seconds is in RabbitMQ's figures, which are 6 s old at most where it gathers them each second, as the stand's does. Before that a freeze gate may have stopped its worker for a look,
 /// and one whose sidecar is killed then stands still: what that means is in docs/frameworks.md, and is no matter of this fault.
 const SEEN_AFTER: f64 = 7.0;
 /// What a sidecar's log says once the hold has begun.
