@@ -112,6 +112,7 @@ fn report(n: usize, p: usize, second: u64) -> Report {
         cuts: 0,
         cut: None,
         last: false,
+        gaps: Vec::new(),
     }
 }
 

@@ -154,6 +154,7 @@ pub(crate) fn report(pod: &str, sequence: u64, state: WorkerState, busy: Busy) -
         cuts: 0,
         cut: None,
         last: false,
+        gaps: Vec::new(),
     }
 }
 

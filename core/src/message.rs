@@ -152,6 +152,69 @@ pub struct Report {
     /// The last report of this pod.
     #[serde(default)]
     pub last: bool,
+    /// Every way in which this pod's hold is less than whole, as the sidecar sees it now; empty: a running task is held until it is done.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<HoldGap>,
+}
+
+/// Most gaps of one report: there are no more reasons than that, and each is said once.
+pub const GAPS_MAX: usize = 16;
+
+/// One way in which a pod's hold is less than whole.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HoldGap {
+    /// Which.
+    pub reason: GapReason,
+    /// What was seen and how to mend it, in one sentence for people, without secrets; at most a few hundred bytes.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+}
+
+/// Why a hold is less than whole. The controller shows the name as the reason of the condition `HoldEffective`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum GapReason {
+    /// The worker's processes are not visible: no shared process namespace.
+    NotVisible,
+    /// The kernel refuses signals to the worker: it runs as another user than the sidecar.
+    NotPermitted,
+    /// The working process has no handler for its signal: it would die of it, so it is held without being told.
+    NoHandler,
+    /// By the worker's own settings the signal ends a running task (Celery: `REMAP_SIGTERM=SIGQUIT`; arq: no `job_completion_wait`).
+    SignalCuts,
+    /// The gate cannot be closed, or the proof that it needs never comes.
+    GateCannotClose,
+    /// Nothing tells busy from idle, so this pod never parks while it is idle.
+    IdleUnknown,
+    /// The broker does not know this sidecar's user, or refuses it a right that it needs.
+    BrokerRefuses,
+    /// The broker's URL is missing or cannot be used, or the broker cannot be reached.
+    BrokerUnreachable,
+    /// The sidecar was started again during a hold.
+    SidecarRestarted,
+    /// A reason that this release does not know.
+    #[serde(other)]
+    Other,
+}
+
+impl GapReason {
+    /// Stable name, as conditions, metrics and documents have it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NotVisible => "NotVisible",
+            Self::NotPermitted => "NotPermitted",
+            Self::NoHandler => "NoHandler",
+            Self::SignalCuts => "SignalCuts",
+            Self::GateCannotClose => "GateCannotClose",
+            Self::IdleUnknown => "IdleUnknown",
+            Self::BrokerRefuses => "BrokerRefuses",
+            Self::BrokerUnreachable => "BrokerUnreachable",
+            Self::SidecarRestarted => "SidecarRestarted",
+            Self::Other => "Other",
+        }
+    }
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde calls it with a reference

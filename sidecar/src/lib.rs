@@ -13,6 +13,7 @@ pub mod control;
 pub mod driver;
 pub mod find;
 pub mod freeze;
+pub mod gaps;
 pub mod gate;
 pub mod metrics;
 pub mod peaks;

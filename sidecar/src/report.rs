@@ -3,6 +3,7 @@
 
 use crate::busy::Activity;
 use crate::config::Settings;
+use crate::gaps::Gaps;
 use crate::peaks::SharedSampler;
 use crate::procs::ProcFs;
 use crate::service::ServiceMeter;
@@ -20,6 +21,7 @@ pub struct Reporter {
     settings: Settings,
     procs: ProcFs,
     sampler: SharedSampler,
+    gaps: Gaps,
     started_ms: u64,
     sequence: u64,
     /// Tasks and their time.
@@ -33,9 +35,9 @@ pub struct Reporter {
 impl Reporter {
     /// No report yet.
     #[must_use]
-    pub fn new(settings: Settings, procs: ProcFs, sampler: SharedSampler, now_ms: u64) -> Self {
+    pub fn new(settings: Settings, procs: ProcFs, sampler: SharedSampler, gaps: Gaps, now_ms: u64) -> Self {
         let (meter, activity) = (ServiceMeter::default(), Activity::unknown());
-        Self { settings, procs, sampler, started_ms: now_ms, sequence: 0, meter, activity, cuts: 0, cut: None }
+        Self { settings, procs, sampler, gaps, started_ms: now_ms, sequence: 0, meter, activity, cuts: 0, cut: None }
     }
 
     /// A task was cut: said in every report from now on, since who takes one may be gone before it has counted.
@@ -75,6 +77,7 @@ impl Reporter {
             cuts: self.cuts,
             cut: self.cut.clone(),
             last,
+            gaps: self.gaps.list(),
         }
     }
 
@@ -150,7 +153,7 @@ mod tests {
     fn reporter() -> Reporter {
         let procs = ProcFs::at("/proc");
         let sampler = SharedSampler::new(procs.clone(), 1, "qscaler-sidecar");
-        Reporter::new(Settings::read(&good()).unwrap(), procs, sampler, 7)
+        Reporter::new(Settings::read(&good()).unwrap(), procs, sampler, Gaps::default(), 7)
     }
 
     #[test]

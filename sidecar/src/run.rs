@@ -5,6 +5,7 @@ use crate::busy::Sources;
 use crate::config::Settings;
 use crate::control::{Control, Mailbox};
 use crate::driver::{Driver, INPUTS_MAX, Input, wall_ms};
+use crate::gaps::Gaps;
 use crate::metrics::Metrics;
 use crate::peaks::SharedSampler;
 use crate::procs::ProcFs;
@@ -64,6 +65,7 @@ fn worker_settings(settings: &Settings, signals: Vec<Signal>, has_gate: bool) ->
 pub async fn run(settings: Settings, surroundings: Surroundings, listener: TcpListener, shutdown: CancellationToken) {
     let Surroundings { procs, own_pid, host, termination_log, receiver } = surroundings;
     let metrics = Metrics::default();
+    let gaps = Gaps::default();
     let (inputs, inputs_out) = mpsc::channel(INPUTS_MAX);
     let (main_in, main) = watch::channel(None);
     let sampler = SharedSampler::new(procs.clone(), own_pid, names::CONTAINER);
@@ -73,7 +75,7 @@ pub async fn run(settings: Settings, surroundings: Surroundings, listener: TcpLi
     // Everything ends with the driver: a set of tasks that is dropped stops them.
     let mut tasks = JoinSet::new();
 
-    let sources = Sources { settings: settings.clone(), host, procs: procs.clone(), main: main.clone(), inputs: inputs.clone() };
+    let sources = Sources { settings: settings.clone(), host, procs: procs.clone(), main: main.clone(), inputs: inputs.clone(), gaps: gaps.clone() };
     let (gate, work) = sources.start();
     for work in work {
         tasks.spawn(work);
@@ -99,7 +101,7 @@ pub async fn run(settings: Settings, surroundings: Surroundings, listener: TcpLi
 
     let now_ms = wall_ms();
     let machine = WorkerMachine::new(worker_settings(&settings, signals, gate.is_some()), now_ms);
-    let reporter = Reporter::new(settings, procs.clone(), sampler, now_ms);
+    let reporter = Reporter::new(settings, procs.clone(), sampler, gaps, now_ms);
     let driver = Driver { machine, procs, main, hooks, mailbox, gate, reporter, metrics, told: false, held_back: None, container, termination_log };
     driver.run(inputs_out).await;
 }

@@ -167,6 +167,7 @@ fn report(workload: &WorkloadId, pod_uid: &str, sequence: u64) -> Report {
         cuts: 0,
         cut: None,
         last: false,
+        gaps: Vec::new(),
     }
 }
 

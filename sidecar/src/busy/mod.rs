@@ -14,6 +14,7 @@ pub use celery::Nodes;
 use crate::config::Settings;
 use crate::driver::Input;
 use crate::freeze::{Freeze, FrozenView, Proof};
+use crate::gaps::Gaps;
 use crate::gate::{self, GateSwitch, Remote, Way};
 use crate::procs::ProcFs;
 use crate::watch::MainReceiver;
@@ -69,13 +70,15 @@ pub struct Sources {
     pub main: MainReceiver,
     /// The driver.
     pub inputs: mpsc::Sender<Input>,
+    /// Where a source says that it cannot tell.
+    pub gaps: Gaps,
 }
 
 impl Sources {
     /// The gate where the framework has one, and the work that the source and the gate need.
     #[must_use]
     pub fn start(self) -> (Option<GateSwitch>, Vec<Work>) {
-        let Self { settings, host, procs, main, inputs } = self;
+        let Self { settings, host, procs, main, inputs, gaps: _ } = self;
         match settings.config.busy.clone() {
             BusySource::CeleryEvents => {
                 let (nodes, known) = watch::channel(Nodes::default());
