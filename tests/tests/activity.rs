@@ -10,6 +10,7 @@ use qscaler_core::names::sidecar as names;
 use qscaler_sidecar::busy::{Activity, Sources};
 use qscaler_sidecar::config::{Environment, Settings};
 use qscaler_sidecar::driver::{INPUTS_MAX, Input};
+use qscaler_sidecar::gaps::Gaps;
 use qscaler_sidecar::gate::GateSwitch;
 use qscaler_sidecar::procs::ProcFs;
 use qscaler_sidecar::watch::Main;
@@ -115,7 +116,7 @@ impl Beside {
         let (main_in, main) = watch::channel(None);
         let (inputs_in, inputs) = mpsc::channel(INPUTS_MAX);
         let settings = Settings::read(&table).unwrap();
-        let sources = Sources { settings, host: host.to_owned(), procs: ProcFs::at("/proc"), main, inputs: inputs_in };
+        let sources = Sources { settings, host: host.to_owned(), procs: ProcFs::at("/proc"), main, inputs: inputs_in, gaps: Gaps::default() };
         let (gate, work) = sources.start();
         let mut tasks = JoinSet::new();
         work.into_iter().for_each(|work| {
