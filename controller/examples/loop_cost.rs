@@ -130,6 +130,9 @@ fn resident_mib() -> u64 {
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let mut index = Index::default();
+    for kind in [Kind::Deployment, Kind::ReplicaSet, Kind::Pod, Kind::Hpa, Kind::Node] {
+        index.listed(kind, &(0..100).map(|n| format!("team-{n}")).collect());
+    }
     for n in 0..args.workloads {
         let record = DeploymentRecord::new(&serde_json::from_value(deployment(n, args.pods))?).context("a record")?;
         index.apply(Kind::Deployment, Record::Deployment(record));

@@ -99,6 +99,7 @@ pub fn fleet_facts(view: &View, heard: &Intake, circumstances: Circumstances) ->
         pods: view.pods.iter().map(|pod| pod_facts(pod, view, heard)).collect(),
         conflict: circumstances.conflict,
         data_stale: circumstances.data_stale,
+        out_of_sync: view.out_of_sync.clone(),
         leader: true,
     }
 }

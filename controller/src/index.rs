@@ -77,7 +77,20 @@ pub struct Index {
     quotas: BTreeMap<Key, QuotaRecord>,
     nodes: HashMap<String, NodeRecord>,
     words: Words,
+    /// The namespaces that the last whole list of each kind covered; a kind that is being listed is not here.
+    listed: HashMap<Kind, BTreeSet<String>>,
+    /// Kinds whose watch fails: what has changed since is not known.
+    failing: BTreeSet<Kind>,
 }
+
+/// What a decrement hangs on: who is there, who else scales, and which nodes are being emptied.
+const DECISIVE: &[(Kind, &str)] = &[
+    (Kind::Deployment, "Deployments"),
+    (Kind::ReplicaSet, "ReplicaSets"),
+    (Kind::Pod, "Pods"),
+    (Kind::Hpa, "HorizontalPodAutoscalers"),
+    (Kind::Node, "Nodes"),
+];
 
 /// Texts that many pods share: namespaces, nodes, ReplicaSets, templates, containers.
 #[derive(Debug, Default)]
@@ -120,6 +133,8 @@ pub struct View {
     pub limits: Vec<LimitRecord>,
     /// ResourceQuotas on memory of its namespace.
     pub quotas: Vec<QuotaRecord>,
+    /// Why this may be an incomplete picture, in words that follow "because"; None: every watch behind it is in sync.
+    pub out_of_sync: Option<String>,
 }
 
 fn id(key: &Key) -> WorkloadId {
@@ -245,6 +260,36 @@ impl Index {
         all.iter().filter(|key| !seen.contains(*key)).filter_map(|key| self.delete(kind, key)).collect()
     }
 
+    /// A kind is being listed: until that has ended nothing that is missing is known to be absent.
+    pub fn listing(&mut self, kind: Kind) {
+        self.listed.remove(&kind);
+    }
+
+    /// A list has ended, and was of these namespaces (all that are opted in).
+    pub fn listed(&mut self, kind: Kind, namespaces: &BTreeSet<String>) {
+        self.listed.insert(kind, namespaces.clone());
+    }
+
+    /// The watch of a kind fails, or works again.
+    pub fn failing(&mut self, kind: Kind, fails: bool) {
+        if fails {
+            self.failing.insert(kind)
+        } else {
+            self.failing.remove(&kind)
+        };
+    }
+
+    /// Why what is known of this namespace may be incomplete.
+    fn out_of_sync(&self, namespace: &str) -> Option<String> {
+        let covered = |kind: Kind| self.listed.get(&kind).is_some_and(|all| kind == Kind::Node || all.contains(namespace));
+        DECISIVE.iter().find_map(|(kind, name)| {
+            if !covered(*kind) {
+                return Some(format!("the {name} of this namespace are not listed yet"));
+            }
+            self.failing.contains(kind).then(|| format!("the watch of {name} fails"))
+        })
+    }
+
     /// Forgets pods that are gone since long, and texts that no pod has any more. To be called every ten seconds.
     pub fn tidy(&mut self) {
         self.tidies += 1;
@@ -308,6 +353,7 @@ impl Index {
             sizer: sizers.into_iter().find_map(name),
             cordoned,
             limits: self.limits.range(from.clone()..).take_while(|(k, _)| *k.0 == *workload.namespace).map(|(_, l)| l.clone()).collect(),
+            out_of_sync: self.out_of_sync(&workload.namespace),
             quotas: self.quotas.range(from..).take_while(|(k, _)| *k.0 == *workload.namespace).map(|(_, q)| q.clone()).collect(),
         })
     }

@@ -137,3 +137,20 @@ fn texts_that_many_pods_have_are_kept_once_and_no_longer_than_needed() {
     (0..=GONE_TIDIES).for_each(|_| index.tidy());
     assert!(index.words.0.is_empty(), "{:?}", index.words);
 }
+
+#[test]
+fn a_namespace_is_in_sync_once_every_list_has_covered_it_and_no_watch_fails() {
+    let mut index = Index::default();
+    put(&mut index, &deployment(1, &[]));
+    let mut why = |change: &dyn Fn(&mut Index)| {
+        change(&mut index);
+        index.view(&orders()).unwrap().out_of_sync
+    };
+    assert!(why(&|_| ()).is_some_and(|w| w.contains("Deployments")));
+    assert_eq!(why(&crate::testing::in_sync), None);
+    assert!(why(&|i| i.listed(Kind::Pod, &["elsewhere".to_owned()].into())).is_some_and(|w| w.contains("Pods")), "opted in after that list");
+    assert_eq!(why(&crate::testing::in_sync), None);
+    assert!(why(&|i| i.failing(Kind::Pod, true)).is_some_and(|w| w.contains("fails")));
+    assert_eq!(why(&|i| i.failing(Kind::Pod, false)), None);
+    assert!(why(&|i| i.listing(Kind::ReplicaSet)).is_some_and(|w| w.contains("ReplicaSets")));
+}

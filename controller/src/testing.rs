@@ -116,9 +116,17 @@ pub(crate) fn put(index: &mut Index, object: &Value) -> Option<WorkloadId> {
     }
 }
 
-/// `shop/orders` as the index shows it with these objects.
+/// Every watch has listed the namespace `shop`.
+pub(crate) fn in_sync(index: &mut Index) {
+    for kind in [Kind::Deployment, Kind::ReplicaSet, Kind::Pod, Kind::Hpa, Kind::Node] {
+        index.listed(kind, &["shop".to_owned()].into());
+    }
+}
+
+/// `shop/orders` as the index shows it with these objects, all watches in sync.
 pub(crate) fn view(objects: &[Value]) -> View {
     let mut index = Index::default();
+    in_sync(&mut index);
     for object in objects {
         put(&mut index, object);
     }

@@ -24,10 +24,13 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// How often it is looked whether KEDA or the VPA has been installed.
 const OPTIONAL_EVERY: Duration = Duration::from_secs(60);
+/// A watch that failed is in sync again once it brings something, or after this long without another failure: twice the longest back-off.
+const CALM: Duration = Duration::from_secs(60);
 
 /// The index, shared between the watches that write it and the loop that reads it. Nobody waits while holding it.
 #[derive(Clone, Debug, Default)]
@@ -155,7 +158,8 @@ where
         let config = Config::default();
         let mut stream = Box::pin(watcher(api.clone(), config).default_backoff());
         let mut seen: HashSet<Key> = HashSet::new();
-        let mut failing = false;
+        let mut failing: Option<Instant> = None;
+        context.index.lock().listing(kind);
         loop {
             let event = tokio::select! {
                 () = context.stop.cancelled() => return,
@@ -163,22 +167,33 @@ where
                     if changed.is_err() { return }
                     break;
                 }
+                () = calm(failing) => {
+                    failing = None;
+                    context.index.lock().failing(kind, false);
+                    continue;
+                }
                 event = stream.next() => event,
             };
             let Some(event) = event else { break };
             let event = match event {
                 Ok(event) => event,
                 Err(error) => {
-                    if !failing {
-                        tracing::warn!(?kind, %error, "watch failed; it is tried again");
+                    if failing.replace(Instant::now()).is_none() {
+                        tracing::warn!(?kind, %error, "watch failed; it is tried again, and nothing is lowered meanwhile");
+                        context.index.lock().failing(kind, true);
                     }
-                    failing = true;
                     continue;
                 }
             };
-            failing = false;
+            if failing.take().is_some() {
+                context.index.lock().failing(kind, false);
+            }
+            if matches!(event, Event::Init) {
+                context.index.lock().listing(kind);
+            }
             let touched = fold(&context.index, kind, &event, &namespaces, &mut seen, &record);
             if matches!(event, Event::InitDone) {
+                context.index.lock().listed(kind, &namespaces);
                 handle.take();
             }
             for id in touched {
@@ -187,6 +202,14 @@ where
                 }
             }
         }
+    }
+}
+
+/// Ends when a watch that failed then has been calm for long enough; never, if it did not fail.
+async fn calm(failed: Option<Instant>) {
+    match failed {
+        Some(at) => tokio::time::sleep_until(at + CALM).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -260,5 +283,36 @@ mod tests {
         assert_eq!((view.pods.len(), view.finished.len()), (0, 1));
         assert_eq!(view.finished[0].last_words.as_deref().map(|(_, words)| words.as_str()), Some("last words"));
         assert!(fold("elsewhere").is_empty(), "gone already, and not of a namespace that is ours");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_fails_is_out_of_sync_until_it_brings_something() {
+        let index = SharedIndex::default();
+        put(&mut index.lock(), &deployment(1, &[]));
+        crate::testing::in_sync(&mut index.lock());
+        // What the index says of itself at each call: two that fail, the list, and the watch that follows it.
+        let (told, seen) = (Arc::new(Mutex::new(Vec::new())), index.clone());
+        let tells = Arc::clone(&told);
+        let (client, _) = crate::testing::api_by(move |_| {
+            let mut told = tells.lock().unwrap();
+            told.push(seen.lock().view(&orders()).unwrap().out_of_sync);
+            let list = json!({"kind": "PodList", "apiVersion": "v1", "metadata": {"resourceVersion": "5"}, "items": [pod("a")]});
+            if told.len() == 3 { (200, list) } else { crate::testing::refusal(503, "ServiceUnavailable", "away") }
+        });
+        let (inputs, mut heard) = mpsc::channel(16);
+        let (_namespaces, namespaces) = watch::channel(BTreeSet::from(["shop".to_owned()]));
+        let stop = CancellationToken::new();
+        let context = Context { client: client.clone(), index: index.clone(), inputs, namespaces, stop: stop.clone() };
+        put(&mut index.lock(), &replicaset("orders-1", 1));
+        let task =
+            tokio::spawn(follow(context, Api::<Pod>::all(client), Kind::Pod, None, |p: &Pod| PodRecord::new(p).map(|p| Record::Pod(Box::new(p)))));
+        assert!(matches!(heard.recv().await, Some(Input::Changed(_))));
+        while told.lock().unwrap().len() < 5 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        stop.cancel();
+        task.await.unwrap();
+        let told: Vec<bool> = told.lock().unwrap().iter().map(Option::is_some).collect();
+        assert_eq!(told[..5], [true, true, true, false, true]);
     }
 }

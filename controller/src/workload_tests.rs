@@ -211,6 +211,28 @@ fn a_pod_without_sidecar_blocks_lowering_and_is_named() {
     }
 }
 
+#[test]
+fn a_fleet_whose_pods_are_not_listed_yet_is_not_cut() {
+    use crate::index::{Index, Kind};
+    // The Deployment's own count may be as late as the pods: only the watches know that the picture is not whole.
+    for status_replicas in [10, 0] {
+        let mut index = Index::default();
+        crate::testing::in_sync(&mut index);
+        index.listing(Kind::Pod);
+        let late = with(deployment(10, &[]), "/status/replicas", json!(status_replicas));
+        [late, replicaset("orders-1", 10)].iter().for_each(|object| drop(put(&mut index, object)));
+        let mut w = workload();
+        for second in 0..10 {
+            let now = T0_MS + second * 1_000;
+            w.sampled(waiting(0), now);
+            let plan = w.look(&index.view(&orders()).unwrap(), &cluster(), true, now);
+            all_done(&mut w, &plan, now);
+            assert!(scales(&plan).is_empty(), "second {second}: {plan:?}");
+        }
+        assert!(w.blocked.as_deref().is_some_and(|why| why.contains("Pods of this namespace are not listed yet")), "{:?}", w.blocked);
+    }
+}
+
 fn oom(name: &str) -> Value {
     let ended = json!({"terminated": {"exitCode": 137, "reason": "OOMKilled", "containerID": "c1", "finishedAt": crate::testing::stamp(0)}});
     with(pod(name), "/status/containerStatuses/0/lastState", ended)

@@ -94,6 +94,7 @@ impl World {
             pods: sight.pods.iter().map(facts).collect(),
             conflict: None,
             data_stale: false,
+            out_of_sync: None,
             leader: true,
         }
     }

@@ -120,6 +120,9 @@ pub struct FleetFacts {
     pub conflict: Option<String>,
     /// Some of this, or what the wish is made from, is too old to lower by.
     pub data_stale: bool,
+    /// Why this may be an incomplete picture (a watch that has not listed the namespace yet, or fails), in words that follow "because"; None: every
+    /// watch behind it is in sync. What is not listed is not known to be absent.
+    pub out_of_sync: Option<String>,
     /// This controller holds the lease.
     pub leader: bool,
 }

@@ -353,6 +353,7 @@ impl World {
             pods,
             conflict: None,
             data_stale: false,
+            out_of_sync: None,
             leader: true,
         };
         let step = self.fleet.step(&facts, self.desired, self.now_ms);

@@ -17,7 +17,7 @@ pub(super) struct Census<'a> {
     pub(super) unsteady: u32,
     /// Ready.
     pub(super) ready: u32,
-    /// Wanted by the count and not created yet.
+    /// Wanted by the count and not created yet, by both witnesses: the pods seen and the Deployment's own count of them.
     pub(super) unborn: u32,
     /// Useful pods there will be once the ReplicaSet has followed the count as it stands.
     pub(super) expected: u32,
@@ -59,8 +59,10 @@ impl<'a> Census<'a> {
         let not_ready: Vec<&PodFacts> = active.iter().copied().filter(|pod| !pod.ready && !is_parked(pod, now_ms)).collect();
         let starting = not_ready.iter().filter(|pod| is_starting(pod, now_ms)).count();
         let active_count = count(&active);
-        let useful = active_count.saturating_sub(count(&parked));
-        let unborn = facts.spec_replicas.saturating_sub(active_count);
+        // A pod that is not listed is not absent: the Deployment may have counted it already.
+        let created = active_count.max(facts.status_replicas);
+        let useful = created.saturating_sub(count(&parked));
+        let unborn = facts.spec_replicas.saturating_sub(created);
         Self {
             active: active_count,
             starting: u32::try_from(starting).unwrap_or(u32::MAX),
@@ -78,6 +80,21 @@ impl<'a> Census<'a> {
     }
 }
 
+/// Facts behind which every watch is in sync: whoever lowers a count or takes a mark off has to show them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fresh<'a>(&'a FleetFacts);
+
+impl<'a> Fresh<'a> {
+    /// None: what is not seen may be there all the same.
+    pub(super) fn of(facts: &'a FleetFacts) -> Option<Self> {
+        facts.out_of_sync.is_none().then_some(Self(facts))
+    }
+
+    pub(super) fn facts(self) -> &'a FleetFacts {
+        self.0
+    }
+}
+
 /// Why nothing may be lowered now; the first reason there is.
 pub(super) fn blocked(settings: &FleetSettings, facts: &FleetFacts) -> Option<String> {
     if !facts.leader {
@@ -88,6 +105,9 @@ pub(super) fn blocked(settings: &FleetSettings, facts: &FleetFacts) -> Option<St
     }
     if settings.paused_down {
         return Some("lowering is paused by annotation".to_owned());
+    }
+    if let Some(why) = &facts.out_of_sync {
+        return Some(format!("nothing is lowered because {why}"));
     }
     if facts.data_stale {
         return Some("the data is too old to lower by".to_owned());

@@ -1,7 +1,7 @@
 //! The machine: one `step` from facts to effects. In: facts, the wished number of useful pods, the time. Out: effects and where the drain stands.
 //! Left to others: counting pods (`count`), marks where another scaler owns the count (`protect`).
 
-use super::count::{Census, blocked, count, fresh, is_parked, is_quiet};
+use super::count::{Census, Fresh, blocked, count, fresh, is_parked, is_quiet};
 use super::protect::{Edges, set_cost};
 use super::replace::{Replacements, leaving};
 use super::{FleetEffect, FleetFacts, FleetSettings, FleetStep, IntentRecord, PARKED_COST, Phase, PodFacts, RECHECK_MS};
@@ -161,12 +161,14 @@ impl FleetMachine {
         if self.leftovers {
             self.close_wave(draft);
         }
-        if blocked {
-            self.echo_since_ms = None;
-            self.close_wave(draft);
-            return Phase::Idle;
+        match Fresh::of(draft.facts).filter(|_| !blocked) {
+            Some(fresh) => self.lower(draft, fresh),
+            None => {
+                self.echo_since_ms = None;
+                self.close_wave(draft);
+                Phase::Idle
+            }
         }
-        self.lower(draft)
     }
 
     // === up ===
@@ -176,7 +178,7 @@ impl FleetMachine {
         self.close_wave(draft);
         if draft.facts.spec_replicas < draft.target {
             let reason = format!("{} useful pods wanted, {} expected", draft.target, draft.census.expected);
-            draft.scale(draft.target, reason);
+            draft.raise_to(draft.target, reason);
         }
         if self.resume(draft, missing) > 0 { Phase::Resuming } else { Phase::Settling }
     }
@@ -199,14 +201,14 @@ impl FleetMachine {
 
     // === down ===
 
-    fn lower(&mut self, draft: &mut Draft<'_>) -> Phase {
+    fn lower(&mut self, draft: &mut Draft<'_>, fresh: Fresh<'_>) -> Phase {
         let facts = draft.facts;
         let census = draft.census.clone();
         let surplus = census.expected.saturating_sub(draft.target);
         // Pods that were never created go at once: no pod is touched.
         let unborn = surplus.min(census.unborn);
         if unborn > 0 {
-            draft.scale(facts.spec_replicas - unborn, format!("{unborn} pods not created yet are not needed any more"));
+            draft.lower_by(fresh, unborn, format!("{unborn} pods not created yet are not needed any more"));
             return Phase::Lowering;
         }
         let settled = facts.status_replicas == facts.spec_replicas && census.active == facts.spec_replicas;
@@ -240,7 +242,7 @@ impl FleetMachine {
                 census.useful(),
                 total - cancelled
             );
-            draft.scale(facts.spec_replicas - total, reason);
+            draft.lower_by(fresh, total, reason);
             self.replacements.lowered(total);
             return Phase::Lowering;
         }
@@ -327,8 +329,16 @@ impl Draft<'_> {
         self.census.expected > self.target || !self.census.parked.is_empty()
     }
 
-    fn scale(&mut self, to: u32, reason: String) {
-        self.effects.push(FleetEffect::Scale { resource_version: self.facts.resource_version.clone(), from: self.facts.spec_replicas, to, reason });
+    fn raise_to(&mut self, to: u32, reason: String) {
+        self.scale(self.facts, to.max(self.facts.spec_replicas), reason);
+    }
+
+    fn lower_by(&mut self, fresh: Fresh<'_>, by: u32, reason: String) {
+        self.scale(fresh.facts(), fresh.facts().spec_replicas.saturating_sub(by), reason);
+    }
+
+    fn scale(&mut self, facts: &FleetFacts, to: u32, reason: String) {
+        self.effects.push(FleetEffect::Scale { resource_version: facts.resource_version.clone(), from: facts.spec_replicas, to, reason });
     }
 
     /// Marks each parked pod; true when all carry the mark already.
@@ -342,6 +352,9 @@ impl Draft<'_> {
 
     /// A pod that works again must not carry the mark. One that nothing is heard of, and that is not ready, may still be parked.
     fn remove_leftover_costs(&mut self) {
+        if Fresh::of(self.facts).is_none() {
+            return;
+        }
         let left_over = |pod: &&PodFacts| {
             let known = fresh(pod, self.now_ms).is_some() || (pod.ready && pod.sidecar_ready);
             !pod.terminating && pod.deletion_cost == PARKED_COST && !is_parked(pod, self.now_ms) && known

@@ -67,6 +67,7 @@ fn fleet(pods: Vec<PodFacts>) -> FleetFacts {
         pods,
         conflict: None,
         data_stale: false,
+        out_of_sync: None,
         leader: true,
     }
 }
@@ -302,6 +303,29 @@ fn starting_pods_go_without_a_token() {
 fn pods_never_created_go_without_waiting() {
     let facts = FleetFacts { spec_replicas: 9, ..fleet(open_pods(2)) };
     assert_eq!(scaled_to(&step(&facts, 4)), Some(4));
+}
+
+#[test]
+fn pods_that_are_not_listed_yet_are_not_taken_for_pods_that_were_never_created() {
+    let facts = FleetFacts { spec_replicas: 10, status_replicas: 10, ..fleet(vec![]) };
+    let mut machine = FleetMachine::new(settings());
+    for now_ms in [0, 5_000, 10_000, 600_000] {
+        assert_eq!(machine.step(&facts, 1, now_ms).effects, [], "ten pods of the Deployment's own count, at {now_ms}");
+    }
+    // Neither the pods nor the Deployment's status are up to date: only the watches' own word is left.
+    let facts = FleetFacts { status_replicas: 0, out_of_sync: Some("the pods are not listed yet".into()), ..facts };
+    let step = machine.step(&facts, 1, 600_000);
+    assert!(matches!(&step.phase, Phase::Blocked { reason } if reason.contains("not listed")), "{:?}", step.phase);
+    assert_eq!(step.effects, []);
+}
+
+#[test]
+fn out_of_sync_a_fleet_may_rise_but_loses_no_mark() {
+    let out = |facts: FleetFacts| FleetFacts { out_of_sync: Some("the watch of pods fails".into()), ..facts };
+    assert_eq!(scaled_to(&step(&out(fleet(open_pods(2))), 5)), Some(5));
+    let marked = PodFacts { deletion_cost: PARKED_COST, ..pod("a") };
+    assert_eq!(step(&out(fleet(vec![marked.clone(), pod("b")])), 2).effects, []);
+    assert!(matches!(step(&fleet(vec![marked, pod("b")]), 2).effects[..], [F::SetDeletionCost { cost: None, .. }]));
 }
 
 #[test]
