@@ -21,15 +21,18 @@ use std::collections::BTreeMap;
     status = "QWorkerStatus",
     printcolumn = r#"{"name":"Queue","type":"string","jsonPath":".status.queue"}"#,
     printcolumn = r#"{"name":"Backlog","type":"integer","jsonPath":".status.backlog"}"#,
-    printcolumn = r#"{"name":"In-flight","type":"integer","jsonPath":".status.inFlight"}"#,
-    printcolumn = r#"{"name":"Rate-in","type":"string","jsonPath":".status.rateIn"}"#,
-    printcolumn = r#"{"name":"Rate-out","type":"string","jsonPath":".status.rateOut"}"#,
     printcolumn = r#"{"name":"Replicas","type":"integer","jsonPath":".status.replicas"}"#,
     printcolumn = r#"{"name":"Desired","type":"integer","jsonPath":".status.desired"}"#,
-    printcolumn = r#"{"name":"Parked","type":"integer","jsonPath":".status.parked"}"#,
-    printcolumn = r#"{"name":"Memory","type":"string","jsonPath":".status.memory"}"#,
-    printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.reason"}"#,
-    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+    printcolumn = r#"{"name":"Rule","type":"string","jsonPath":".status.rule"}"#,
+    printcolumn = r#"{"name":"Hold","type":"string","jsonPath":".status.conditions[?(@.type==\"HoldEffective\")].reason"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
+    printcolumn = r#"{"name":"In-flight","type":"integer","priority":1,"jsonPath":".status.inFlight"}"#,
+    printcolumn = r#"{"name":"Rate-in","type":"string","priority":1,"jsonPath":".status.rateIn"}"#,
+    printcolumn = r#"{"name":"Rate-out","type":"string","priority":1,"jsonPath":".status.rateOut"}"#,
+    printcolumn = r#"{"name":"Parked","type":"integer","priority":1,"jsonPath":".status.parked"}"#,
+    printcolumn = r#"{"name":"Unheld","type":"integer","priority":1,"jsonPath":".status.unheld"}"#,
+    printcolumn = r#"{"name":"Memory","type":"string","priority":1,"jsonPath":".status.memory"}"#,
+    printcolumn = r#"{"name":"Reason","type":"string","priority":1,"jsonPath":".status.reason"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct QWorkerSpec {
@@ -65,6 +68,8 @@ pub struct QWorkerStatus {
     pub busy: i32,
     /// Pods parked.
     pub parked: i32,
+    /// Pods whose hold is less than whole: condition `HoldEffective` says which and why.
+    pub unheld: i32,
     /// Pods that end, held until their task is done.
     pub terminating: i32,
     /// The memory that new pods of the working container get, as a quantity.

@@ -16,6 +16,25 @@ fn the_chart_s_crd_is_that_of_the_type() {
     assert!(kept == made, "{path} is old: UPDATE_GOLDEN=1 cargo test -p qscaler-api");
 }
 
+/// The longest value of each column that is shown without `-o wide`, as kubectl prints it; of names and queues what is common.
+const LONGEST: &[(&str, usize)] = &[("Queue", 16), ("Backlog", 7), ("Replicas", 5), ("Desired", 5), ("Rule", 14), ("Hold", 17), ("Age", 5)];
+/// A name of a workload that is long, but not out of the common.
+const NAME: usize = 24;
+
+#[test]
+fn what_kubectl_shows_by_default_fits_into_120_columns() {
+    let crd = serde_json::to_value(qscaler_api::QWorker::crd()).unwrap();
+    let columns = crd.pointer("/spec/versions/0/additionalPrinterColumns").and_then(|c| c.as_array()).unwrap();
+    let shown = columns.iter().filter(|c| c["priority"].as_u64().unwrap_or(0) == 0).map(|c| c["name"].as_str().unwrap());
+    let width = |name: &str| {
+        let (_, longest) = LONGEST.iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("how wide is {name}?"));
+        // kubectl puts three spaces between columns.
+        name.len().max(*longest) + 3
+    };
+    let all = NAME + 3 + shown.map(width).sum::<usize>() - 3;
+    assert!(all <= 120, "{all} columns");
+}
+
 /// The API server knows no unsigned formats, and would warn at every installation; `minimum: 0` says the same.
 fn known_formats(schema: &mut serde_json::Value) {
     match schema {

@@ -17,11 +17,39 @@ const KINDS: &[&str] = &[
     condition::SCALE_DOWN_BLOCKED,
     condition::BROKER_REACHABLE,
     condition::INJECTED,
+    condition::HOLD_EFFECTIVE,
     condition::RESIZE_DEFERRED,
     condition::MEMORY_CAPPED,
     condition::CONFLICT,
     condition::DOWNSTREAM_LIMITED,
 ];
+
+/// What a condition says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Holds {
+    /// `True`.
+    True,
+    /// `False`.
+    False,
+    /// `Unknown`: there is nothing yet to say it of.
+    Unknown,
+}
+
+impl From<bool> for Holds {
+    fn from(holds: bool) -> Self {
+        if holds { Self::True } else { Self::False }
+    }
+}
+
+impl Holds {
+    fn name(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
 
 /// The conditions of one workload.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -31,7 +59,7 @@ pub struct Conditions(Vec<One>);
 #[derive(Clone, Debug, PartialEq)]
 struct One {
     kind: &'static str,
-    holds: bool,
+    holds: Holds,
     reason: Cow<'static, str>,
     message: Cow<'static, str>,
     generation: i64,
@@ -58,7 +86,11 @@ impl Conditions {
         let one = |c: &Condition| {
             Some(One {
                 kind: KINDS.iter().find(|k| **k == c.type_)?,
-                holds: c.status == "True",
+                holds: match c.status.as_str() {
+                    "True" => Holds::True,
+                    "Unknown" => Holds::Unknown,
+                    _ => Holds::False,
+                },
                 reason: Cow::Owned(c.reason.clone()),
                 message: Cow::Owned(c.message.clone()),
                 generation: c.observed_generation.unwrap_or(0),
@@ -73,7 +105,7 @@ impl Conditions {
     pub fn list(&self) -> Vec<Condition> {
         let one = |c: &One| Condition {
             type_: c.kind.to_owned(),
-            status: if c.holds { "True" } else { "False" }.to_owned(),
+            status: c.holds.name().to_owned(),
             reason: c.reason.clone().into_owned(),
             message: c.message.clone().into_owned(),
             observed_generation: Some(c.generation),
@@ -86,12 +118,13 @@ impl Conditions {
     pub fn set(
         &mut self,
         kind: &'static str,
-        holds: bool,
+        holds: impl Into<Holds>,
         reason: &'static str,
         message: impl Into<Cow<'static, str>>,
         generation: i64,
         now_ms: u64,
     ) -> Option<Notice> {
+        let holds = holds.into();
         let mut message: Cow<'static, str> = message.into();
         if message.len() > MESSAGE_MAX {
             shorten(message.to_mut(), MESSAGE_MAX);
@@ -101,8 +134,14 @@ impl Conditions {
             self.0.push(One { kind, holds, reason: Cow::Borrowed(reason), message, generation, since_ms: now_ms });
             return told;
         };
-        // Another mistake in the place of the first is news as well.
-        let news = old.holds != holds || (kind == condition::READY && !holds && old.message != message);
+        // Another mistake in the place of the first is news as well, and so is another reason for what is not as it should be.
+        let bad = holds == Holds::False;
+        let another = match kind {
+            condition::READY => old.message != message,
+            condition::HOLD_EFFECTIVE | condition::INJECTED => old.reason != reason,
+            _ => false,
+        };
+        let news = old.holds != holds || (bad && another);
         let told = if news { notice(kind, holds, false, &message) } else { None };
         if old.holds != holds {
             (old.holds, old.since_ms) = (holds, now_ms);
@@ -114,7 +153,7 @@ impl Conditions {
     /// Whether this condition is True.
     #[must_use]
     pub fn holds(&self, kind: &str) -> bool {
-        self.0.iter().any(|c| c.kind == kind && c.holds)
+        self.0.iter().any(|c| c.kind == kind && c.holds == Holds::True)
     }
 
     /// Adds what holds to `state`, and the words about it to `words`.
@@ -127,13 +166,19 @@ impl Conditions {
 }
 
 /// The Event of an edge. Good news is news only after bad.
-fn notice(kind: &str, holds: bool, first: bool, message: &str) -> Option<Notice> {
+fn notice(kind: &str, holds: Holds, first: bool, message: &str) -> Option<Notice> {
+    let holds = match holds {
+        Holds::True => true,
+        Holds::False => false,
+        Holds::Unknown => return None,
+    };
     match (kind, holds) {
         (condition::READY, false) => Some(Notice::warning(event::INVALID_CONFIG, message)),
         (condition::BROKER_REACHABLE, false) => Some(Notice::warning(event::BROKER_UNREACHABLE, message)),
         (condition::BROKER_REACHABLE, true) if !first => Some(Notice::normal(event::BROKER_REACHABLE, message)),
         (condition::SCALE_DOWN_BLOCKED, true) => Some(Notice::warning(event::SCALE_DOWN_BLOCKED, message)),
         (condition::INJECTED, false) => Some(Notice::warning(event::NOT_INJECTED, message)),
+        (condition::HOLD_EFFECTIVE, false) => Some(Notice::warning(event::HOLD_NOT_EFFECTIVE, message)),
         (condition::RESIZE_DEFERRED, true) => Some(Notice::warning(event::RESIZE_DEFERRED, message)),
         (condition::MEMORY_CAPPED, true) => Some(Notice::warning(event::MEMORY_CAPPED, message)),
         (condition::CONFLICT, true) => Some(Notice::warning(event::CONFLICT, message)),
@@ -173,6 +218,18 @@ mod tests {
         let mut conditions = Conditions::default();
         let mut told = |message: &'static str| conditions.set(condition::READY, false, "InvalidConfig", message, 1, 1_000).map(|n| n.note);
         assert_eq!([told("a"), told("a"), told("b")], [Some("a".to_owned()), None, Some("b".to_owned())]);
+    }
+
+    #[test]
+    fn another_reason_for_a_hold_that_is_not_whole_is_news_and_what_is_unknown_is_none() {
+        let mut conditions = Conditions::default();
+        let mut told = |holds: Holds, reason: &'static str| conditions.set(condition::HOLD_EFFECTIVE, holds, reason, "m", 1, 1_000).map(|n| n.reason);
+        let each = [(Holds::Unknown, "NoPods"), (Holds::False, "NoHandler"), (Holds::False, "NoHandler"), (Holds::False, "SidecarSilent")];
+        let news = Some(event::HOLD_NOT_EFFECTIVE);
+        assert_eq!(each.map(|(holds, reason)| told(holds, reason)), [None, news, None, news]);
+        conditions.set(condition::HOLD_EFFECTIVE, Holds::Unknown, "NoPods", "m", 1, 9_000);
+        let unknown = conditions.list();
+        assert_eq!((unknown[0].status.as_str(), Conditions::restore(&unknown).list()), ("Unknown", unknown.clone()));
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! Reports of sidecars, believed only as far as the API server bears them out. In: reports from the control channel and last words from pod
 //! statuses. Out: what each pod said last, tasks that ended, peaks, cuts. Left to others: carrying reports (`broker`), sizes (`sizing`).
 
+use crate::conditions::shorten;
 use crate::record::{PodRecord, Word};
 use qscaler_api::CountedCuts;
-use qscaler_core::message::{Busy, Report, WorkerState};
+use qscaler_core::message::{AccessLevel, Busy, GAPS_MAX, HoldGap, Report, WorkerState};
 use qscaler_core::scale::Completion;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -16,9 +17,11 @@ const COMPLETIONS_MAX: usize = 10_000;
 const CUTS_PER_REPORT_MAX: u32 = 100;
 /// A report from further in the future than clocks differ is not believed, milliseconds.
 const CLOCK_SLACK_MS: u64 = 300_000;
+/// Most bytes of one gap's words; sidecars keep to less.
+const DETAIL_BYTES_MAX: usize = 500;
 
 /// What a pod said last, as far as it is of use later: a hundred thousand of these are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Heard {
     /// Where its sidecar stands.
     pub state: WorkerState,
@@ -34,6 +37,12 @@ pub struct Heard {
     pub worker_ids: Option<(u32, u32)>,
     /// When the report came in, by our clock.
     pub at_ms: u64,
+    /// What its sidecar may do there.
+    pub access: AccessLevel,
+    /// In what its hold is less than whole, as it sees it.
+    pub gaps: Box<[HoldGap]>,
+    /// How far the pod's clock is ahead of ours, milliseconds; negative: behind, or the report was long on its way.
+    pub skew_ms: i64,
     /// When the sidecar started, and the report's number since then: what is not above these is old.
     order: (u64, u64),
 }
@@ -48,9 +57,23 @@ impl Heard {
             active_tasks: report.active_tasks,
             worker_ids: report.worker_ids,
             at_ms,
+            access: report.access,
+            gaps: report.gaps.iter().take(GAPS_MAX).cloned().map(bounded).collect(),
+            skew_ms: skew_ms(report, at_ms),
             order: order(report),
         }
     }
+}
+
+/// Words of a pod go into conditions that people read: not more of them than one can.
+fn bounded(mut gap: HoldGap) -> HoldGap {
+    shorten(&mut gap.detail, DETAIL_BYTES_MAX);
+    gap
+}
+
+fn skew_ms(report: &Report, now_ms: u64) -> i64 {
+    let signed = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
+    signed(report.at_ms).saturating_sub(signed(now_ms))
 }
 
 fn order(report: &Report) -> (u64, u64) {
@@ -96,6 +119,8 @@ pub struct Intake {
     cuts: BTreeMap<(Word, u64), u32>,
     completions: Vec<Completion>,
     rejected: u64,
+    /// By pod UID: how far a pod's clock is ahead whose reports are not believed for it, milliseconds.
+    future: HashMap<Word, i64>,
 }
 
 impl Intake {
@@ -105,11 +130,15 @@ impl Intake {
     /// When it is not believed; it changes nothing then.
     pub fn take(&mut self, report: &Report, workload_uid: &str, pod: Option<&PodRecord>, now_ms: u64) -> Result<Taken, Rejected> {
         let checked = self.check(report, workload_uid, pod, now_ms);
+        let uid: Word = pod.map_or_else(|| report.pod_uid.as_str().into(), |p| p.uid.clone());
         if let Err(why) = checked {
             self.rejected += 1;
+            if why == Rejected::Future {
+                self.future.insert(uid, skew_ms(report, now_ms));
+            }
             return Err(why);
         }
-        let uid: Word = pod.map_or_else(|| report.pod_uid.as_str().into(), |p| p.uid.clone());
+        self.future.remove(&uid);
         let mut taken = Taken { cuts: self.new_cuts(&uid, report), ..Taken::default() };
         if let Some(service) = report.service.filter(|s| s.mean_ms.is_finite() && s.mean_ms >= 0.0) {
             let tasks = service.tasks.min(TASKS_PER_REPORT_MAX) as usize;
@@ -189,6 +218,7 @@ impl Intake {
     /// Forgets pods that are gone.
     pub fn retain(&mut self, pods: &HashSet<&str>) {
         self.pods.retain(|uid, _| pods.contains(&**uid));
+        self.future.retain(|uid, _| pods.contains(&**uid));
         self.parked.retain(|uid| pods.contains(uid.as_str()));
         self.last_words.retain(|(uid, _)| pods.contains(uid.as_str()));
         self.cuts.retain(|(uid, _), _| pods.contains(&**uid));
@@ -198,6 +228,12 @@ impl Intake {
     #[must_use]
     pub fn heard(&self, pod_uid: &str) -> Option<&Heard> {
         self.pods.get(pod_uid)
+    }
+
+    /// How far the clock of a pod is ahead whose reports are not believed for it, milliseconds.
+    #[must_use]
+    pub fn from_the_future(&self, pod_uid: &str) -> Option<i64> {
+        self.future.get(pod_uid).copied()
     }
 
     /// The tasks that ended since the last call.

@@ -4,6 +4,7 @@
 //! - `record`, `index`, `watch`: objects -> compact records -> one view per workload.
 //! - `resolve`, `store`, `brokers`: the broker's URL, and one connection per distinct one.
 //! - `intake`, `facts`, `bounds`, `sizing`: reports believed as far as the API bears them out; facts for `core`.
+//! - `hold_effective`, `injected`: whether a deletion lets running tasks finish, and whether pods have the sidecar; `lasting`: since when.
 //! - `keep`: node scalers kept away from pods with a task.
 //! - `workload`, `drain`, `learn`, `summary`, `conditions`, `status`: observe, decide, say what to do.
 //! - `plan`, `apply`, `events`: what to do, as values; doing it, without choices.
@@ -17,10 +18,12 @@ pub mod conditions;
 mod drain;
 pub mod events;
 pub mod facts;
+mod hold_effective;
 pub mod index;
 pub mod intake;
 pub mod keep;
 pub mod kills;
+mod lasting;
 mod learn;
 pub mod lease;
 pub mod metrics;

@@ -82,6 +82,7 @@ impl Metrics {
         WorkloadMetrics {
             replicas: gauge("qscaler_replicas", "spec.replicas of the Deployment."),
             parked: gauge("qscaler_parked", "Parked pods."),
+            unheld: gauge("qscaler_unheld_pods", "Pods whose hold is less than whole; condition HoldEffective says why."),
             desired: gauge("qscaler_desired", "Useful pods wished for."),
             backlog: gauge("qscaler_backlog_messages", "Messages that wait; NaN while unknown."),
             in_flight: gauge("qscaler_in_flight_messages", "Messages taken and not finished; NaN while unknown."),
@@ -125,6 +126,7 @@ impl Metrics {
 pub struct WorkloadMetrics {
     replicas: Gauge,
     parked: Gauge,
+    unheld: Gauge,
     desired: Gauge,
     backlog: Gauge,
     in_flight: Gauge,
@@ -143,6 +145,11 @@ impl WorkloadMetrics {
         self.desired.set(f64::from(decision.target));
         self.backlog.set(known(decision.inputs.backlog));
         self.in_flight.set(known(decision.inputs.in_flight));
+    }
+
+    /// So many pods are not held whole.
+    pub fn unheld(&self, pods: u32) {
+        self.unheld.set(f64::from(pods));
     }
 
     /// Totals have moved.

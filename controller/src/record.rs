@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use crate::record_bounds::{LimitRecord, QuotaRecord};
-pub use crate::record_pod::{ContainerRecord, OomSeen, PodRecord, Word, resources};
+pub use crate::record_pod::{ContainerRecord, Ended, Life, OomSeen, PodRecord, Word, resources};
 
 /// Kubernetes' default of `maxUnavailable`, percent.
 const MAX_UNAVAILABLE_DEFAULT_PERCENT: u32 = 25;

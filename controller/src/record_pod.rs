@@ -16,7 +16,7 @@ const TERMINATION_MESSAGE_MAX: usize = 4096;
 /// What the Vertical Pod Autoscaler's admission controller leaves on a pod whose resources it has set.
 const VPA_MARK: &str = "vpaUpdates";
 /// Exit code of a process ended by SIGKILL.
-const EXIT_SIGKILL: i32 = 137;
+pub(crate) const EXIT_SIGKILL: i32 = 137;
 
 /// One pod.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -49,6 +49,16 @@ pub struct PodRecord {
     pub phase: PodPhase,
     /// Has our sidecar.
     pub injected: bool,
+    /// Its containers share one process namespace.
+    pub shares_processes: bool,
+    /// When its grace ends, milliseconds since the epoch; None: nobody has deleted it.
+    pub deadline_ms: Option<u64>,
+    /// It was deleted without any grace.
+    pub forced: bool,
+    /// What the kubelet says of the sidecar's container.
+    pub sidecar: Option<Box<Life>>,
+    /// The UID that the pod's spec gives to the sidecar; None: that of its image.
+    pub sidecar_uid: Option<i64>,
     /// The sidecar's container has started.
     pub sidecar_started: bool,
     /// The sidecar's container is ready.
@@ -90,6 +100,36 @@ pub struct ContainerRecord {
     pub memory_resize_restarts: bool,
     /// OOM kills that the kubelet shows: the present instance's and the one before.
     pub ooms: Vec<OomSeen>,
+    /// Its instances; None: the kubelet has said nothing yet.
+    pub life: Option<Box<Life>>,
+}
+
+/// What the kubelet says of one container's instances.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Life {
+    /// How often it was started again.
+    pub restarts: u32,
+    /// Since when it runs, milliseconds since the epoch, cut to seconds; None: it does not run.
+    pub running_since_ms: Option<u64>,
+    /// Why it does not run yet or again: the kubelet's reason and message.
+    pub waiting: Option<(Box<str>, Box<str>)>,
+    /// How its newest instance that has ended did so.
+    pub ended: Option<Ended>,
+}
+
+/// The end of one instance of a container. Times in milliseconds since the epoch, cut to seconds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// Which instance: the container ID, or the restart count where it is missing.
+    pub instance: Box<str>,
+    /// Its exit code; 128 and a signal's number where that ended it.
+    pub exit_code: i32,
+    /// The kubelet's word, such as `OOMKilled` or `Error`.
+    pub reason: Box<str>,
+    /// When it started.
+    pub started_ms: u64,
+    /// When it ended.
+    pub at_ms: u64,
 }
 
 /// An OOM kill of one container instance.
@@ -162,6 +202,11 @@ impl PodRecord {
             node: spec.node_name.as_deref().filter(|n| !n.is_empty()).map(Word::from),
             unschedulable: scheduled.is_some_and(|c| c.status == "False" && c.reason.as_deref() == Some("Unschedulable")),
             terminating: meta.deletion_timestamp.is_some(),
+            shares_processes: spec.share_process_namespace == Some(true),
+            deadline_ms: meta.deletion_timestamp.as_ref().map(millis),
+            forced: meta.deletion_timestamp.is_some() && meta.deletion_grace_period_seconds == Some(0),
+            sidecar: side.map(|s| Box::new(life(s))),
+            sidecar_uid: inits.iter().find(|c| c.name == sidecar::CONTAINER).and_then(|c| c.security_context.as_ref()?.run_as_user),
             phase: phase(status.phase.as_deref()),
             injected: inits.iter().any(|c| c.name == sidecar::CONTAINER),
             sidecar_started: side.is_some_and(|s| s.started == Some(true)),
@@ -252,6 +297,26 @@ fn last_words(status: &ContainerStatus) -> Option<(String, String)> {
     Some((ended.container_id.clone().unwrap_or_else(|| status.restart_count.to_string()), message))
 }
 
+fn life(status: &ContainerStatus) -> Life {
+    let state = status.state.as_ref();
+    let ended = [state, status.last_state.as_ref()].into_iter().flatten().find_map(|s| s.terminated.as_ref());
+    Life {
+        restarts: u32::try_from(status.restart_count).unwrap_or(0),
+        running_since_ms: state.and_then(|s| s.running.as_ref()).map(|r| r.started_at.as_ref().map_or(0, millis)),
+        waiting: state.and_then(|s| s.waiting.as_ref()).map(|w| {
+            let text = |t: &Option<String>| t.as_deref().unwrap_or_default().into();
+            (text(&w.reason), text(&w.message))
+        }),
+        ended: ended.map(|t| Ended {
+            instance: t.container_id.clone().unwrap_or_else(|| status.restart_count.to_string()).into(),
+            exit_code: t.exit_code,
+            reason: t.reason.as_deref().unwrap_or_default().into(),
+            started_ms: t.started_at.as_ref().map_or(0, millis),
+            at_ms: t.finished_at.as_ref().map_or(0, millis),
+        }),
+    }
+}
+
 fn container(spec: &Container, status: Option<&ContainerStatus>) -> ContainerRecord {
     let restarts = |p: &k8s_openapi::api::core::v1::ContainerResizePolicy| p.resource_name == "memory" && p.restart_policy == "RestartContainer";
     let states = status.map(|s| [s.state.as_ref(), s.last_state.as_ref()]).unwrap_or_default();
@@ -268,5 +333,6 @@ fn container(spec: &Container, status: Option<&ContainerStatus>) -> ContainerRec
         status: status.and_then(|s| s.resources.as_ref()).map(|r| resources(Some(r))),
         memory_resize_restarts: spec.resize_policy.iter().flatten().any(restarts),
         ooms: ooms.collect(),
+        life: status.map(|s| Box::new(life(s))),
     }
 }

@@ -240,6 +240,7 @@ impl Slot {
             metrics.decided(rule);
             series.decided(decision, view.deployment.spec_replicas, workload.fleet.parked);
         }
+        series.unheld(workload.unheld);
         let now = workload.totals();
         series.counted(self.totals, now);
         self.totals = now;

@@ -1,8 +1,9 @@
 //! A workload's conditions and status from what was decided. In: the workload after a look. Out: its conditions, and a status write when one is
 //! due. Left to others: the decisions (`workload`), the rhythm of writes (`status`).
 
-use crate::conditions::time;
+use crate::conditions::{Holds, time};
 use crate::facts::conflict;
+use crate::hold_effective::{Known, judge};
 use crate::index::View;
 use crate::plan::Action;
 use crate::sizing::Sizing;
@@ -21,9 +22,6 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// A pod that is this young may still be on its way through the webhook's retry or a cache; milliseconds.
 const BARE_AGE_MS: u64 = 2_000;
-
-/// A scale-down that is blocked for less than this is not blocked, it waits; milliseconds.
-const BLOCKED_LASTS_MS: u64 = 10_000;
 
 /// The working container's size, without what only the next life needs.
 #[derive(Default)]
@@ -60,6 +58,7 @@ impl Workload {
             self.conflict_condition(view, config, now_ms);
             self.scaling_condition(view, config, now_ms);
             self.injected_condition(view, now_ms);
+            self.hold_condition(view, config, now_ms);
         }
         let sized = self.sized(view, config, now_ms);
         let digest = self.digest(view, config.is_some(), &sized);
@@ -79,7 +78,7 @@ impl Workload {
         let terminating = view.pods.iter().filter(|p| p.terminating).count();
         (view.deployment.generation, view.deployment.spec_replicas, valid, self.fleet.ready, self.fleet.parked, terminating).hash(&mut state);
         (decision.map(|d| (d.target, d.rule.name(), d.inputs.backlog == Some(0))), self.decided_ms, self.fleet.useful()).hash(&mut state);
-        (self.machine.intent(), self.intake.worker_ids()).hash(&mut state);
+        (self.machine.intent(), self.intake.worker_ids(), self.unheld).hash(&mut state);
         let counters = self.counted();
         (counters.scaled_up, counters.scaled_down, counters.drained, counters.cut, counters.oom_kills, counters.resized).hash(&mut state);
         counters.malformed_messages.hash(&mut figures);
@@ -165,9 +164,7 @@ impl Workload {
             Phase::Blocked { reason } => Some(reason.clone()),
             _ => None,
         };
-        // Each change of replicas blocks for a moment; only what lasts is worth a word.
-        self.blocked_since = blocked.as_ref().and(self.blocked_since.or(Some(now_ms)));
-        let lasts = self.blocked_since.is_some_and(|since| now_ms >= since.saturating_add(BLOCKED_LASTS_MS));
+        let lasts = self.lasting.blocked(blocked.is_some(), now_ms);
         let blocked = blocked.filter(|_| lasts);
         let holds = blocked.is_some();
         let text = blocked.map_or(Cow::Borrowed("nothing is in the way"), Cow::Owned);
@@ -184,6 +181,17 @@ impl Workload {
                 self.set(view, condition::INJECTED, false, "NotInjected", message, now_ms);
             }
             None => self.set(view, condition::INJECTED, true, "Injected", "every pod has the sidecar", now_ms),
+        }
+    }
+
+    /// A hold that is being made is not told of; one that was told of is told of until it is whole.
+    fn hold_condition(&mut self, view: &View, config: &WorkerConfig, now_ms: u64) {
+        let known = Known { listening_ms: self.lasting.listening_ms(), share_processes: config.share_processes };
+        let verdict = judge(view, &self.intake, known, now_ms);
+        let bad = verdict.holds == Holds::False;
+        if self.lasting.unheld(bad, now_ms) || !bad {
+            self.unheld = verdict.unheld;
+            self.set(view, condition::HOLD_EFFECTIVE, verdict.holds, verdict.reason, verdict.message, now_ms);
         }
     }
 
@@ -207,6 +215,7 @@ impl Workload {
             ready: int(self.fleet.ready),
             busy: i32::try_from(self.intake.busy(&view.pods)).unwrap_or(i32::MAX),
             parked: int(self.fleet.parked),
+            unheld: int(self.unheld),
             terminating: i32::try_from(view.pods.iter().filter(|p| p.terminating).count()).unwrap_or(i32::MAX),
             memory: sized.memory.map_or_else(String::new, |b| Bytes(b).ceil_mib().to_string()),
             reason: decision.map_or_else(|| "no figures yet".to_owned(), |d| d.reason.clone()),

@@ -70,7 +70,8 @@ pub(crate) fn pod(name: &str) -> Value {
         "status": {
             "phase": "Running", "qosClass": "Burstable", "startTime": stamp(-60_000),
             "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": stamp(-50_000)}, {"type": "PodScheduled", "status": "True"}],
-            "initContainerStatuses": [{"name": "qscaler-sidecar", "image": "s", "imageID": "", "ready": true, "started": true, "restartCount": 0}],
+            "initContainerStatuses": [{"name": "qscaler-sidecar", "image": "s", "imageID": "", "ready": true, "started": true, "restartCount": 0,
+                "state": {"running": {"startedAt": stamp(-60_000)}}}],
             "containerStatuses": [{"name": "worker", "image": "w", "imageID": "", "ready": true, "restartCount": 0,
                 "resources": {"limits": {"memory": "96Mi"}, "requests": {"memory": "96Mi", "cpu": "100m"}}, "state": {"running": {}}}]
         }

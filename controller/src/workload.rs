@@ -2,12 +2,13 @@
 //! actions and the status. Left to others: performing (`apply`), the decisions themselves (`core::scale`, `core::drain`, `core::size`).
 
 use crate::bounds::size_bounds;
-use crate::conditions::Conditions;
+use crate::conditions::{Conditions, Holds};
 use crate::drain::{is_token, record, without_replacements};
 use crate::facts::fleet_sample;
 use crate::index::View;
 use crate::intake::Intake;
 use crate::keep::Keep;
+use crate::lasting::Lasting;
 use crate::metrics::Totals;
 use crate::plan::{Action, Done, Failure, Notice, Outcome};
 use crate::record::Word;
@@ -67,8 +68,10 @@ pub struct Workload {
     pub(crate) released: HashMap<String, u64>,
     /// Who else sizes the pods: the condition's reason, and a sentence.
     pub(crate) other_sizer: Option<(&'static str, String)>,
-    /// Since when a scale-down is blocked.
-    pub(crate) blocked_since: Option<u64>,
+    /// Since when what is said only when it lasts has lasted.
+    pub(crate) lasting: Lasting,
+    /// Pods whose hold is less than whole, as said last.
+    pub(crate) unheld: u32,
     /// When reports were last fetched.
     pub(crate) reports_ms: u64,
     /// By pod UID: since when a pod that was asked may be parked without having been heard to say so.
@@ -139,7 +142,8 @@ impl Workload {
             keep: Keep::new(now_ms),
             released: HashMap::new(),
             other_sizer: None,
-            blocked_since: None,
+            lasting: Lasting::new(now_ms),
+            unheld: u32::try_from(saved.unheld).unwrap_or(0),
             reports_ms: 0,
             hushed: HashMap::new(),
             law_learned: false,
@@ -184,11 +188,13 @@ impl Workload {
     pub fn fetched(&mut self, now_ms: u64) {
         self.broker.control = None;
         self.reports_ms = now_ms;
+        self.lasting.channel_works(now_ms);
     }
 
     /// The control channel does not work.
     pub fn unfetched(&mut self, problem: String) {
         self.broker.control = Some(problem);
+        self.lasting.channel_fails();
     }
 
     /// Messages that did not parse.
@@ -313,7 +319,7 @@ impl Workload {
         &mut self,
         view: &View,
         kind: &'static str,
-        holds: bool,
+        holds: impl Into<Holds>,
         reason: &'static str,
         message: impl Into<Cow<'static, str>>,
         now_ms: u64,

@@ -3,7 +3,7 @@
 use super::*;
 use crate::testing::{T0_MS, deployment, hpa, orders, pod, put, replicaset, report, view, with};
 use qscaler_core::drain::fleet::PARKED_COST;
-use qscaler_core::message::{Busy, ControlKind, WorkerState};
+use qscaler_core::message::{AccessLevel, Busy, ControlKind, Report, WorkerState};
 use qscaler_core::names::{condition, event};
 use qscaler_core::size::{ClusterVersion, Peaks, RefusalCause};
 use serde_json::{Value, json};
@@ -292,7 +292,7 @@ fn a_report_beyond_physics_changes_no_size() {
             started_s: Some(1.0),
             ..Peaks::default()
         };
-        qscaler_core::message::Report { peaks: [("worker".to_owned(), peaks)].into(), ..report("a", sequence, WorkerState::Open, Busy::Idle) }
+        Report { peaks: [("worker".to_owned(), peaks)].into(), ..report("a", sequence, WorkerState::Open, Busy::Idle) }
     };
     w.reports(&[peak(900 << 20, 1)], &v, &cluster(), T0_MS + 1_000);
     assert_eq!(w.sizing.as_ref().unwrap().learned().unwrap()["samples"], json!(0));
@@ -300,9 +300,52 @@ fn a_report_beyond_physics_changes_no_size() {
     assert_ne!(w.sizing.as_ref().unwrap().learned().unwrap()["samples"], json!(0));
 }
 
+#[test]
+fn a_hold_that_is_not_whole_is_a_condition_an_event_and_a_number_once_it_lasts() {
+    let (mut w, v) = (workload(), view(&[deployment(2, &[]), replicaset("orders-1", 2), pod("a"), pod("b")]));
+    let mut told = Vec::new();
+    for second in 0..30 {
+        let now = T0_MS + second * 1_000;
+        let access = if second < 20 { AccessLevel::ReadOnly } else { AccessLevel::Full };
+        let of_root = Report { at_ms: now, access, worker_ids: Some((0, 0)), ..report("a", second + 1, WorkerState::Open, Busy::Idle) };
+        w.reports(&[of_root, Report { at_ms: now, ..report("b", second + 1, WorkerState::Open, Busy::Idle) }], &v, &cluster(), now);
+        let plan = w.look(&v, &cluster(), true, now);
+        all_done(&mut w, &plan, now);
+        told.extend(events(&plan).into_iter().map(|reason| (second, reason)));
+        if let Some(status) = plan.actions.iter().find_map(|a| if let Action::Status(s) = a { Some(s) } else { None }) {
+            let holds = status["conditions"].as_array().unwrap().iter().any(|c| c["type"] == condition::HOLD_EFFECTIVE && c["status"] == "True");
+            match second {
+                11..20 => assert!(!holds && status["unheld"] == json!(1), "{second}: {status:#}"),
+                22.. => assert!(holds && status["unheld"] == json!(0), "{second}: {status:#}"),
+                _ => {}
+            }
+        }
+    }
+    assert_eq!(told, [(10, event::HOLD_NOT_EFFECTIVE)]);
+    assert!(w.conditions.holds(condition::HOLD_EFFECTIVE));
+}
+
+#[test]
+fn a_sidecar_that_is_never_heard_is_said_within_a_minute_of_listening() {
+    let (mut w, v) = (workload(), view(&[deployment(1, &[]), replicaset("orders-1", 1), pod("a")]));
+    let said = |w: &mut Workload, from: u64, works: bool| {
+        (from..from + 120).find(|second| {
+            let now = T0_MS + second * 1_000;
+            if works {
+                w.fetched(now)
+            } else {
+                w.unfetched("no route".into())
+            }
+            events(&w.look(&v, &cluster(), true, now)).contains(&event::HOLD_NOT_EFFECTIVE)
+        })
+    };
+    assert_eq!(said(&mut w, 0, false), None, "nobody could have heard it");
+    assert!((121..180).contains(&said(&mut w, 120, true).unwrap()));
+}
+
 /// The pod `a` has cut its task.
-fn cut(sequence: u64) -> qscaler_core::message::Report {
-    qscaler_core::message::Report { cuts: 1, cut: Some("deadline".into()), ..report("a", sequence, WorkerState::Released, Busy::Busy) }
+fn cut(sequence: u64) -> Report {
+    Report { cuts: 1, cut: Some("deadline".into()), ..report("a", sequence, WorkerState::Released, Busy::Busy) }
 }
 
 #[test]
@@ -319,7 +362,7 @@ fn a_cut_task_is_counted_and_told_with_its_cause_even_if_the_first_try_fails() {
 #[test]
 fn several_cuts_that_one_report_tells_are_told_as_several() {
     let (mut w, v) = (workload(), view(&[deployment(1, &[]), replicaset("orders-1", 1), pod("a")]));
-    w.reports(&[qscaler_core::message::Report { cuts: 3, ..cut(1) }], &v, &cluster(), T0_MS);
+    w.reports(&[Report { cuts: 3, ..cut(1) }], &v, &cluster(), T0_MS);
     let plan = w.look(&v, &cluster(), true, T0_MS);
     assert_eq!(w.totals().cut, 3);
     let notes: Vec<_> = plan.actions.iter().filter_map(|a| if let Action::Event(n) = a { Some(n.note.clone()) } else { None }).collect();
@@ -410,7 +453,7 @@ fn a_block_is_told_only_when_it_lasts() {
         for second in 0..seconds {
             let now = T0_MS + second * 1_000;
             for name in ["a", "b"] {
-                w.reports(&[report(name, second + 1, WorkerState::Open, Busy::Idle)], &v, &cluster(), now);
+                w.reports(&[Report { at_ms: now, ..report(name, second + 1, WorkerState::Open, Busy::Idle) }], &v, &cluster(), now);
             }
             w.sampled(waiting(0), now);
             let plan = w.look(&v, &cluster(), true, now);
@@ -550,8 +593,7 @@ fn a_task_that_is_given_back_and_killed_again_seconds_later_is_a_second_kill() {
     for (second, kills, limit, counted) in [(1, 1, 96, 1), (11, 2, 196, 2), (12, 2, 196, 2), (22, 3, 196, 3)] {
         let peaks =
             Peaks { cgroup_peak: Some(limit << 20), oom_kills: kills, oom_limit: Some(limit << 20), started_s: Some(1000.0), ..Peaks::default() };
-        let told =
-            qscaler_core::message::Report { peaks: [("worker".to_owned(), peaks)].into(), ..report("a", second, WorkerState::Open, Busy::Idle) };
+        let told = Report { peaks: [("worker".to_owned(), peaks)].into(), ..report("a", second, WorkerState::Open, Busy::Idle) };
         w.reports(&[told], &v, &cluster(), T0_MS + second * 1_000);
         assert_eq!(w.totals().oom_kills, counted, "after {second} s");
     }
@@ -572,7 +614,7 @@ fn a_kill_that_a_sidecar_has_reported_is_not_counted_again_in_the_next_life() {
             started_s: Some(1000.0),
             ..Peaks::default()
         };
-        qscaler_core::message::Report { peaks: [("worker".to_owned(), peaks)].into(), ..report("a", sequence, WorkerState::Open, Busy::Idle) }
+        Report { peaks: [("worker".to_owned(), peaks)].into(), ..report("a", sequence, WorkerState::Open, Busy::Idle) }
     };
     w.reports(&[killed(1, 1)], &v, &cluster(), T0_MS + 1_000);
     let plan = w.look(&v, &cluster(), true, T0_MS + 1_000);

@@ -193,12 +193,33 @@ pub enum GapReason {
     BrokerUnreachable,
     /// The sidecar was started again during a hold.
     SidecarRestarted,
+    /// Nothing is heard of a sidecar that runs. Seen by the controller.
+    SidecarSilent,
+    /// The pod's clock and the controller's differ by more than messages live. Seen by the controller.
+    ClockSkew,
     /// A reason that this release does not know.
     #[serde(other)]
     Other,
 }
 
 impl GapReason {
+    /// All of them, the most severe first: those by which a running task is cut, then those that leave it to chance, then those that only keep an
+    /// idle pod from being let go.
+    pub const BY_SEVERITY: &[Self] = &[
+        Self::NotPermitted,
+        Self::SignalCuts,
+        Self::NotVisible,
+        Self::NoHandler,
+        Self::SidecarSilent,
+        Self::SidecarRestarted,
+        Self::GateCannotClose,
+        Self::BrokerUnreachable,
+        Self::BrokerRefuses,
+        Self::ClockSkew,
+        Self::IdleUnknown,
+        Self::Other,
+    ];
+
     /// Stable name, as conditions, metrics and documents have it.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -212,6 +233,8 @@ impl GapReason {
             Self::BrokerRefuses => "BrokerRefuses",
             Self::BrokerUnreachable => "BrokerUnreachable",
             Self::SidecarRestarted => "SidecarRestarted",
+            Self::SidecarSilent => "SidecarSilent",
+            Self::ClockSkew => "ClockSkew",
             Self::Other => "Other",
         }
     }

@@ -145,6 +145,8 @@ pub mod condition {
     pub const BROKER_REACHABLE: &str = "BrokerReachable";
     /// Every active pod has the sidecar.
     pub const INJECTED: &str = "Injected";
+    /// A deletion of any injected pod lets its running task finish; False names the pods of which that is not so, and the mend.
+    pub const HOLD_EFFECTIVE: &str = "HoldEffective";
     /// A resize waits or cannot be done.
     pub const RESIZE_DEFERRED: &str = "ResizeDeferred";
     /// Memory cannot grow further although tasks are OOM-killed.
@@ -175,6 +177,8 @@ pub mod event {
     pub const SCALE_DOWN_BLOCKED: &str = "ScaleDownBlocked";
     /// A pod of the workload came up without the sidecar.
     pub const NOT_INJECTED: &str = "NotInjected";
+    /// The hold of some pods is less than whole.
+    pub const HOLD_NOT_EFFECTIVE: &str = "HoldNotEffective";
     /// A container was OOM-killed.
     pub const OOM_KILLED: &str = "OOMKilled";
     /// A pod's resources were changed in place.
