@@ -5,20 +5,19 @@
 pub mod activity;
 mod rabbitmq;
 mod redis;
-mod url;
 
 #[cfg(feature = "contract")]
 pub mod contract;
 pub mod memory;
 
 use async_trait::async_trait;
+use qscaler_broker_url::BrokerUrl;
 use qscaler_core::message::{ControlMessage, Report};
 use qscaler_core::preset::Preset;
 use qscaler_core::scale::QueueSample;
 use qscaler_core::workload::WorkloadId;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use url::BrokerUrl;
 
 /// What to do about an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,14 +137,13 @@ impl Default for ReceiverOptions {
 
 /// The queues of the broker at this URL. Connects at the first call, and again after any error; how soon a call is repeated is the caller's choice.
 ///
-/// URL forms: `amqp(s)://USER:PASSWORD@HOST:PORT/VHOST`, `redis(s)://USER:PASSWORD@HOST:PORT/DB` and
-/// `redis(s)+sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT/MASTER/DB`. For RabbitMQ the management API is looked for on the same host, port 15672
-/// (15671 for `amqps`); `?management=http://HOST:PORT` names another place. Parameters that are not ours are ignored.
+/// URL forms: those of [`qscaler_broker_url::parse`]. For RabbitMQ the management API is looked for on the same host, port 15672 (15671 for `amqps`);
+/// `?management=http://HOST:PORT` names another place.
 ///
 /// # Errors
 /// When the URL is not one of these; never because the server is away.
 pub fn open_stats(url: &str) -> Result<Arc<dyn QueueStats>, BrokerError> {
-    Ok(match BrokerUrl::parse(url)? {
+    Ok(match read_url(url)? {
         BrokerUrl::Redis(url) => Arc::new(redis::stats::RedisStats::new(url)),
         BrokerUrl::Amqp(url) => Arc::new(rabbitmq::stats::RabbitStats::new(url)),
     })
@@ -156,7 +154,7 @@ pub fn open_stats(url: &str) -> Result<Arc<dyn QueueStats>, BrokerError> {
 /// # Errors
 /// When the URL is not valid; never because the server is away.
 pub fn open_control(url: &str) -> Result<Arc<dyn ControlSender>, BrokerError> {
-    Ok(match BrokerUrl::parse(url)? {
+    Ok(match read_url(url)? {
         BrokerUrl::Redis(url) => Arc::new(redis::sender::RedisSender::new(url)),
         BrokerUrl::Amqp(url) => Arc::new(rabbitmq::sender::RabbitSender::new(url)),
     })
@@ -180,9 +178,18 @@ pub fn open_receiver_with(
     pod_uid: &str,
     options: ReceiverOptions,
 ) -> Result<Box<dyn ControlReceiver>, BrokerError> {
-    Ok(match BrokerUrl::parse(url)? {
+    Ok(match read_url(url)? {
         BrokerUrl::Redis(url) => Box::new(redis::receiver::RedisReceiver::new(url, workload, pod_uid, options)),
         BrokerUrl::Amqp(url) => Box::new(rabbitmq::receiver::RabbitReceiver::new(url, workload, pod_uid)),
+    })
+}
+
+pub(crate) fn read_url(text: &str) -> Result<BrokerUrl, BrokerError> {
+    qscaler_broker_url::parse(text).map_err(|error| BrokerError {
+        operation: "reading the broker's URL",
+        place: "the URL".to_owned(),
+        message: error.to_string(),
+        retry: Retry::AfterChange,
     })
 }
 

@@ -5,6 +5,7 @@
 //! defined before, `$$(NAME)` is the text `$(NAME)`, and a reference to nothing stays as it is.
 
 use k8s_openapi::api::core::v1::{EnvFromSource, EnvVar};
+use qscaler_broker_url::expand::{expand, references};
 use qscaler_core::config::BrokerRef;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -138,7 +139,7 @@ pub fn needs(reference: &BrokerRef, of: &Environment<'_>) -> Needs {
         if !wanted.contains(&var.name) {
             continue;
         }
-        wanted.extend(references(var.value.as_deref().unwrap_or_default()));
+        wanted.extend(references(var.value.as_deref().unwrap_or_default()).into_iter().map(str::to_owned));
         let from = var.value_from.as_ref();
         needs.secrets.extend(from.and_then(|f| f.secret_key_ref.as_ref()).map(|s| s.name.clone()));
         needs.config_maps.extend(from.and_then(|f| f.config_map_key_ref.as_ref()).map(|s| s.name.clone()));
@@ -202,7 +203,7 @@ fn variable(name: &str, of: &Environment<'_>, sources: &Sources) -> Result<Strin
 /// The value of one `env` entry; None: it is optional, and what it names is missing.
 fn one(var: &EnvVar, of: &Environment<'_>, sources: &Sources, before: &BTreeMap<String, String>) -> Result<Option<String>, ResolveError> {
     let Some(from) = &var.value_from else {
-        return Ok(Some(expand(var.value.as_deref().unwrap_or_default(), before)));
+        return Ok(Some(expand(var.value.as_deref().unwrap_or_default(), |name| before.get(name).map(String::as_str))));
     };
     let (found, optional) = if let Some(s) = &from.secret_key_ref {
         (lookup("Secret", &sources.secrets, &s.name, &s.key, of.namespace), s.optional == Some(true))
@@ -255,48 +256,6 @@ fn missing_source(from: &EnvFromSource, sources: &Sources, namespace: &str) -> O
 fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let names: Vec<&str> = names.collect();
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
-}
-
-/// One piece of a value.
-enum Piece<'a> {
-    Text(&'a str),
-    Reference(&'a str),
-}
-
-/// Splits a value at its `$(NAME)`. `$$` is one `$` and opens nothing.
-fn pieces(value: &str) -> Vec<Piece<'_>> {
-    let mut out = Vec::new();
-    let mut rest = value;
-    while let Some(at) = rest.find('$') {
-        out.push(Piece::Text(&rest[..at]));
-        let after = &rest[at + 1..];
-        if let Some(tail) = after.strip_prefix('$') {
-            out.push(Piece::Text("$"));
-            rest = tail;
-        } else if let Some((name, tail)) = after.strip_prefix('(').and_then(|a| a.split_once(')')) {
-            out.push(Piece::Reference(name));
-            rest = tail;
-        } else {
-            out.push(Piece::Text("$"));
-            rest = after;
-        }
-    }
-    out.push(Piece::Text(rest));
-    out
-}
-
-fn references(value: &str) -> Vec<String> {
-    pieces(value).into_iter().filter_map(|p| if let Piece::Reference(name) = p { Some(name.to_owned()) } else { None }).collect()
-}
-
-fn expand(value: &str, defined: &BTreeMap<String, String>) -> String {
-    pieces(value)
-        .into_iter()
-        .map(|piece| match piece {
-            Piece::Text(text) => text.to_owned(),
-            Piece::Reference(name) => defined.get(name).cloned().unwrap_or_else(|| format!("$({name})")),
-        })
-        .collect()
 }
 
 #[cfg(test)]

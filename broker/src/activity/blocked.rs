@@ -6,8 +6,8 @@
 //! their number: it is read only to find the connections, which then are asked for by number (Redis 6.2 and newer).
 
 use crate::redis::{Link, RESPONSE_TIMEOUT};
-use crate::url::RedisUrl;
 use crate::{BrokerError, Retry};
+use qscaler_broker_url::RedisUrl;
 use redis::{Cmd, Value, cmd};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

@@ -7,8 +7,8 @@
 
 use super::Seen;
 use crate::redis::{Link, RESPONSE_TIMEOUT};
-use crate::url::RedisUrl;
 use crate::{BrokerError, Retry};
+use qscaler_broker_url::RedisUrl;
 use redis::{Cmd, FromRedisValue, Value, cmd};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -3,12 +3,12 @@
 
 use super::kombu::{self, Call, EVENT_EXCHANGE, PIDBOX_EXCHANGE, REPLY_EXCHANGE, WorkerEvent};
 use crate::rabbitmq::Link;
-use crate::url::AmqpUrl;
 use crate::{BrokerError, Retry};
 use futures::StreamExt;
 use lapin::options::{BasicConsumeOptions, BasicPublishOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Connection, Consumer, ExchangeKind};
+use qscaler_broker_url::AmqpUrl;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use tokio::time::{Instant, timeout_at};

@@ -4,9 +4,9 @@
 
 use super::kombu::{self, Call, EVENT_EXCHANGE, PIDBOX_EXCHANGE, REPLY_EXCHANGE, WorkerEvent};
 use crate::redis::{Link, RESPONSE_TIMEOUT};
-use crate::url::RedisUrl;
 use crate::{BrokerError, Retry};
 use futures::StreamExt;
+use qscaler_broker_url::RedisUrl;
 use redis::{Value as RedisValue, cmd, pipe};
 use serde_json::Value;
 use std::collections::BTreeMap;

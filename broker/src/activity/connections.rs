@@ -5,8 +5,8 @@
 
 use super::Seen;
 use crate::rabbitmq::management;
-use crate::url::AmqpUrl;
 use crate::{BrokerError, Retry};
+use qscaler_broker_url::AmqpUrl;
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::net::IpAddr;

@@ -15,13 +15,13 @@ pub mod kombu;
 pub use blocked::Waiting;
 
 use crate::BrokerError;
-use crate::url::BrokerUrl;
 use blocked::Blocked;
 use books::Books;
 use celery_amqp::{AmqpEvents, AmqpRemote};
 use celery_redis::{RedisEvents, RedisRemote};
 use connections::Connections;
 use kombu::{Call, WorkerEvent};
+use qscaler_broker_url::BrokerUrl;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -43,7 +43,7 @@ impl CeleryEvents {
     /// # Errors
     /// When the broker cannot be reached, refuses, or (AMQP) no worker has made the event exchange yet.
     pub async fn connect(url: &str, name: &str, host: &str) -> Result<Self, BrokerError> {
-        let transport = match BrokerUrl::parse(url)? {
+        let transport = match crate::read_url(url)? {
             BrokerUrl::Amqp(url) => EventsTransport::Amqp(Box::new(AmqpEvents::connect(url, name, host).await?)),
             BrokerUrl::Redis(url) => EventsTransport::Redis(RedisEvents::connect(url, host).await?),
         };
@@ -78,7 +78,7 @@ impl CeleryRemote {
     /// # Errors
     /// When the broker cannot be reached or refuses.
     pub async fn connect(url: &str, name: &str) -> Result<Self, BrokerError> {
-        let transport = match BrokerUrl::parse(url)? {
+        let transport = match crate::read_url(url)? {
             BrokerUrl::Amqp(url) => RemoteTransport::Amqp(Box::new(AmqpRemote::connect(url, name).await?)),
             BrokerUrl::Redis(url) => RemoteTransport::Redis(Box::new(RedisRemote::new(url, name))),
         };
@@ -134,7 +134,7 @@ impl Bookkeeping {
     /// # Errors
     /// When the URL is not valid; never because the server is away.
     pub fn open(url: &str, preset: &str, queues: &[String], host: &str, address: Option<IpAddr>) -> Result<Option<Self>, BrokerError> {
-        let kind = match BrokerUrl::parse(url)? {
+        let kind = match crate::read_url(url)? {
             _ if preset == "celery" => None,
             BrokerUrl::Redis(url) => Books::new(url, preset, queues, host).map(Kind::Redis),
             BrokerUrl::Amqp(url) => address.map(|address| Kind::Amqp(Connections::new(url, address))),
@@ -165,7 +165,7 @@ impl BlockedPops {
     /// # Errors
     /// When the URL is not valid; never because the server is away.
     pub fn open(url: &str) -> Result<Option<Self>, BrokerError> {
-        Ok(match BrokerUrl::parse(url)? {
+        Ok(match crate::read_url(url)? {
             BrokerUrl::Redis(url) => Some(Self { blocked: Blocked::new(url) }),
             BrokerUrl::Amqp(_) => None,
         })

@@ -3,7 +3,6 @@
 //! connection holds (`activity::connections`).
 //! The server renews its statistics every 5 s. Fields that it leaves out (a new queue, a disabled collector) stay unknown.
 
-use crate::url::{AmqpUrl, Management, Secret};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -11,6 +10,7 @@ use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use qscaler_broker_url::{AmqpUrl, Management, Secret};
 use rustls::pki_types::ServerName;
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -81,7 +81,7 @@ impl Queue {
 /// In words, without the password: not reachable, not allowed, not understood.
 pub(crate) async fn fetch(url: &AmqpUrl, queues: &[String]) -> Result<HashMap<String, QueueFigures>, String> {
     match timeout(FETCH_TIMEOUT, fetch_all(url, queues)).await {
-        Ok(result) => result.map_err(|message| url.login.scrub(&message)),
+        Ok(result) => result.map_err(|message| url.scrub(&message)),
         Err(_) => Err(format!("no answer within {} s", FETCH_TIMEOUT.as_secs())),
     }
 }
@@ -133,7 +133,7 @@ where
         Ok(Traffic { connections, channels })
     };
     match timeout(FETCH_TIMEOUT, request).await {
-        Ok(result) => result.map_err(|message: String| url.login.scrub(&message)),
+        Ok(result) => result.map_err(|message: String| url.scrub(&message)),
         Err(_) => Err(format!("no answer within {} s", FETCH_TIMEOUT.as_secs())),
     }
 }
@@ -144,7 +144,7 @@ fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
 
 /// For one segment of a path.
 fn encode(text: &str) -> String {
-    url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20")
+    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
 }
 
 /// One kept-alive connection.

@@ -14,11 +14,11 @@ pub(crate) mod receiver;
 pub(crate) mod sender;
 pub(crate) mod stats;
 
-use crate::url::{AmqpUrl, Secret};
 use crate::{BrokerError, Retry};
 use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
 use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
 use lapin::{Channel, Connection, ConnectionProperties, ErrorKind};
+use qscaler_broker_url::{AmqpUrl, Secret};
 use std::future::Future;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -45,13 +45,13 @@ impl Link {
 
     /// A new connection, to the first address that takes one.
     pub(crate) async fn connect(&self, operation: &'static str) -> Result<Connection, BrokerError> {
-        if self.url.tls {
+        if self.url.tls.is_some() {
             crate::ensure_tls_provider();
         }
         let mut last = None;
         for address in &self.url.addresses {
             let uri = AMQPUri {
-                scheme: if self.url.tls { AMQPScheme::AMQPS } else { AMQPScheme::AMQP },
+                scheme: if self.url.tls.is_some() { AMQPScheme::AMQPS } else { AMQPScheme::AMQP },
                 authority: AMQPAuthority {
                     userinfo: AMQPUserInfo {
                         username: self.url.login.user.clone().unwrap_or_default(),
@@ -112,7 +112,7 @@ impl Link {
 
     /// An error in the project's own words.
     pub(crate) fn failed(&self, operation: &'static str, message: &str, retry: Retry) -> BrokerError {
-        BrokerError { operation, place: self.url.place(), message: self.url.login.scrub(message), retry }
+        BrokerError { operation, place: self.url.place(), message: self.url.scrub(message), retry }
     }
 }
 

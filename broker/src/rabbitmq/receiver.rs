@@ -5,7 +5,6 @@
 //! one shared message; one that comes after the caller has lost interest is requeued. The pod's own queue is exclusive: it goes with the connection.
 
 use super::{Link, is_missing, names};
-use crate::url::AmqpUrl;
 use crate::{BrokerError, ControlReceiver, Delivery, DeliveryHandle, Retry, now_ms};
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -15,6 +14,7 @@ use lapin::options::{
 };
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, Consumer};
+use qscaler_broker_url::AmqpUrl;
 use qscaler_core::message::{ControlMessage, Report};
 use qscaler_core::workload::WorkloadId;
 use std::sync::Arc;

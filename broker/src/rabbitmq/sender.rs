@@ -2,7 +2,6 @@
 //! workload's report queue into memory as they come, so that asking for them costs no round trip. Left to others: when to send, what a report means.
 
 use super::{Link, is_missing, names};
-use crate::url::AmqpUrl;
 use crate::{BrokerError, ControlSender, Reports, Retry, now_ms};
 use async_trait::async_trait;
 use futures::future::{BoxFuture, Shared};
@@ -13,6 +12,7 @@ use lapin::options::{
 };
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, Consumer};
+use qscaler_broker_url::AmqpUrl;
 use qscaler_core::message::{ControlMessage, Report};
 use qscaler_core::workload::WorkloadId;
 use std::collections::HashMap;

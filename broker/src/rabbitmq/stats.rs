@@ -5,13 +5,13 @@
 
 use super::management::{self, QueueFigures};
 use super::{Link, is_missing, is_refused, names};
-use crate::url::AmqpUrl;
 use crate::{BrokerError, QueueQuery, QueueStats};
 use async_trait::async_trait;
 use futures::stream::{self, StreamExt};
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection};
+use qscaler_broker_url::AmqpUrl;
 use qscaler_core::scale::QueueSample;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};

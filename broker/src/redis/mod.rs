@@ -13,8 +13,8 @@ pub(crate) mod receiver;
 pub(crate) mod sender;
 pub(crate) mod stats;
 
-use crate::url::{Address, Login, RedisUrl, Secret};
 use crate::{BrokerError, Retry};
+use qscaler_broker_url::{Address, Login, RedisUrl, Secret};
 use redis::aio::MultiplexedConnection;
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use redis::{
@@ -112,27 +112,27 @@ impl Link {
     }
 
     async fn connect(&self) -> Result<MultiplexedConnection, RedisError> {
-        if self.url.tls {
+        if self.url.tls.is_some() {
             crate::ensure_tls_provider();
         }
         let config = AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT_TIMEOUT)).set_response_timeout(Some(self.response_timeout));
         let elapsed = || RedisError::from((ErrorKind::Io, "the server did not answer in time"));
-        let Some(master) = &self.url.master else {
+        let Some(master) = self.master() else {
             let client = self.client()?;
             return timeout(CONNECT_TIMEOUT, client.get_multiplexed_async_connection_with_config(&config)).await.map_err(|_| elapsed())?;
         };
-        let mut client = self.sentinels(master)?;
+        let mut client = self.sentinels(&master)?;
         timeout(SENTINEL_TIMEOUT, client.get_async_connection_with_config(&config)).await.map_err(|_| elapsed())?
     }
 
     /// A connection of its own for subscriptions.
     pub(crate) async fn subscriber(&self, operation: &'static str) -> Result<redis::aio::PubSub, BrokerError> {
-        if self.url.tls {
+        if self.url.tls.is_some() {
             crate::ensure_tls_provider();
         }
         let connect = async {
-            let client = match &self.url.master {
-                Some(master) => self.sentinels(master)?.async_get_client().await?,
+            let client = match self.master() {
+                Some(master) => self.sentinels(&master)?.async_get_client().await?,
                 None => self.client()?,
             };
             client.get_async_pubsub().await
@@ -141,10 +141,14 @@ impl Link {
         connected.and_then(|result| result).map_err(|error| self.error(operation, &error))
     }
 
+    fn master(&self) -> Option<String> {
+        self.url.sentinel.then(|| self.url.master.clone().unwrap_or_default())
+    }
+
     fn sentinels(&self, master: &str) -> Result<SentinelClient, RedisError> {
         let addresses: Vec<ConnectionAddr> = self.url.addresses.iter().map(|a| self.address(a)).collect();
         let mut builder = SentinelClientBuilder::new(addresses, master, SentinelServerType::Master)?.set_client_to_redis_db(self.url.database);
-        if self.url.tls {
+        if self.url.tls.is_some() {
             builder = builder.set_client_to_redis_tls_mode(TlsMode::Secure).set_client_to_sentinel_tls_mode(TlsMode::Secure);
         }
         let Login { user, password } = &self.url.login;
@@ -179,7 +183,11 @@ impl Link {
 
     fn address(&self, address: &Address) -> ConnectionAddr {
         let (host, port) = (address.host.clone(), address.port);
-        if self.url.tls { ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None } } else { ConnectionAddr::Tcp(host, port) }
+        if self.url.tls.is_some() {
+            ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
+        } else {
+            ConnectionAddr::Tcp(host, port)
+        }
     }
 
     /// What a user reads, without the password.

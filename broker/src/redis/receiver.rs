@@ -6,10 +6,10 @@
 //! there; if the pod is gone for good, another sidecar claims it after [`ReceiverOptions::reclaim_after`].
 
 use super::{Link, RESPONSE_TIMEOUT, keys};
-use crate::url::RedisUrl;
 use crate::{BrokerError, ControlReceiver, Delivery, DeliveryHandle, ReceiverOptions, Retry, now_ms};
 use async_trait::async_trait;
 use keys::Entry;
+use qscaler_broker_url::RedisUrl;
 use qscaler_core::message::{ControlMessage, Report};
 use qscaler_core::workload::WorkloadId;
 use redis::{Cmd, Value, cmd, pipe};

@@ -2,9 +2,9 @@
 //! report stream. Left to others: when to send, and what a report means.
 
 use super::{Link, RESPONSE_TIMEOUT, keys};
-use crate::url::RedisUrl;
 use crate::{BrokerError, ControlSender, Reports, now_ms};
 use async_trait::async_trait;
+use qscaler_broker_url::RedisUrl;
 use qscaler_core::message::{ControlMessage, Report};
 use qscaler_core::workload::WorkloadId;
 use redis::{Value, cmd, pipe};

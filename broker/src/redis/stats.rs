@@ -3,9 +3,9 @@
 //! A list, set or hash that does not exist is empty: Redis has no empty ones. A key of another type is an error of its queue, and names the key.
 
 use super::{Link, RESPONSE_TIMEOUT};
-use crate::url::RedisUrl;
 use crate::{BrokerError, QueueQuery, QueueStats, now_ms};
 use async_trait::async_trait;
+use qscaler_broker_url::RedisUrl;
 use qscaler_core::preset::{KeyKind, RedisKey};
 use qscaler_core::scale::QueueSample;
 use redis::{Cmd, Value, cmd, pipe};

@@ -5,6 +5,7 @@
 //! the entries above that it refers to, in their order, and `envFrom` is copied whole where something may come from there.
 
 use super::reason::Refusal;
+use qscaler_broker_url::expand::references;
 use qscaler_core::config::BrokerRef;
 use qscaler_core::names::sidecar;
 use serde_json::{Map, Value, json};
@@ -95,48 +96,12 @@ impl<'a> WorkerEnv<'a> {
     }
 }
 
-/// The names in `$(NAME)`; `$$` is no reference.
-fn references(value: &str) -> Vec<&str> {
-    let mut names = Vec::new();
-    let mut rest = value;
-    while let Some(at) = rest.find('$') {
-        rest = &rest[at + 1..];
-        if let Some(after) = rest.strip_prefix('$') {
-            rest = after;
-        } else if let Some(open) = rest.strip_prefix('(')
-            && let Some(close) = open.find(')')
-        {
-            names.push(&open[..close]);
-            rest = &open[close + 1..];
-        }
-    }
-    names
-}
-
-/// Keeps the kubelet from expanding anything in a literal value.
-pub(crate) fn escape(value: &str) -> String {
-    value.replace('$', "$$")
-}
-
-/// What the kubelet makes of an escaped value.
-pub(crate) fn unescape(value: &str) -> String {
-    value.replace("$$", "$")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn env(name: &str) -> BrokerRef {
         BrokerRef::Env(name.to_owned())
-    }
-
-    #[test]
-    fn references_are_those_that_the_kubelet_expands() {
-        assert_eq!(references("redis://:$(PASS)@$(HOST):6379/$$(NOT)$"), ["PASS", "HOST"]);
-        assert_eq!(references("$(open $(A)"), ["open $(A"]);
-        assert!(references("$$$$(X)").is_empty());
-        assert_eq!(unescape(&escape("a$(B)$$c")), "a$(B)$$c");
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! Pods that have the sidecar already. In: a pod on a later call of the webhook for it. Out: whether our container is really ours, and what
 //! others have changed since that must be put right. Left to others: the first injection.
 
-use super::env::unescape;
 use super::ops::Ops;
 use super::reason::{Refusal, Skip};
 use super::{Outcome, array, array_of, name, pre_stop};
+use qscaler_broker_url::expand::expand;
 use qscaler_core::config::WorkerConfig;
 use qscaler_core::names::{annotation, sidecar};
 use qscaler_core::workload::SidecarConfig;
@@ -28,7 +28,7 @@ pub(super) fn existing(pod: &Value) -> Existing {
     let Some(container) = named("initContainers") else { return Existing::None };
     let marked = pod.pointer("/metadata/annotations").is_some_and(|a| a.get(annotation::INJECTED).is_some());
     let told = array_of(container, "env").iter().find(|e| name(e) == sidecar::ENV_CONFIG).and_then(|e| e.get("value")?.as_str());
-    match told.and_then(|json| serde_json::from_str::<SidecarConfig>(&unescape(json)).ok()) {
+    match told.and_then(|json| serde_json::from_str::<SidecarConfig>(&expand(json, |_| None)).ok()) {
         Some(config) if marked => Existing::Ours { token: config.hook_token },
         _ => Existing::NotOurs,
     }

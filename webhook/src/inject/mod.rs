@@ -313,7 +313,7 @@ impl<'a> Plan<'a> {
         }
         let downward = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
         let mut env = self.broker.env;
-        env.push(json!({"name": sidecar::ENV_CONFIG, "value": env::escape(&serde_json::to_string(told).unwrap_or_default())}));
+        env.push(json!({"name": sidecar::ENV_CONFIG, "value": qscaler_broker_url::expand::escape(&serde_json::to_string(told).unwrap_or_default())}));
         env.push(downward(sidecar::ENV_POD_UID, "metadata.uid"));
         env.push(downward(sidecar::ENV_POD_NAME, "metadata.name"));
         env.push(downward(sidecar::ENV_POD_NAMESPACE, "metadata.namespace"));
