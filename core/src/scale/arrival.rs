@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::numeric::decay;
+use super::numeric::{decay, within};
 use super::types::LawParams;
 
 /// A window with at least this many arrivals can be called a batch; fewer are chance.
@@ -148,7 +148,7 @@ fn within_band(rate: f64, (count, seconds): (f64, f64), z: f64) -> f64 {
     }
     let low = (count - z * count.sqrt()).max(0.0) / seconds;
     let high = (count + z * (count + 1.0).sqrt()) / seconds;
-    rate.clamp(low, high)
+    within(rate, low, high)
 }
 
 #[cfg(test)]

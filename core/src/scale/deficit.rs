@@ -2,6 +2,8 @@
 //! Backlog is counted in starts within a horizon, not in work: one formula for tasks of a tenth of a second and of three hours, and no pod that
 //! arrives after the party.
 
+use super::numeric::within;
+
 /// What the count is made from; all counts in tasks or workers, times in seconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Deficit<'a> {
@@ -23,6 +25,8 @@ pub struct Deficit<'a> {
     pub latency_s: f64,
     /// Seconds each starting pod still needs.
     pub starting_s: &'a [f64],
+    /// Pods that are on their way and not seen yet: each needs a whole start latency.
+    pub unseen: f64,
     /// Workers in one pod.
     pub per_pod: f64,
     /// The aimed-at wait.
@@ -44,7 +48,9 @@ impl Deficit<'_> {
         let horizon = self.horizon_s();
         let gain_per_s = (self.rate_per_s - self.workers / self.service_s).max(0.0);
         let growth = (gain_per_s * self.latency_s.min(horizon)).floor();
-        let coming: f64 = self.starting_s.iter().map(|remaining| self.per_pod * (1.0 + (horizon - remaining).max(0.0) / self.service_s)).sum();
+        let brings = |remaining_s: f64| self.per_pod * (1.0 + (horizon - remaining_s).max(0.0) / self.service_s);
+        let coming: f64 = self.starting_s.iter().map(|remaining| brings(*remaining)).sum();
+        let coming = coming + self.unseen * brings(self.latency_s);
         self.backlog + growth - self.idle - self.workers * horizon * self.hazard_per_s - coming
     }
 
@@ -54,7 +60,7 @@ impl Deficit<'_> {
             return 0.0;
         }
         let each = 1.0 + (self.horizon_s() - self.latency_s).max(0.0) / self.service_s;
-        (self.starts_missing() / each).ceil().clamp(0.0, (self.busy + self.backlog).ceil())
+        within((self.starts_missing() / each).ceil(), 0.0, (self.busy + self.backlog).ceil())
     }
 }
 
@@ -72,6 +78,7 @@ mod tests {
         hazard_per_s: 0.1,
         latency_s: 5.0,
         starting_s: &[],
+        unseen: 0.0,
         per_pod: 1.0,
         wait_s: 15.0,
         miss_weight: 10.0,

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::numeric::decay;
+use super::numeric::{decay, within};
 use super::service::{Moments, SERVICE_MIN_S};
 
 /// Suspicion: tasks take this many times what they took among [`CROWD`] times fewer workers,
@@ -229,7 +229,7 @@ impl Downstream {
         let alike = self.recent.variance().exp() - 1.0 <= CV2_MAX;
         if tick.now_s >= self.lower_at_s && alike && slower >= SLOWER.ln() && slower >= ERRORS * error.hypot(health_error) {
             let carries = tick.busy * (-slower).exp() * MARGIN;
-            self.begin(tick, carries.clamp(TRIAL_SHARE_MIN * tick.busy, TRIAL_SHARE * tick.busy).ceil().max(LIMIT_MIN));
+            self.begin(tick, within(carries, TRIAL_SHARE_MIN * tick.busy, TRIAL_SHARE * tick.busy).ceil().max(LIMIT_MIN));
         }
     }
 
@@ -241,7 +241,7 @@ impl Downstream {
                 busy: tick.busy,
                 rate: self.meter.rate(),
                 ended: self.meter.ended.max(1.0),
-                cv2: (self.recent.variance().exp() - 1.0).clamp(CV2_MIN, CV2_MAX),
+                cv2: within(self.recent.variance().exp() - 1.0, CV2_MIN, CV2_MAX),
                 former: self.limit,
                 reached_s: None,
             });

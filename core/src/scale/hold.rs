@@ -61,7 +61,7 @@ impl LoadLevels {
             self.at.iter_mut().chain(self.crossed.iter_mut()).for_each(|value| *value *= scale);
             self.growth = 1.0;
         }
-        (from as u32 * width, level as u32 * width)
+        ((from as u32).saturating_mul(width), (level as u32).saturating_mul(width))
     }
 
     /// The next tick starts no crossing: there was a gap in the figures.
@@ -79,13 +79,13 @@ impl LoadLevels {
         for level in 1..self.at.len().min(self.crossed.len()) {
             below += f64::from(self.at[level - 1]);
             crossed += f64::from(self.crossed[level]);
-            let from = (level as u32 - 1) * self.width + 1;
+            let from = (level as u32 - 1).saturating_mul(self.width).saturating_add(1);
             if from > workers {
                 break;
             }
             let proven = crossed / self.growth >= CROSSINGS_MIN;
             if proven && (crossed + EPSILON) / below.max(BELOW_MIN_S * self.growth) * worth_s >= 1.0 {
-                kept = (level as u32 * self.width).min(workers);
+                kept = (level as u32).saturating_mul(self.width).min(workers);
             }
         }
         kept

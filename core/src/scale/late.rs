@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::numeric::decay;
+use super::numeric::{decay, within};
 
 /// Entries of the arrival window at most; longer promises are counted in coarser steps.
 const ENTRIES_MAX: usize = 600;
@@ -56,7 +56,7 @@ impl Lateness {
             self.window.pop_front();
         }
         self.recent = (self.recent - aged).max(0.0);
-        let late = (backlog - self.recent).clamp(0.0, aged);
+        let late = within(backlog - self.recent, 0.0, aged);
         let keep = decay(dt_s, half_life_s);
         self.late = self.late * keep + late;
         self.missing = self.missing * keep + missing;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::numeric::{decay, normal_cdf, sane};
+use super::numeric::{decay, normal_cdf, sane, within};
 
 /// Half-life in starts: new nodes and new images show within a few dozen.
 const HALF_LIFE_STARTS: f64 = 30.0;
@@ -39,7 +39,7 @@ impl StartLatency {
         let Some(value) = Some(latency_s).filter(|value| value.is_finite() && *value >= 0.0) else {
             return;
         };
-        let (value, keep) = (value.clamp(BOUNDS_S.0, BOUNDS_S.1), decay(1.0, HALF_LIFE_STARTS));
+        let (value, keep) = (within(value, BOUNDS_S.0, BOUNDS_S.1), decay(1.0, HALF_LIFE_STARTS));
         self.weight = self.weight * keep + 1.0;
         self.sum = self.sum * keep + value;
         self.squares = self.squares * keep + value * value;
@@ -47,7 +47,7 @@ impl StartLatency {
 
     /// What to believe now; the hint counts as one start, and pods that are late already count with their age.
     pub fn estimate(&self, hint_s: f64, starting_s: &[f64]) -> LatencyEstimate {
-        let hint = sane(hint_s, 10.0).clamp(BOUNDS_S.0, BOUNDS_S.1);
+        let hint = within(sane(hint_s, 10.0), BOUNDS_S.0, BOUNDS_S.1);
         let (mut weight, mut sum, mut squares) =
             if self.weight > 0.0 { (self.weight, self.sum, self.squares) } else { (1.0, hint, hint * hint * (1.0 + SPREAD_HINT * SPREAD_HINT)) };
         let mean = sum / weight;
@@ -57,7 +57,7 @@ impl StartLatency {
             sum += age;
             squares += age * age;
         }
-        let mean = (sum / weight).clamp(BOUNDS_S.0, BOUNDS_S.1);
+        let mean = within(sum / weight, BOUNDS_S.0, BOUNDS_S.1);
         let sd = (squares / weight - mean * mean).max(0.0).sqrt().max(SPREAD_MIN * mean);
         LatencyEstimate { mean_s: mean, sd_s: sd }
     }

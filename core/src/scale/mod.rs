@@ -87,6 +87,7 @@ pub struct Learned {
 /// Decides for one workload. Pure: equal inputs and equal memory give equal decisions. `now_s` counts from any epoch, as long as it is the same
 /// one across restarts; time that runs backwards counts as no time.
 pub fn decide(cfg: &ScaleConfig, learned: &mut Learned, queues: &[QueueSample], fleet: &FleetSample, now_s: f64) -> ScaleDecision {
+    let cfg = &cfg.bounded();
     for completion in &fleet.completions {
         learned.service.ended(completion.service_s);
     }
@@ -99,7 +100,7 @@ pub fn decide(cfg: &ScaleConfig, learned: &mut Learned, queues: &[QueueSample], 
     let age_s = queues.iter().map(|queue| sane(queue.age_s, f64::MAX)).fold(0.0, f64::max);
     let mut inputs = Inputs {
         useful: fleet.useful(),
-        starting: fleet.starting.len() as u32 + fleet.uncreated(),
+        starting: (fleet.starting.len() as u32).saturating_add(fleet.uncreated()),
         unschedulable: fleet.pending_unschedulable,
         parked: fleet.parked,
         service_s: before.mean_s,

@@ -24,7 +24,7 @@ pub fn normal_quantile(p: f64) -> f64 {
     ];
     const D: [f64; 4] = [0.007_784_695_709_041_462, 0.322_467_129_070_039_8, 2.445_134_137_142_996, 3.754_408_661_907_416];
     let horner = |c: &[f64], x: f64| c.iter().fold(0.0, |acc, k| acc * x + k);
-    let p = if p.is_nan() { 0.5 } else { p.clamp(1e-9, 1.0 - 1e-9) };
+    let p = if p.is_nan() { 0.5 } else { within(p, 1e-9, 1.0 - 1e-9) };
     let tail = |q: f64| horner(&C, q) / (horner(&D, q) * q + 1.0);
     if p < 0.024_25 {
         tail((-2.0 * p.ln()).sqrt())
@@ -48,6 +48,12 @@ pub fn decay(elapsed: f64, half_life: f64) -> f64 {
     }
 }
 
+/// `value` held between `low` and `high`. Unlike `clamp` it cannot panic: bounds that are computed may cross by a rounding error or be no numbers at
+/// all. `high` wins where they cross, a bound that is no number does not bind, and a value that is none becomes `low`.
+pub fn within(value: f64, low: f64, high: f64) -> f64 {
+    value.max(low).min(high)
+}
+
 /// A finite, non-negative number, or `default`. Everything that arrives from outside passes through here.
 pub fn sane(value: f64, default: f64) -> f64 {
     if value.is_finite() && value >= 0.0 { value } else { default }
@@ -63,6 +69,15 @@ mod tests {
             assert!((normal_cdf(normal_quantile(p)) - p).abs() < 1e-6, "{p}");
         }
         assert!((normal_quantile(0.975) - 1.959_964).abs() < 1e-5);
+    }
+
+    #[test]
+    fn bounds_that_cross_or_are_no_numbers_are_survived() {
+        assert_eq!(within(5.0, 1.0, 3.0), 3.0);
+        assert_eq!(within(0.0, 1.0, 3.0), 1.0);
+        assert_eq!(within(2.0, 0.001, 0.000_999), 0.000_999);
+        assert_eq!(within(2.0, f64::NAN, f64::NAN), 2.0);
+        assert_eq!(within(f64::NAN, 1.0, 3.0), 1.0);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::numeric::decay;
+use super::numeric::{decay, within};
 use super::types::{FleetSample, HoldReason, QueueSample, ScaleConfig};
 
 /// Counters of one workload at the last look; differences of them are arrivals and completions.
@@ -19,6 +19,8 @@ pub struct Counters {
     debt: f64,
 }
 
+/// Most messages believed of one figure: more than any broker holds, and few enough that sums and squares of it stay numbers.
+const FIGURE_MAX: f64 = 1e12;
 /// Seconds of evidence after which half of what was believed of acknowledgements is replaced.
 const ACKS_HALF_LIFE_S: f64 = 120.0;
 /// Seconds of evidence that the configuration's word counts for.
@@ -38,7 +40,7 @@ impl Acks {
     /// One tick of `dt_s` seconds. Evidence is taken only where every pod tells and none is leaving.
     pub fn observe(&mut self, dt_s: f64, backlog: &Backlog, fleet: &FleetSample) {
         let (Some(held), Some(busy)) = (backlog.unacked, fleet.busy) else { return };
-        if backlog.ready > 0.0 || busy == 0 || fleet.untold + fleet.parked + fleet.terminating > 0 {
+        if backlog.ready > 0.0 || busy == 0 || (fleet.untold | fleet.parked | fleet.terminating) > 0 {
             return;
         }
         let keep = decay(dt_s, ACKS_HALF_LIFE_S);
@@ -94,9 +96,9 @@ pub fn add_up(cfg: &ScaleConfig, queues: &[QueueSample]) -> (Backlog, Option<Hol
         match queue.ready {
             None => hold = Some(HoldReason::BacklogUnknown),
             Some(_) if queue.age_s.is_nan() || queue.age_s > cfg.law.stale_after_s => hold = hold.or(Some(HoldReason::BacklogStale)),
-            Some(ready) => sum.ready += ready as f64,
+            Some(ready) => sum.ready += figure(ready),
         }
-        sum.unacked = sum.unacked.zip(queue.unacked).map(|(all, one)| all + one as f64);
+        sum.unacked = sum.unacked.zip(queue.unacked).map(|(all, one)| all + figure(one));
         sum.published = sum.published.zip(queue.published_total).map(|(all, one)| all.saturating_add(one));
         sum.completed = sum.completed.zip(queue.completed_total).map(|(all, one)| all.saturating_add(one));
     }
@@ -114,7 +116,7 @@ pub fn join(cfg: &ScaleConfig, backlog: &Backlog, fleet: &FleetSample, queue_emp
         (Some(busy), _) => {
             let (told, most) = (f64::from(busy), f64::from(fleet.untold) * f64::from(cfg.concurrency.max(1)));
             // What consumers hold beyond the tasks that are told of runs in the silent pods, or is prefetched.
-            let silent = backlog.unacked.filter(|_| !cfg.acknowledges_early).map_or(most, |held| (held - told).clamp(0.0, most));
+            let silent = backlog.unacked.filter(|_| !cfg.acknowledges_early).map_or(most, |held| within(held - told, 0.0, most));
             ((told + silent).min(workers.max(told)), fleet.untold == 0)
         }
         (None, Some(busy)) => (busy, true),
@@ -137,11 +139,16 @@ pub fn join(cfg: &ScaleConfig, backlog: &Backlog, fleet: &FleetSample, queue_emp
     }
 }
 
+/// Messages as a number that can be reckoned with: a broker's figure beyond this is an error of its own.
+fn figure(count: u64) -> f64 {
+    (count as f64).min(FIGURE_MAX)
+}
+
 impl Counters {
     /// Arrivals since the last look, and completions. By the broker's counter where there is one; else by conservation: what the system holds
     /// more now, plus what left it. `None` at the first look, after a gap, or when a counter started anew.
     pub fn arrivals(&mut self, backlog: &Backlog, view: &View, reported: Option<f64>, expected_completions: f64) -> (Option<f64>, f64) {
-        let difference = |now: Option<u64>, last: Option<u64>| now.zip(last).and_then(|(now, last)| now.checked_sub(last)).map(|count| count as f64);
+        let difference = |now: Option<u64>, last: Option<u64>| now.zip(last).and_then(|(now, last)| now.checked_sub(last)).map(figure);
         let published = difference(backlog.published, self.published);
         let completed = difference(backlog.completed, self.completed).or(reported).unwrap_or(expected_completions);
         let in_system = view.in_system;

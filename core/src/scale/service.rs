@@ -3,7 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::numeric::{decay, sane};
+use super::numeric::{decay, sane, within};
+use super::types::{TIME_MAX_S, TIME_MIN_S};
 
 /// Half-life of the mean in completions, for tasks that vary as much as their mean (cv = 1); times cv² above that.
 const HALF_LIFE_COMPLETIONS: f64 = 100.0;
@@ -20,13 +21,18 @@ const RECENT_MIN: f64 = 8.0;
 /// Least half-life of the rate at which busy workers get free, seconds.
 const HAZARD_HALF_LIFE_S: f64 = 60.0;
 /// Least mean service time, seconds, so that nothing is divided by zero.
-pub const SERVICE_MIN_S: f64 = 0.001;
+pub const SERVICE_MIN_S: f64 = TIME_MIN_S;
 /// Of tasks at work a little over a third is older than the mean (exponential service). Beyond this share the work itself has changed;
 const OLD_SHARE: f64 = 0.7;
 /// below it, an old task counts as at most the mean and this many deviations, so that one outlier does not set the estimate.
 const OLD_DEVIATIONS: f64 = 4.0;
 /// Most ages of running tasks that are looked at in one tick.
 const AGES_MAX: usize = 4096;
+
+/// A service time as a number that can be reckoned with, seconds: what a report says comes from outside.
+pub(super) fn believed_s(service_s: f64) -> f64 {
+    within(sane(service_s, 0.0), SERVICE_MIN_S, TIME_MAX_S)
+}
 
 /// Mean and spread with exponential forgetting per sample.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -86,20 +92,25 @@ pub struct ServiceEstimate {
 impl ServiceTime {
     /// One task ended after `service_s`.
     pub fn ended(&mut self, service_s: f64) {
-        let value = sane(service_s, 0.0).max(SERVICE_MIN_S);
+        let value = believed_s(service_s);
         self.seen = self.seen.saturating_add(1);
-        let cv2 = if self.all.weight > 1.0 { (self.all.variance() / self.all.mean().powi(2)).clamp(1.0, CV2_MAX) } else { 1.0 };
+        let cv2 = if self.all.weight > 1.0 { within(self.all.variance() / self.all.mean().powi(2), 1.0, CV2_MAX) } else { 1.0 };
         self.all.add(value, decay(1.0, HALF_LIFE_COMPLETIONS * cv2));
         self.recent.add(value, decay(1.0, RECENT_HALF_LIFE));
         if self.recent.weight < RECENT_MIN {
             return;
         }
-        let error = RECENT_BAND * (self.recent.variance() / self.recent.weight).sqrt();
         let mean = self.all.mean();
-        let held = mean.clamp((self.recent.mean() - error).max(SERVICE_MIN_S), self.recent.mean() + error);
+        let held = self.near_recent(mean);
         if (held - mean).abs() > RESTART_SHARE * mean {
             self.all = self.recent;
         }
+    }
+
+    /// `mean` held within [`RECENT_BAND`] standard errors of the recent mean.
+    fn near_recent(&self, mean: f64) -> f64 {
+        let error = RECENT_BAND * (self.recent.variance() / self.recent.weight).sqrt();
+        within(mean, self.recent.mean() - error, self.recent.mean() + error).max(SERVICE_MIN_S)
     }
 
     /// `ended` tasks in `dt_s` seconds with `busy` running.
@@ -116,16 +127,16 @@ impl ServiceTime {
 
     /// What to believe now, given the hint and the ages of running tasks.
     pub fn estimate(&self, hint_s: f64, ages_s: &[f64]) -> ServiceEstimate {
-        let hint = sane(hint_s, 10.0).max(SERVICE_MIN_S);
+        let hint = believed_s(sane(hint_s, 10.0));
         let (weight, sum) = if self.all.weight > 0.0 { (self.all.weight, self.all.sum) } else { (1.0, hint) };
         let mut mean = sum / weight;
         if self.recent.weight >= RECENT_MIN {
-            let error = RECENT_BAND * (self.recent.variance() / self.recent.weight).sqrt();
-            mean = mean.clamp((self.recent.mean() - error).max(SERVICE_MIN_S), self.recent.mean() + error);
+            mean = self.near_recent(mean);
         }
         let (mut older, mut capped, mut count) = (0.0, 0.0, 0.0);
         let usual = mean + OLD_DEVIATIONS * self.all.variance().sqrt();
         for age in ages_s.iter().take(AGES_MAX).filter(|age| age.is_finite() && **age > mean) {
+            let age = age.min(TIME_MAX_S);
             older += age;
             capped += age.min(usual);
             count += 1.0;
@@ -189,5 +200,16 @@ mod tests {
         service.ended(-5.0);
         let estimate = service.estimate(f64::INFINITY, &[f64::NAN, f64::INFINITY]);
         assert!(estimate.mean_s.is_finite() && estimate.mean_s > 0.0);
+    }
+
+    #[test]
+    fn tasks_that_took_no_time_are_survived() {
+        // What the sidecar of a quick Celery queue reported: each of thousands of tasks took 0.0 ms.
+        let mut service = ServiceTime::default();
+        for _ in 0..5000 {
+            service.ended(0.0);
+            let estimate = service.estimate(10.0, &[]);
+            assert!(estimate.mean_s >= SERVICE_MIN_S && estimate.mean_s.is_finite(), "{estimate:?}");
+        }
     }
 }

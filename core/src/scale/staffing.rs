@@ -59,7 +59,7 @@ fn large_fleet(a: f64, slope: f64, share: f64, limit: u32) -> u32 {
         let middle = 0.5 * (low + high);
         if late(middle) <= share { high = middle } else { low = middle }
     }
-    ((a + high * a.sqrt()).ceil() as u32).clamp(1, limit)
+    ((a + high * a.sqrt()).ceil() as u32).max(1).min(limit)
 }
 
 /// What there is to do, and who does it.

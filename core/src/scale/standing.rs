@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::latency::LatencyEstimate;
-use super::numeric::decay;
+use super::numeric::{decay, within};
 use super::service::ServiceEstimate;
 use super::staffing::turnover;
 use super::types::LawParams;
@@ -93,7 +93,7 @@ pub fn standing_wait(
 pub fn staffed(law: &LawParams, by_rate: f64, in_system: f64, a: f64, wait_s: f64, service: &ServiceEstimate, latency: &LatencyEstimate) -> f64 {
     let keeps_wait = in_system / (1.0 + wait_s / service.mean_s);
     let floor = (LOAD_SHARE * a * turnover(latency.mean_s + law.tick_s, service.mean_s)).min(by_rate);
-    keeps_wait.clamp(floor, by_rate)
+    within(keeps_wait, floor, by_rate)
 }
 
 #[cfg(test)]

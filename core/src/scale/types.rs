@@ -2,6 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::numeric::{sane, within};
+
+/// Shortest and longest time that is believed of anything, seconds: a millisecond, so that nothing is divided by zero, and thirty days, the longest
+/// duration that any setting takes.
+pub(super) const TIME_MIN_S: f64 = 0.001;
+/// See [`TIME_MIN_S`].
+pub(super) const TIME_MAX_S: f64 = 30.0 * 86_400.0;
+
 /// The constants of the law. One default set serves all workloads; the user states a wait, a minimum and a maximum.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LawParams {
@@ -102,6 +110,17 @@ impl ScaleConfig {
             law: LawParams::default(),
         }
     }
+
+    /// The same with times that can be reckoned with: from a millisecond to thirty days, which is what settings take.
+    pub(super) fn bounded(&self) -> Self {
+        let time = |value_s: f64, default_s: f64| within(sane(value_s, default_s), TIME_MIN_S, TIME_MAX_S);
+        Self {
+            max_wait_s: time(self.max_wait_s, 30.0),
+            service_time_hint_s: time(self.service_time_hint_s, 10.0),
+            start_latency_hint_s: time(self.start_latency_hint_s, 10.0),
+            ..self.clone()
+        }
+    }
 }
 
 /// One queue as last seen. `None` is unknown, which is never the same as 0.
@@ -156,12 +175,17 @@ pub struct FleetSample {
 impl FleetSample {
     /// Pods asked for that don't exist yet: quota, or a write too fresh to be seen.
     pub fn uncreated(&self) -> u32 {
-        self.spec_replicas.saturating_sub(self.ready + self.starting.len() as u32 + self.pending_unschedulable + self.parked)
+        self.spec_replicas.saturating_sub(self.seen().saturating_add(self.parked))
     }
 
     /// Pods that work or will: ready, starting, unschedulable, or asked for and not created. This is what a target is compared with.
     pub fn useful(&self) -> u32 {
-        self.ready + self.starting.len() as u32 + self.pending_unschedulable + self.uncreated()
+        self.seen().saturating_add(self.uncreated())
+    }
+
+    /// Pods that exist, neither parked nor terminating.
+    fn seen(&self) -> u32 {
+        self.ready.saturating_add(self.starting.len() as u32).saturating_add(self.pending_unschedulable)
     }
 }
 

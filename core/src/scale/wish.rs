@@ -2,6 +2,7 @@
 
 use super::deficit::Deficit;
 use super::numeric::sane;
+use super::service::believed_s;
 use super::situation::Situation;
 use super::types::{Cap, FleetSample, Rule, ScaleConfig};
 use super::{Learned, downstream, hold, staffing, standing};
@@ -72,8 +73,7 @@ impl Learned {
         let worth = hold::worth_s(&cfg.law, now.service.mean_s, &now.latency, cfg.max_wait_s, self.late.per_missing_worker());
         let kept =
             if now.useful > rate_pods { pods(f64::from(self.levels.keep(now.useful.saturating_mul(now.per_pod), worth))).min(now.useful) } else { 0 };
-        let mut remaining: Vec<f64> = fleet.starting.iter().map(|age| now.latency.remaining_s(*age)).collect();
-        remaining.resize(now.not_ready as usize, now.latency.mean_s);
+        let remaining: Vec<f64> = fleet.starting.iter().map(|age| now.latency.remaining_s(*age)).collect();
         let deficit = Deficit {
             backlog: now.view.backlog,
             idle: now.view.idle,
@@ -84,6 +84,7 @@ impl Learned {
             hazard_per_s: now.service.hazard_per_s,
             latency_s: now.latency.mean_s,
             starting_s: &remaining,
+            unseen: f64::from(now.not_ready) - remaining.len() as f64,
             per_pod: f64::from(now.per_pod),
             wait_s: if standing_wait_s > 0.0 {
                 (STANDING_WAIT_SHARE * cfg.max_wait_s).min(standing_wait_s + STANDING_RESERVE_SHARE * cfg.max_wait_s)
@@ -106,7 +107,7 @@ impl Learned {
 
     /// Notes the bottleneck's limit in `now`; true during a trial of one.
     pub(super) fn shared_limit(&mut self, now: &mut Situation, wish: &Wish, fleet: &FleetSample, now_s: f64) -> bool {
-        let ended: Vec<f64> = fleet.completions.iter().map(|completion| completion.service_s).collect();
+        let ended: Vec<f64> = fleet.completions.iter().map(|completion| believed_s(completion.service_s)).collect();
         let limit = self.downstream.limit(&downstream::Tick {
             now_s,
             dt_s: now.dt_s,

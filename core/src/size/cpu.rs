@@ -2,6 +2,7 @@
 //! Left to others: bounds and hysteresis (`recommend`). CPU can be squeezed, memory cannot: so a percentile here and a maximum there.
 
 use super::DAY_S;
+use crate::scale::numeric::within;
 use serde::{Deserialize, Serialize};
 
 /// Upper edge of the first bucket, millicores.
@@ -42,7 +43,7 @@ impl CpuHistogram {
     /// The upper edge in millicores of the bucket that holds the given quantile (0 to 1); None when empty.
     #[must_use]
     pub fn quantile(&self, q: f64) -> Option<u64> {
-        let target = self.total() * q.clamp(0.0, 1.0);
+        let target = self.total() * within(q, 0.0, 1.0);
         let mut sum = 0.0;
         let mut last = None;
         for &(index, weight) in &self.weights {
@@ -89,7 +90,7 @@ fn short(value: f32) -> f32 {
 
 fn bucket(millicores: u64) -> u8 {
     let position = ((millicores.max(1) as f64 / FIRST_EDGE_M).ln() / EDGE_RATIO.ln() - 1e-9).ceil();
-    position.clamp(0.0, (BUCKETS - 1) as f64) as u8
+    within(position, 0.0, (BUCKETS - 1) as f64) as u8
 }
 
 fn edge(index: u8) -> u64 {

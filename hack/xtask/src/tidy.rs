@@ -20,6 +20,9 @@ const ABSENT: &[(&str, &[&str])] = &[
 /// TLS providers other than ring, anywhere.
 const PROVIDERS: &[&str] = &["aws-lc-rs", "openssl-sys", "native-tls"];
 
+/// In these sources nothing is clamped: `clamp` panics where its bounds cross, as computed ones may, and a panic of the controller stops every workload.
+const NO_CLAMP: &str = "core/src/";
+
 /// Every broken rule.
 ///
 /// # Errors
@@ -53,6 +56,28 @@ pub fn broken_rules(root: &Path) -> Result<Vec<String>> {
         if !text.trim_start().starts_with("//!") {
             broken.push(format!("{file} does not open by saying what it is for (//!)"));
         }
+        if file.starts_with(NO_CLAMP) {
+            broken.extend(
+                clamps(&text)
+                    .map(|line| format!("{file}:{line} calls clamp, which panics where bounds cross; use scale::numeric::within, or max and min")),
+            );
+        }
     }
     Ok(broken)
+}
+
+/// Lines that call `clamp`, counted from 1.
+fn clamps(text: &str) -> impl Iterator<Item = usize> {
+    text.lines().enumerate().filter(|(_, line)| line.contains(".clamp(") || line.contains("::clamp(")).map(|(at, _)| at + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clamp_is_found_where_it_is() {
+        let text = "let a = within(b, c, d);\nlet a = b.clamp(c, d);\nlet a = f64::clamp(b, c, d); // clamp";
+        assert_eq!(clamps(text).collect::<Vec<_>>(), [2, 3]);
+    }
 }
