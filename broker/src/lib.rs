@@ -12,8 +12,8 @@ pub mod memory;
 
 use async_trait::async_trait;
 use qscaler_broker_url::BrokerUrl;
+use qscaler_core::framework::{Framework, KeyNames};
 use qscaler_core::message::{ControlMessage, Report};
-use qscaler_core::preset::Preset;
 use qscaler_core::scale::QueueSample;
 use qscaler_core::workload::WorkloadId;
 use std::sync::Arc;
@@ -48,7 +48,17 @@ pub struct QueueQuery {
     /// The queue's name as the user wrote it.
     pub queue: String,
     /// The framework, which says what the keys are called.
-    pub preset: &'static Preset,
+    pub framework: &'static Framework,
+    /// What the user has chosen of their names.
+    pub names: KeyNames,
+}
+
+impl QueueQuery {
+    /// Of a queue whose keys have the names that its framework gives them by default.
+    #[must_use]
+    pub fn new(queue: &str, framework: &'static Framework) -> Self {
+        Self { queue: queue.to_owned(), framework, names: KeyNames::default() }
+    }
 }
 
 /// How much waits in each queue, and how fast it comes and goes.

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use qscaler_broker::contract::{Ends, Outcome, UnderTest, run};
 use qscaler_broker::memory::Memory;
 use qscaler_broker::{BrokerError, Retry};
-use qscaler_core::preset::{Preset, preset};
+use qscaler_core::framework::{Framework, framework};
 use qscaler_core::workload::WorkloadId;
 use std::sync::Arc;
 
@@ -38,8 +38,8 @@ impl UnderTest for Fake {
         Vec::new()
     }
 
-    fn preset(&self) -> &'static Preset {
-        preset("celery").unwrap()
+    fn framework(&self) -> &'static Framework {
+        framework("celery").unwrap()
     }
 
     async fn put_tasks(&self, queue: &str, count: u64) -> Outcome {

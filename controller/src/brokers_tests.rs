@@ -3,7 +3,7 @@
 use super::*;
 use async_trait::async_trait;
 use qscaler_broker::memory::Memory;
-use qscaler_core::preset::PRESETS;
+use qscaler_core::framework::FRAMEWORKS;
 use qscaler_core::scale::QueueSample;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -31,7 +31,7 @@ fn id(name: &str) -> WorkloadId {
 }
 
 fn queries(names: &[&str]) -> Vec<QueueQuery> {
-    names.iter().map(|n| QueueQuery { queue: (*n).to_owned(), preset: &PRESETS[0] }).collect()
+    names.iter().map(|n| QueueQuery::new(n, FRAMEWORKS[0])).collect()
 }
 
 fn url(text: &str) -> SecretUrl {

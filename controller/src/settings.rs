@@ -19,7 +19,7 @@ pub fn scale_config(config: &WorkerConfig) -> ScaleConfig {
     ScaleConfig {
         messages_per_worker: config.messages_per_worker,
         concurrency: config.concurrency,
-        acknowledges_early: config.preset().acknowledges_early(),
+        acknowledges_early: config.framework().acknowledges_early,
         ..ScaleConfig::new(config.min_replicas, config.max_replicas, config.max_wait_ms as f64 / 1000.0)
     }
 }

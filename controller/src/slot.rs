@@ -284,7 +284,7 @@ impl Slot {
 }
 
 fn queries(config: &WorkerConfig) -> Vec<QueueQuery> {
-    config.queues.iter().map(|queue| QueueQuery { queue: queue.clone(), preset: config.preset() }).collect()
+    config.queues.iter().map(|queue| QueueQuery::new(queue, config.framework())).collect()
 }
 
 fn totals(counters: &qscaler_api::Counters) -> Totals {

@@ -3,8 +3,8 @@
 //! with its key, its value and what would be valid; or nothing where the workload does not ask for us.
 //! Left to others: whether the named container, secret or broker exists (`webhook`, `controller`).
 
+use crate::framework::{BusySource, CUSTOM, FRAMEWORKS, Framework, GateKind, Signal, framework};
 use crate::names::{DOMAIN, annotation};
-use crate::preset::{BusySource, GateKind, PRESETS, Preset, Signal, preset};
 use crate::units::{Bytes, Millicores, parse_duration_ms};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -94,7 +94,7 @@ pub struct WorkerConfig {
     pub broker: BrokerRef,
     /// Where control messages go; None: the same broker.
     pub control_broker: Option<BrokerRef>,
-    /// Name of the preset; always one of [`PRESETS`].
+    /// Name of the framework; always one of [`FRAMEWORKS`].
     pub worker: String,
     /// Name of the working container; None: the first.
     pub container: Option<String>,
@@ -139,10 +139,10 @@ pub struct WorkerConfig {
 }
 
 impl WorkerConfig {
-    /// The preset's row.
+    /// What is known of its framework.
     #[must_use]
-    pub fn preset(&self) -> &'static Preset {
-        preset(&self.worker).unwrap_or(&PRESETS[PRESETS.len() - 1])
+    pub fn framework(&self) -> &'static Framework {
+        framework(&self.worker).unwrap_or(&CUSTOM)
     }
 }
 
@@ -223,10 +223,10 @@ impl Reader<'_> {
         let broker = self.broker_ref(annotation::BROKER, true);
         let control_broker = self.broker_ref(annotation::CONTROL_BROKER, false);
         let worker = self.get(annotation::WORKER).unwrap_or("custom").to_owned();
-        let row = preset(&worker);
+        let row = framework(&worker);
         if row.is_none() {
-            let names: Vec<_> = PRESETS.iter().map(|p| p.name).collect();
-            self.fail(annotation::WORKER, "unknown preset", &format!("one of {}", names.join(", ")));
+            let names: Vec<_> = FRAMEWORKS.iter().map(|f| f.name).collect();
+            self.fail(annotation::WORKER, "unknown framework", &format!("one of {}", names.join(", ")));
         }
         let container = self.get(annotation::CONTAINER).map(str::to_owned);
         if container.as_deref() == Some("") {
@@ -395,7 +395,7 @@ impl Reader<'_> {
         found
     }
 
-    fn signals(&mut self, row: Option<&'static Preset>) -> Option<Vec<Signal>> {
+    fn signals(&mut self, row: Option<&'static Framework>) -> Option<Vec<Signal>> {
         let Some(text) = self.get(annotation::SIGNAL) else { return Some(row?.signals.to_vec()) };
         if text == "none" {
             return Some(Vec::new());
@@ -408,7 +408,7 @@ impl Reader<'_> {
         signals
     }
 
-    fn busy(&mut self, row: Option<&'static Preset>) -> Option<BusySource> {
+    fn busy(&mut self, row: Option<&'static Framework>) -> Option<BusySource> {
         let Some(text) = self.get(annotation::BUSY) else { return Some(row?.busy.clone()) };
         let parsed = match text {
             "broker" => Some(BusySource::Broker),
@@ -436,7 +436,7 @@ impl Reader<'_> {
     }
 
     /// A worker that dies of every signal is kept whole by the freeze gate alone: without what that needs, each of its pods' ends would cut a task.
-    fn freezes(&mut self, row: &'static Preset, busy: &BusySource, share_processes: bool) {
+    fn freezes(&mut self, row: &'static Framework, busy: &BusySource, share_processes: bool) {
         if *busy != row.busy {
             let problem = format!("does not tell when a worker of {} may be frozen, and on every signal it cuts its task", row.name);
             self.fail(annotation::BUSY, &problem, "no such annotation; or a handler in the worker, and the annotation signal");

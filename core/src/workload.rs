@@ -2,7 +2,7 @@
 //! broker and controller all use in the same spelling. Left to others: everything about behaviour.
 
 use crate::config::{DeadlinePolicy, WorkerConfig};
-use crate::preset::{BusySource, Signal};
+use crate::framework::{BusySource, Signal};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -39,7 +39,7 @@ pub struct SidecarConfig {
     pub template_hash: String,
     /// The working container's name.
     pub container: String,
-    /// The preset's name.
+    /// The framework's name.
     pub worker: String,
     /// The queues.
     pub queues: Vec<String>,

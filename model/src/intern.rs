@@ -7,8 +7,8 @@ use crate::state::{Api, Heard, Scale};
 use qscaler_core::config::DeadlinePolicy;
 use qscaler_core::drain::fleet::{FleetFacts, FleetMachine, FleetSettings, FleetStep, IntentRecord};
 use qscaler_core::drain::worker::{QUIET_SETTLE_MS, WorkerEffect, WorkerEvent, WorkerMachine, WorkerSettings};
+use qscaler_core::framework::Signal;
 use qscaler_core::message::{Busy, ControlKind, ControlMessage, VERSION, WorkerState};
-use qscaler_core::preset::Signal;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The only moment there is.

@@ -9,8 +9,8 @@ use crate::property::Broken;
 use crate::setting::Worker;
 use crate::state::{Api, Main, Pod, Quiet, State};
 use qscaler_core::drain::worker::WorkerEffect;
+use qscaler_core::framework::Signal;
 use qscaler_core::message::{Busy, WorkerState};
-use qscaler_core::preset::Signal;
 
 /// A worker is started at most this often per pod: each start after the first costs a misfortune.
 pub(crate) const INCARNATIONS_MAX: u8 = 15;

@@ -14,8 +14,8 @@ use crate::server::{Hooks, serve};
 use crate::watch::Watcher;
 use qscaler_broker::ControlReceiver;
 use qscaler_core::drain::worker::{WorkerEvent, WorkerMachine, WorkerSettings};
+use qscaler_core::framework::{GateKind, Signal, framework};
 use qscaler_core::names::sidecar as names;
-use qscaler_core::preset::{GateKind, Signal, preset};
 use qscaler_runtime::CancellationToken;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -53,7 +53,7 @@ fn worker_settings(settings: &Settings, signals: Vec<Signal>, has_gate: bool) ->
         signals,
         has_gate,
         // Without a signal to send, a gate that is no framework's own can only be the one that freezes.
-        kill_behind_gate: has_gate && preset(&config.worker).is_some_and(|row| row.gate == GateKind::Freeze) && config.signals.is_empty(),
+        kill_behind_gate: has_gate && framework(&config.worker).is_some_and(|row| row.gate == GateKind::Freeze) && config.signals.is_empty(),
         max_task_duration_ms: config.max_task_duration_ms,
         deadline_policy: config.drain_deadline_policy,
         patience_ms: PATIENCE_MS,

@@ -4,7 +4,7 @@
 use crate::find::worker_below;
 use crate::procs::{ProcFs, Process, STOPPED};
 use crate::watch::Main;
-use qscaler_core::preset::Signal;
+use qscaler_core::framework::Signal;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, kill_process, pidfd_open, pidfd_send_signal};
 

@@ -7,16 +7,23 @@ use futures::StreamExt;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Connection, ConnectionProperties};
-use qscaler_broker::activity::{BlockedPops, Bookkeeping, Seen, Waiting};
+use qscaler_broker::activity::{BlockedPops, Bookkeeping, Seen, Waiting, Whose};
+use qscaler_core::framework::{KeyNames, framework};
 use qscaler_sidecar::procs::ProcFs;
 use qscaler_tests::servers::{RabbitServer, RedisServer};
 use qscaler_tests::wait::wait_for;
+use std::net::IpAddr;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::Mutex;
 
 /// Longer than any step takes on a loaded machine; RabbitMQ renews its figures every 5 s.
 const DEADLINE: Duration = Duration::from_secs(60);
+
+fn books_of(url: &str, worker: &str, address: Option<IpAddr>) -> Option<Bookkeeping> {
+    let whose = Whose { framework: framework(worker).unwrap(), names: &KeyNames::default(), queues: &["q".to_owned()] };
+    Bookkeeping::open(url, &whose, "pod-a", address).unwrap()
+}
 
 /// One Redis, and the books of one framework about host `pod-a`.
 struct Desk {
@@ -25,9 +32,9 @@ struct Desk {
 }
 
 impl Desk {
-    fn open(preset: &str) -> Self {
+    fn open(worker: &str) -> Self {
         let redis = RedisServer::start().unwrap();
-        let books = Bookkeeping::open(&redis.url(0), preset, &["q".to_owned()], "pod-a", None).unwrap().expect("this framework keeps books");
+        let books = books_of(&redis.url(0), worker, None).expect("this framework keeps books");
         Self { redis, books }
     }
 
@@ -126,11 +133,10 @@ async fn of_a_fleet_with_nothing_in_hand_every_pod_is_idle_and_else_none_is_know
 
 #[tokio::test]
 async fn where_the_books_would_not_tell_there_are_none() {
-    let queues = ["q".to_owned()];
-    for preset in ["celery", "custom", "taskiq"] {
-        assert!(Bookkeeping::open("redis://127.0.0.1:1/0", preset, &queues, "h", None).unwrap().is_none(), "{preset}");
+    for worker in ["celery", "custom", "taskiq"] {
+        assert!(books_of("redis://127.0.0.1:1/0", worker, None).is_none(), "{worker}");
     }
-    assert!(Bookkeeping::open("amqp://127.0.0.1:1", "custom", &queues, "h", None).unwrap().is_none());
+    assert!(books_of("amqp://127.0.0.1:1", "custom", None).is_none());
     assert!(BlockedPops::open("amqp://127.0.0.1:1").unwrap().is_none());
 }
 
@@ -171,7 +177,7 @@ async fn a_connection_that_a_worker_opens_late_is_found() {
 async fn rabbitmq_tells_what_the_pods_connections_hold() {
     let rabbit = RabbitServer::start().unwrap();
     let url = format!("{}?management={}", rabbit.url(), rabbit.management());
-    let books = Bookkeeping::open(&url, "custom", &["q".to_owned()], "pod-a", Some("127.0.0.1".parse().unwrap())).unwrap().unwrap();
+    let books = books_of(&url, "custom", Some("127.0.0.1".parse().unwrap())).unwrap();
     let books = &Mutex::new(books);
     let says = |expected: Seen| async move {
         let look = || async {
@@ -201,6 +207,6 @@ async fn rabbitmq_tells_what_the_pods_connections_hold() {
     delivery.ack(BasicAckOptions::default()).await.unwrap();
     says(Seen::Idle).await;
     // The same books about another address know nothing.
-    let mut other = Bookkeeping::open(&url, "custom", &["q".to_owned()], "pod-a", Some("10.9.9.9".parse().unwrap())).unwrap().unwrap();
+    let mut other = books_of(&url, "custom", Some("10.9.9.9".parse().unwrap())).unwrap();
     assert_eq!(other.sample().await.unwrap(), Seen::Unknown);
 }

@@ -13,8 +13,8 @@ mod redis_keys;
 mod redis_users;
 
 use qscaler_broker::QueueQuery;
+use qscaler_core::framework::framework;
 use qscaler_core::message::{ControlKind, ControlMessage, VERSION};
-use qscaler_core::preset::preset;
 use qscaler_core::workload::WorkloadId;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -22,7 +22,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 const DEADLINE: Duration = Duration::from_secs(60);
 
 fn query(worker: &str, queue: &str) -> QueueQuery {
-    QueueQuery { queue: queue.to_owned(), preset: preset(worker).unwrap() }
+    QueueQuery::new(queue, framework(worker).unwrap())
 }
 
 fn workload(name: &str) -> WorkloadId {

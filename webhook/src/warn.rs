@@ -4,8 +4,8 @@
 use crate::decide::{Decider, annotations};
 use crate::inject::{Injection, Limits, Outcome, Settings, inject};
 use qscaler_core::config::{Parsed, WorkerConfig, parse};
+use qscaler_core::framework::{GateKind, Promise};
 use qscaler_core::names::{DOMAIN, INJECTION_ENABLED, LABEL_INJECTION};
-use qscaler_core::preset::{GateKind, Promise};
 use qscaler_core::workload::WorkloadId;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -47,7 +47,7 @@ pub fn warnings(kind: &str, namespace: &str, object: &Value, enabled: Option<boo
         words.push(format!("namespace {namespace} has no label {LABEL_INJECTION}={INJECTION_ENABLED}: nothing happens before it has"));
     }
     words.extend(of_template(template, &config, object, namespace, settings));
-    words.extend(of_preset(&config));
+    words.extend(of_framework(&config));
     words
 }
 
@@ -73,15 +73,20 @@ fn of_template(template: &Value, config: &WorkerConfig, object: &Value, namespac
 }
 
 /// What the framework cannot do by itself. Where it can, its note is for the reference page, and for workers that the sidecar cannot signal.
-fn of_preset(config: &WorkerConfig) -> Option<String> {
-    let preset = config.preset();
-    let words = match preset.promise {
-        Promise::FinishThenExit if config.share_processes || preset.note.is_empty() => return None,
-        Promise::FinishThenExit | Promise::NeedsHandler => format!("{}: {}", preset.name, preset.note),
-        Promise::RestartOnTerm if preset.gate == GateKind::Freeze && config.signals.is_empty() => {
-            format!("{}: the worker finishes nothing on any signal, so it is frozen while it is idle, and then killed. {}", preset.name, preset.note)
+fn of_framework(config: &WorkerConfig) -> Option<String> {
+    let framework = config.framework();
+    let words = match framework.promise {
+        Promise::FinishThenExit if config.share_processes || framework.note.is_empty() => return None,
+        Promise::FinishThenExit | Promise::NeedsHandler => format!("{}: {}", framework.name, framework.note),
+        Promise::RestartOnTerm if framework.gate == GateKind::Freeze && config.signals.is_empty() => {
+            format!(
+                "{}: the worker finishes nothing on any signal, so it is frozen while it is idle, and then killed. {}",
+                framework.name, framework.note
+            )
         }
-        Promise::RestartOnTerm => format!("{}: a running task is not finished on SIGTERM, but starts again elsewhere. {}", preset.name, preset.note),
+        Promise::RestartOnTerm => {
+            format!("{}: a running task is not finished on SIGTERM, but starts again elsewhere. {}", framework.name, framework.note)
+        }
     };
     Some(words.trim().to_owned())
 }

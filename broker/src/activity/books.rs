@@ -1,78 +1,118 @@
-//! The books that frameworks keep in Redis of who works on what. In: the framework, the pod's host name. Out: whether that host's workers have
-//! tasks. Left to others: frameworks that keep none (`blocked` looks at their connections).
+//! The books that frameworks keep in Redis of who works on what. In: the framework, which says where they stand; the pod's host name. Out: whether
+//! that host's workers have tasks. Left to others: frameworks that keep none (`blocked` looks at their connections).
 //!
-//! Two kinds. By host: Sidekiq, Asynq, Resque and RQ write down each worker process with its host; the entries of this host are searched for
-//! once, and then read alone. Of all: Dramatiq, Arq and BullMQ only tell what the whole fleet has in hand; nothing in hand anywhere means idle
-//! here too, something means that it is not known where.
+//! Two kinds. By process: each worker process is written down with its host; the entries of this host are searched for once, and then read alone. Of
+//! all: only what the whole fleet has in hand is known; nothing in hand anywhere means idle here too, something means that it is not known where.
 
-use super::Seen;
+use super::{Seen, Whose};
+use crate::redis::stats::RedisStats;
 use crate::redis::{Link, RESPONSE_TIMEOUT};
-use crate::{BrokerError, Retry};
+use crate::{BrokerError, QueueQuery, QueueStats, Retry};
 use qscaler_broker_url::RedisUrl;
+use qscaler_core::framework::{Books as Shape, Framework, HostIn, KeyNames, Listed, Processes, Tasks};
 use redis::{Cmd, FromRedisValue, Value, cmd};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 const OPERATION: &str = "reading the framework's books";
-/// Sidekiq writes each process's figures every 10 s; after three of these they are the past.
-const SIDEKIQ_BEAT_MAX: Duration = Duration::from_secs(30);
 /// Worker processes of one host, at most: more is no pod.
 const ENTRIES_MAX: usize = 64;
-
-/// Which framework's books.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Framework {
-    Sidekiq,
-    Asynq,
-    Resque,
-    Rq,
-    Dramatiq,
-    Arq,
-    BullMq,
-}
 
 /// The books of one framework on one Redis.
 pub(super) struct Books {
     link: Link,
-    framework: Framework,
-    queues: Vec<String>,
+    kind: Kind,
+}
+
+enum Kind {
+    Processes(ByProcess),
+    Fleet {
+        stats: RedisStats,
+        queries: Vec<QueueQuery>,
+    },
+    FleetAcks {
+        /// A sorted set of the fleet's processes.
+        processes: String,
+        /// Before a process' name, in the name of its set of a queue.
+        acks: String,
+        queues: Vec<String>,
+    },
+}
+
+/// The entries of one host.
+struct ByProcess {
+    shape: Processes,
+    framework: &'static Framework,
+    names: KeyNames,
     host: String,
     /// Names of this host's entries; empty: to be searched for.
     entries: Vec<String>,
+    /// Tasks that they say have ended, by the last look.
+    done: Option<u64>,
+}
+
+/// What an entry says.
+#[derive(Clone, Copy, Debug, Default)]
+struct Entry {
+    tasks: u32,
+    /// It says that it still takes some.
+    takes: bool,
+    /// Tasks ended so far, where it counts them.
+    done: Option<u64>,
 }
 
 impl Books {
     /// None: this framework keeps no books that tell.
-    pub(super) fn new(url: RedisUrl, preset: &str, queues: &[String], host: &str) -> Option<Self> {
-        let framework = match preset {
-            "sidekiq" => Framework::Sidekiq,
-            "asynq" => Framework::Asynq,
-            "resque" => Framework::Resque,
-            "rq" => Framework::Rq,
-            "dramatiq" => Framework::Dramatiq,
-            "arq" => Framework::Arq,
-            "bullmq" => Framework::BullMq,
-            _ => return None,
+    pub(super) fn new(url: RedisUrl, whose: &Whose<'_>, host: &str) -> Option<Self> {
+        let framework = whose.framework;
+        let named = |template: &str| framework.book_name(template, whose.names);
+        let kind = match framework.books {
+            Shape::None => return None,
+            Shape::Processes(shape) => {
+                Kind::Processes(ByProcess { shape, framework, names: whose.names.clone(), host: host.to_owned(), entries: Vec::new(), done: None })
+            }
+            Shape::Fleet => {
+                let query = |queue: &String| QueueQuery { queue: queue.clone(), framework, names: whose.names.clone() };
+                Kind::Fleet { stats: RedisStats::new(url.clone()), queries: whose.queues.iter().map(query).collect() }
+            }
+            Shape::FleetAcks { processes, acks } => Kind::FleetAcks { processes: named(processes), acks: named(acks), queues: whose.queues.to_vec() },
         };
-        let link = Link::new(url, RESPONSE_TIMEOUT);
-        Some(Self { link, framework, queues: queues.to_vec(), host: host.to_owned(), entries: Vec::new() })
+        Some(Self { link: Link::new(url, RESPONSE_TIMEOUT), kind })
+    }
+
+    /// Tasks that this host's workers say have ended, by the last look; None: they do not count them.
+    pub(super) fn done(&self) -> Option<u64> {
+        match &self.kind {
+            Kind::Processes(processes) => processes.done,
+            _ => None,
+        }
     }
 
     pub(super) async fn sample(&mut self) -> Result<Seen, BrokerError> {
-        match self.framework {
-            Framework::Dramatiq => return self.dramatiq().await,
-            Framework::Arq => return self.nothing_in(|queue| cmd("ZCARD").arg(queue).clone()).await,
-            Framework::BullMq => return self.nothing_in(|queue| cmd("LLEN").arg(format!("bull:{queue}:active")).clone()).await,
-            _ => {}
+        let desk = Desk { link: &self.link };
+        match &mut self.kind {
+            Kind::Processes(processes) => processes.sample(&desk).await,
+            Kind::Fleet { stats, queries } => {
+                let samples = stats.sample(queries).await?;
+                Ok(if samples.iter().all(|sample| sample.unacked == Some(0)) { Seen::Idle } else { Seen::Unknown })
+            }
+            Kind::FleetAcks { processes, acks, queues } => desk.fetched(processes, acks, queues).await,
         }
+    }
+}
+
+impl ByProcess {
+    async fn sample(&mut self, desk: &Desk<'_>) -> Result<Seen, BrokerError> {
+        self.done = None;
         if self.entries.is_empty() {
-            self.entries = self.search().await?;
+            self.entries = self.search(desk).await?;
         }
-        let (mut active, mut taking) = (0, false);
+        let mut sum = Entry { done: Some(0), ..Entry::default() };
         for entry in self.entries.clone() {
-            match self.read(&entry).await? {
-                Some((tasks, takes)) => {
-                    active += tasks;
-                    taking |= takes;
+            match self.read(desk, &entry).await? {
+                Some(one) => {
+                    sum.tasks += one.tasks;
+                    sum.takes |= one.takes;
+                    sum.done = sum.done.zip(one.done).map(|(all, one)| all + one);
                 }
                 // That process has ended, or is silent: searched for again the next time.
                 None => {
@@ -81,87 +121,99 @@ impl Books {
                 }
             }
         }
-        Ok(match Seen::from_active(active) {
+        self.done = sum.done;
+        Ok(match sum {
             _ if self.entries.is_empty() => Seen::Unknown,
-            Seen::Idle if taking => Seen::IdleAndTaking,
-            seen => seen,
+            Entry { tasks: 0, takes: true, .. } => Seen::IdleAndTaking,
+            Entry { tasks, .. } => Seen::from_active(tasks),
         })
     }
 
+    fn named(&self, template: &str) -> String {
+        self.framework.book_name(template, &self.names)
+    }
+
     /// The entries of this host.
-    async fn search(&self) -> Result<Vec<String>, BrokerError> {
-        let host = &self.host;
-        let all: Vec<String> = match self.framework {
-            Framework::Sidekiq => self.ask(cmd("SMEMBERS").arg("processes")).await?,
-            Framework::Resque => self.ask(cmd("SMEMBERS").arg("resque:workers")).await?,
-            // Scores are the moments until which the servers count as alive.
-            Framework::Asynq => self.ask(cmd("ZRANGEBYSCORE").arg("asynq:servers").arg(seconds()).arg("+inf")).await?,
-            Framework::Rq => self.rq_workers().await?,
-            Framework::Dramatiq | Framework::Arq | Framework::BullMq => Vec::new(),
+    async fn search(&self, desk: &Desk<'_>) -> Result<Vec<String>, BrokerError> {
+        let all: Vec<String> = match self.shape.listed {
+            Listed::Set(key) => desk.ask(cmd("SMEMBERS").arg(self.named(key))).await?,
+            Listed::AliveUntil(key) => desk.ask(cmd("ZRANGEBYSCORE").arg(self.named(key)).arg(seconds()).arg("+inf")).await?,
         };
-        let own = all.into_iter().filter(|entry| match self.framework {
-            Framework::Sidekiq | Framework::Resque => entry.split_once(':').is_some_and(|(of, _)| of == host),
-            Framework::Asynq => entry.split_once('{').and_then(|(_, rest)| rest.split_once(':')).is_some_and(|(of, _)| of == host),
-            _ => true,
-        });
-        Ok(own.take(ENTRIES_MAX).collect())
+        let is_host = |name: Option<&str>| name == Some(self.host.as_str());
+        let own: Vec<String> = match self.shape.host {
+            HostIn::Name => all.into_iter().filter(|entry| is_host(entry.split_once(':').map(|(host, _)| host))).collect(),
+            HostIn::NameInBraces => {
+                let host = |entry: &str| entry.split_once('{').and_then(|(_, rest)| rest.split_once(':')).map(|(host, _)| host.to_owned());
+                all.into_iter().filter(|entry| is_host(host(entry).as_deref())).collect()
+            }
+            HostIn::Field(field) => desk.with_field(all, field, &self.host).await?,
+        };
+        Ok(own.into_iter().take(ENTRIES_MAX).collect())
     }
 
-    /// RQ names its workers at random, and keeps the host inside the entry.
-    async fn rq_workers(&self) -> Result<Vec<String>, BrokerError> {
-        let keys: Vec<String> = self.ask(cmd("SMEMBERS").arg("rq:workers")).await?;
-        let mut pipeline = redis::pipe();
-        keys.iter().for_each(|key| {
-            pipeline.hget(key, "hostname");
-        });
-        if keys.is_empty() {
-            return Ok(keys);
-        }
-        let hosts = self.link.run_all(OPERATION, &mut pipeline).await?;
-        let is_own = |value: &Value| matches!(value, Value::BulkString(host) if host == self.host.as_bytes());
-        Ok(keys.into_iter().zip(hosts).filter(|(_, host)| is_own(host)).map(|(key, _)| key).collect())
-    }
-
-    /// Tasks of one entry, and whether it says that it still takes some; None: it is gone, or too old to say anything.
-    async fn read(&self, entry: &str) -> Result<Option<(u32, bool)>, BrokerError> {
-        let tasks: Option<u32> = match self.framework {
-            Framework::Sidekiq => {
-                // All three are written at once, every 5 to 10 s: figures that say quiet were taken after the worker was told to be.
+    /// None: it is gone, or too old to say anything.
+    async fn read(&self, desk: &Desk<'_>, entry: &str) -> Result<Option<Entry>, BrokerError> {
+        let working = |tasks: u32| Entry { tasks, ..Entry::default() };
+        Ok(match self.shape.tasks {
+            Tasks::Beat { busy, beat, quiet, age_max_s } => {
+                // All three are written at once: figures that say quiet were taken after the worker was told to be.
                 let (busy, beat, quiet): (Option<u32>, Option<f64>, Option<String>) =
-                    self.ask(cmd("HMGET").arg(entry).arg("busy").arg("beat").arg("quiet")).await?;
-                let is_fresh = beat.is_some_and(|beat| seconds() - beat <= SIDEKIQ_BEAT_MAX.as_secs_f64());
-                return Ok(busy.filter(|_| is_fresh).map(|busy| (busy, quiet.as_deref() != Some("true"))));
+                    desk.ask(cmd("HMGET").arg(entry).arg(busy).arg(beat).arg(quiet)).await?;
+                let is_fresh = beat.is_some_and(|beat| seconds() - beat <= age_max_s as f64);
+                busy.filter(|_| is_fresh).map(|tasks| Entry { tasks, takes: quiet.as_deref() != Some("true"), done: None })
             }
-            Framework::Asynq => {
-                // The server's own key lives as long as its heartbeat; the hash of its tasks is absent while there are none.
-                let alive: bool = self.ask(cmd("EXISTS").arg(entry)).await?;
-                let tasks: u32 = self.ask(cmd("HLEN").arg(entry.replacen("asynq:servers:", "asynq:workers:", 1))).await?;
-                alive.then_some(tasks)
+            Tasks::HashBeside { from, to } => {
+                let alive: bool = desk.ask(cmd("EXISTS").arg(entry)).await?;
+                let tasks: u32 = desk.ask(cmd("HLEN").arg(entry.replacen(from, to, 1))).await?;
+                alive.then(|| working(tasks))
             }
-            Framework::Resque => {
-                let alive: bool = self.ask(cmd("SISMEMBER").arg("resque:workers").arg(entry)).await?;
-                let working: bool = self.ask(cmd("EXISTS").arg(format!("resque:worker:{entry}"))).await?;
-                alive.then_some(u32::from(working))
+            Tasks::KeyWhileBusy(before) => {
+                let Listed::Set(list) = self.shape.listed else { return Ok(None) };
+                let alive: bool = desk.ask(cmd("SISMEMBER").arg(self.named(list)).arg(entry)).await?;
+                let busy: bool = desk.ask(cmd("EXISTS").arg(format!("{}{entry}", self.named(before)))).await?;
+                alive.then(|| working(u32::from(busy)))
             }
-            _ => {
-                let state: Option<String> = self.ask(cmd("HGET").arg(entry).arg("state")).await?;
-                match state.as_deref() {
-                    Some("idle" | "suspended") => Some(0),
-                    Some("busy") => Some(1),
+            Tasks::State { field, idle, busy, done } => {
+                let values: Vec<Option<String>> = desk.ask(cmd("HMGET").arg(entry).arg(field).arg(done)).await?;
+                let (state, counts) = values.split_first().map_or((None, &[][..]), |(state, counts)| (state.as_deref(), counts));
+                let done = counts.iter().map(|count| count.as_ref().map_or(Some(0), |count| count.parse::<u64>().ok())).sum();
+                match state {
+                    Some(state) if idle.contains(&state) => Some(Entry { done, ..working(0) }),
+                    Some(state) if busy.contains(&state) => Some(Entry { done, ..working(1) }),
                     _ => None,
                 }
             }
-        };
-        Ok(tasks.map(|tasks| (tasks, false)))
+        })
+    }
+}
+
+/// Where books are read.
+struct Desk<'a> {
+    link: &'a Link,
+}
+
+impl Desk<'_> {
+    /// Those of these hashes of which this field has this value.
+    async fn with_field(&self, keys: Vec<String>, field: &str, wanted: &str) -> Result<Vec<String>, BrokerError> {
+        if keys.is_empty() {
+            return Ok(keys);
+        }
+        let mut pipeline = redis::pipe();
+        keys.iter().for_each(|key| {
+            pipeline.hget(key, field);
+        });
+        let values = self.link.run_all(OPERATION, &mut pipeline).await?;
+        let is_wanted = |value: &Value| matches!(value, Value::BulkString(value) if value == wanted.as_bytes());
+        Ok(keys.into_iter().zip(values).filter(|(_, value)| is_wanted(value)).map(|(key, _)| key).collect())
     }
 
     /// Every worker process has a set of what it has fetched per queue; the processes are members of a sorted set.
-    async fn dramatiq(&self) -> Result<Seen, BrokerError> {
-        let workers: Vec<String> = self.ask(cmd("ZRANGE").arg("dramatiq:__heartbeats__").arg(0).arg(-1)).await?;
+    async fn fetched(&self, processes: &str, acks: &str, queues: &[String]) -> Result<Seen, BrokerError> {
+        let workers: Vec<String> = self.ask(cmd("ZRANGE").arg(processes).arg(0).arg(-1)).await?;
         let mut pipeline = redis::pipe();
         for worker in &workers {
-            for queue in &self.queues {
-                pipeline.scard(format!("dramatiq:__acks__.{worker}.{queue}"));
+            for queue in queues {
+                pipeline.scard(format!("{acks}{worker}.{queue}"));
             }
         }
         if workers.is_empty() {
@@ -169,16 +221,6 @@ impl Books {
         }
         let fetched = self.link.run_all(OPERATION, &mut pipeline).await?;
         Ok(if fetched.iter().all(|value| *value == Value::Int(0)) { Seen::Idle } else { Seen::Unknown })
-    }
-
-    async fn nothing_in(&self, command: impl Fn(&String) -> Cmd) -> Result<Seen, BrokerError> {
-        for queue in &self.queues {
-            let length: u64 = self.ask(&command(queue)).await?;
-            if length > 0 {
-                return Ok(Seen::Unknown);
-            }
-        }
-        Ok(Seen::Idle)
     }
 
     async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, BrokerError> {

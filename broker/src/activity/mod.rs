@@ -22,6 +22,7 @@ use celery_redis::{RedisEvents, RedisRemote};
 use connections::Connections;
 use kombu::{Call, WorkerEvent};
 use qscaler_broker_url::BrokerUrl;
+use qscaler_core::framework::{Framework, KeyNames};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -117,29 +118,49 @@ impl Seen {
     }
 }
 
+/// Whose books are read.
+#[derive(Clone, Copy, Debug)]
+pub struct Whose<'a> {
+    /// The framework.
+    pub framework: &'static Framework,
+    /// What the user has chosen of its keys' names.
+    pub names: &'a KeyNames,
+    /// The queues.
+    pub queues: &'a [String],
+}
+
 /// The bookkeeping of a framework, or of RabbitMQ, on who has taken what.
 pub struct Bookkeeping {
     kind: Kind,
 }
 
 enum Kind {
-    Redis(Books),
+    Redis(Box<Books>),
     Amqp(Connections),
 }
 
 impl Bookkeeping {
-    /// The books of this preset at this broker about the pod with this host name and address. None: they would not tell: the framework keeps none,
+    /// The books of this framework at this broker about the pod with this host name and address. None: they would not tell: the framework keeps none,
     /// acknowledges before it runs a task (Celery), or the address is not known.
     ///
     /// # Errors
     /// When the URL is not valid; never because the server is away.
-    pub fn open(url: &str, preset: &str, queues: &[String], host: &str, address: Option<IpAddr>) -> Result<Option<Self>, BrokerError> {
+    pub fn open(url: &str, whose: &Whose<'_>, host: &str, address: Option<IpAddr>) -> Result<Option<Self>, BrokerError> {
         let kind = match crate::read_url(url)? {
-            _ if preset == "celery" => None,
-            BrokerUrl::Redis(url) => Books::new(url, preset, queues, host).map(Kind::Redis),
+            _ if whose.framework.acknowledges_early => None,
+            BrokerUrl::Redis(url) => Books::new(url, whose, host).map(|books| Kind::Redis(Box::new(books))),
             BrokerUrl::Amqp(url) => address.map(|address| Kind::Amqp(Connections::new(url, address))),
         };
         Ok(kind.map(|kind| Self { kind }))
+    }
+
+    /// Tasks that this pod's workers say have ended since their start, by the last look; None: they do not count them.
+    #[must_use]
+    pub fn done(&self) -> Option<u64> {
+        match &self.kind {
+            Kind::Redis(books) => books.done(),
+            Kind::Amqp(_) => None,
+        }
     }
 
     /// What they say now.

@@ -34,7 +34,7 @@ pub(super) async fn counters_follow_what_a_client_publishes(broker: &dyn UnderTe
     broker.put_tasks("contract-counters", 2).await?;
     let seen = sample_until(&*ends.stats, broker, "contract-counters", |s| s.ready == Some(2) && s.unacked.is_some()).await?;
     // A list in Redis has no counters: unknown, and it stays unknown.
-    if broker.preset().redis_waiting.is_empty() || seen.published_total.is_some() {
+    if broker.framework().waiting.is_empty() || seen.published_total.is_some() {
         let seen = sample_until(&*ends.stats, broker, "contract-counters", |s| s.published_total == Some(2)).await?;
         check(seen.completed_total == Some(0), || format!("{seen:?}"))?;
     }
@@ -43,7 +43,7 @@ pub(super) async fn counters_follow_what_a_client_publishes(broker: &dyn UnderTe
 
 pub(super) async fn many_queues_are_measured_in_the_order_asked(broker: &dyn UnderTest) -> Outcome {
     let ends = broker.ends(&workload("many"), "p")?;
-    let query = |i: u64| QueueQuery { queue: format!("contract-many-{i}"), preset: broker.preset() };
+    let query = |i: u64| QueueQuery::new(&format!("contract-many-{i}"), broker.framework());
     for i in 1..20 {
         broker.put_tasks(&query(i).queue, i).await?;
     }

@@ -12,8 +12,8 @@ use crate::{BrokerError, ControlReceiver, ControlSender, Delivery, QueueQuery, Q
 use async_trait::async_trait;
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
+use qscaler_core::framework::Framework;
 use qscaler_core::message::{AccessLevel, Busy, ControlKind, ControlMessage, Report, VERSION, WorkerState};
-use qscaler_core::preset::Preset;
 use qscaler_core::scale::QueueSample;
 use qscaler_core::workload::WorkloadId;
 use std::collections::BTreeMap;
@@ -54,8 +54,8 @@ pub trait UnderTest: Send + Sync {
     fn ends_refused(&self, workload: &WorkloadId) -> Result<Ends, BrokerError>;
     /// The passwords of all these URLs: no error may show one.
     fn secrets(&self) -> Vec<String>;
-    /// The preset whose tasks the next functions put.
-    fn preset(&self) -> &'static Preset;
+    /// The framework whose tasks the next functions put.
+    fn framework(&self) -> &'static Framework;
     /// Puts tasks on a queue as a client of the framework does.
     async fn put_tasks(&self, queue: &str, count: u64) -> Outcome;
     /// Takes a task and holds it unacknowledged until the test ends.
@@ -196,7 +196,7 @@ async fn take_nothing(receiver: &mut dyn ControlReceiver, shared: bool) -> Outco
 }
 
 async fn sample(stats: &dyn QueueStats, broker: &dyn UnderTest, queue: &str) -> Result<QueueSample, BrokerError> {
-    let mut samples = stats.sample(&[QueueQuery { queue: queue.to_owned(), preset: broker.preset() }]).await?;
+    let mut samples = stats.sample(&[QueueQuery::new(queue, broker.framework())]).await?;
     Ok(samples.pop().unwrap_or_default())
 }
 

@@ -1,12 +1,13 @@
-//! Lengths of queues in Redis. In: queries, whose presets name the keys. Out: one sample each, from one pipeline for all of them, and a second one
-//! where the first tells what to ask (members of `unacked`, sets found by a pattern, jobs of arq that may be running). Left to others: which keys a framework has (`core::preset`).
+//! Lengths of queues in Redis. In: queries, whose frameworks name the keys. Out: one sample each, from one pipeline for all of them, and a second one
+//! where the first tells what to ask (members of `unacked`, sets found by a pattern, due jobs that may be running). Left to others: which keys a framework has
+//! (`core::framework`).
 //! A list, set or hash that does not exist is empty: Redis has no empty ones. A key of another type is an error of its queue, and names the key.
 
 use super::{Link, RESPONSE_TIMEOUT};
 use crate::{BrokerError, QueueQuery, QueueStats, now_ms};
 use async_trait::async_trait;
 use qscaler_broker_url::RedisUrl;
-use qscaler_core::preset::{KeyKind, RedisKey};
+use qscaler_core::framework::{Key, KeyKind};
 use qscaler_core::scale::QueueSample;
 use redis::{Cmd, Value, cmd, pipe};
 use std::collections::{BTreeSet, HashMap};
@@ -21,11 +22,9 @@ const SCAN_COUNT: usize = 1000;
 const SCANS_MAX: usize = 8;
 /// Sets of one pattern that are counted; there is one per worker.
 const PATTERN_KEYS_MAX: usize = 10_000;
-/// arq's due jobs that are asked for whether they run, oldest first, which is the order in which workers take them. What runs beyond that many counts as
+/// Due jobs that are asked for whether they run, oldest first, which is the order in which workers take them. What runs beyond that many counts as
 /// waiting: too many wait then, and never too few.
-const ARQ_RUNNING_MAX: usize = 512;
-/// Before a job's id: arq's `in_progress_key_prefix`.
-const ARQ_RUNNING: &str = "arq:in-progress:";
+const DUE_RUNNING_MAX: usize = 512;
 const OPERATION: &str = "measuring queues";
 
 /// See the module.
@@ -122,12 +121,12 @@ fn commands(kind: KeyKind, key: &str) -> Vec<Cmd> {
     match kind {
         KeyKind::List => vec![one("LLEN")],
         KeyKind::SortedSet => vec![one("ZCARD")],
-        KeyKind::ArqDue => {
-            let now = now_ms();
+        KeyKind::Due { clock, running } => {
+            let until = clock.due_until(now_ms());
             let (mut due, mut oldest) = (one("ZCOUNT"), one("ZRANGEBYSCORE"));
-            due.arg("-inf").arg(now);
-            oldest.arg("-inf").arg(now).arg("LIMIT").arg(0).arg(ARQ_RUNNING_MAX);
-            vec![due, oldest]
+            due.arg("-inf").arg(&until);
+            oldest.arg("-inf").arg(&until).arg("LIMIT").arg(0).arg(DUE_RUNNING_MAX);
+            if running.is_some() { vec![due, oldest] } else { vec![due] }
         }
         KeyKind::Hash | KeyKind::CeleryUnacked => vec![one("HLEN")],
         KeyKind::Stream => vec![two("XINFO", "GROUPS"), two("XINFO", "STREAM"), one("XLEN")],
@@ -199,11 +198,6 @@ fn celery_unacked_of(queue: &str, values: &[Value]) -> u64 {
     values.iter().filter(is_of_queue).count() as u64
 }
 
-/// The queue's name inside a glob, standing for itself.
-fn glob_literal(text: &str) -> String {
-    text.chars().flat_map(|c| if matches!(c, '*' | '?' | '[' | ']' | '\\') { vec!['\\', c] } else { vec![c] }).collect()
-}
-
 /// The sum of what is known of these keys. Empty: the framework has no such key, so the figure is unknown. One unknown makes the sum unknown.
 fn total(counts: Vec<Count>) -> Count {
     if counts.is_empty() {
@@ -216,23 +210,15 @@ fn total(counts: Vec<Count>) -> Count {
     Ok(sum)
 }
 
-/// Answers of the first pipeline by key kind and key, so that what several queues share is asked once.
-type Plan = HashMap<(u8, String), (usize, usize)>;
+/// Answers of the first pipeline by key, so that what several queues share is asked once.
+type Plan = HashMap<Key, (usize, usize)>;
 
-fn kind_number(kind: KeyKind) -> u8 {
-    match kind {
-        KeyKind::List => 0,
-        KeyKind::SortedSet => 1,
-        KeyKind::ArqDue => 2,
-        KeyKind::Hash => 3,
-        KeyKind::CeleryUnacked => 4,
-        KeyKind::Stream => 5,
-        KeyKind::SetPattern => 6,
-    }
+fn waiting(query: &QueueQuery) -> Vec<Key> {
+    query.framework.waiting_keys(&query.queue, &query.names)
 }
 
-fn pattern_of(key: &RedisKey, queue: &str) -> String {
-    key.name(&glob_literal(queue))
+fn working(query: &QueueQuery) -> Vec<Key> {
+    query.framework.working_keys(&query.queue, &query.names)
 }
 
 #[async_trait]
@@ -242,15 +228,15 @@ impl QueueStats for RedisStats {
         let mut plan = Plan::new();
         let mut patterns = BTreeSet::new();
         for query in queries {
-            for key in query.preset.redis_waiting.iter().chain(query.preset.redis_working) {
+            for key in waiting(query).into_iter().chain(working(query)) {
                 if key.kind == KeyKind::SetPattern {
-                    patterns.insert(pattern_of(key, &query.queue));
+                    patterns.insert(key.name);
                     continue;
                 }
-                let name = key.name(&query.queue);
                 let start = pipeline.len();
-                plan.entry((kind_number(key.kind), name.clone())).or_insert_with(|| {
-                    for command in commands(key.kind, &name) {
+                let commands = commands(key.kind, &key.name);
+                plan.entry(key).or_insert_with(|| {
+                    for command in commands {
                         pipeline.add_command(command);
                     }
                     (start, pipeline.len())
@@ -275,17 +261,17 @@ impl RedisStats {
     ) -> Result<HashMap<String, Value>, BrokerError> {
         let mut pipeline = pipe();
         let mut keys = Vec::new();
-        for ((kind, key), (start, end)) in plan {
-            if *kind == kind_number(KeyKind::ArqDue)
+        for (Key { kind, name: key }, (start, end)) in plan {
+            if let KeyKind::Due { running: Some(running), .. } = kind
                 && let Some([_, Value::Array(oldest)]) = answers.get(*start..*end)
                 && !oldest.is_empty()
             {
                 let ids = oldest.iter().filter_map(|id| redis::from_redis_value::<Vec<u8>>(id.clone()).ok());
-                pipeline.cmd("EXISTS").arg(ids.map(|id| [ARQ_RUNNING.as_bytes(), &id].concat()).collect::<Vec<_>>());
+                pipeline.cmd("EXISTS").arg(ids.map(|id| [running.as_bytes(), &id].concat()).collect::<Vec<_>>());
                 keys.push(key.clone());
             }
             let small = matches!(answers.get(*start), Some(Value::Int(n)) if u64::try_from(*n).is_ok_and(|n| n > 0 && n <= CELERY_UNACKED_READ_MAX));
-            if *kind == kind_number(KeyKind::CeleryUnacked) && small {
+            if *kind == KeyKind::CeleryUnacked && small {
                 pipeline.cmd("HVALS").arg(key);
                 keys.push(key.clone());
             }
@@ -310,39 +296,39 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
-    fn answers_of(&self, key: &RedisKey, name: &str) -> &[Value] {
-        self.plan.get(&(kind_number(key.kind), name.to_owned())).and_then(|(start, end)| self.answers.get(*start..*end)).unwrap_or_default()
+    fn answers_of(&self, key: &Key) -> &[Value] {
+        self.plan.get(key).and_then(|(start, end)| self.answers.get(*start..*end)).unwrap_or_default()
     }
 
-    fn stream(&self, key: &RedisKey, name: &str) -> Result<StreamFigures, String> {
-        match self.answers_of(key, name) {
-            [groups, info, length] => stream(name, groups, info, length),
+    fn stream(&self, key: &Key) -> Result<StreamFigures, String> {
+        match self.answers_of(key) {
+            [groups, info, length] => stream(&key.name, groups, info, length),
             _ => Ok(StreamFigures::default()),
         }
     }
 
     /// None: this user may not look (then every due job counts as waiting).
-    fn arq_running(&self, key: &RedisKey, name: &str) -> Option<u64> {
-        match (self.answers_of(key, name), self.second.get(name)) {
+    fn due_running(&self, key: &Key) -> Option<u64> {
+        match (self.answers_of(key), self.second.get(&key.name)) {
             ([_, Value::Array(oldest)], None) if oldest.is_empty() => Some(0),
             (_, Some(Value::Int(running))) => u64::try_from(*running).ok(),
             _ => None,
         }
     }
 
-    fn count(&self, key: &RedisKey, queue: &str) -> Count {
-        let name = key.name(queue);
-        let first = self.answers_of(key, &name).first();
+    fn count(&self, key: &Key, queue: &str) -> Count {
+        let name = &key.name;
+        let first = self.answers_of(key).first();
         match key.kind {
-            KeyKind::List | KeyKind::SortedSet | KeyKind::Hash => count(&name, first),
-            KeyKind::ArqDue => Ok(count(&name, first)?.map(|due| due.saturating_sub(self.arq_running(key, &name).unwrap_or(0)))),
-            KeyKind::CeleryUnacked => match self.second.get(&name) {
+            KeyKind::List | KeyKind::SortedSet | KeyKind::Hash | KeyKind::Due { running: None, .. } => count(name, first),
+            KeyKind::Due { running: Some(_), .. } => Ok(count(name, first)?.map(|due| due.saturating_sub(self.due_running(key).unwrap_or(0)))),
+            KeyKind::CeleryUnacked => match self.second.get(name) {
                 Some(Value::Array(values)) => Ok(Some(celery_unacked_of(queue, values))),
-                Some(Value::ServerError(error)) => Err(complaint(&name, error)),
-                _ => count(&name, first),
+                Some(Value::ServerError(error)) => Err(complaint(name, error)),
+                _ => count(name, first),
             },
-            KeyKind::Stream => self.stream(key, &name).map(|figures| figures.waiting),
-            KeyKind::SetPattern => match self.found.get(&pattern_of(key, queue)) {
+            KeyKind::Stream => self.stream(key).map(|figures| figures.waiting),
+            KeyKind::SetPattern => match self.found.get(name) {
                 Some(Some(keys)) => {
                     let sizes: Vec<Count> = keys.iter().map(|key| count(key, self.second.get(key))).collect();
                     if sizes.is_empty() { Ok(Some(0)) } else { total(sizes) }
@@ -353,19 +339,23 @@ impl Look<'_> {
     }
 
     fn sample(&self, query: &QueueQuery) -> Result<QueueSample, String> {
-        let mut ready: Vec<Count> = query.preset.redis_waiting.iter().map(|key| self.count(key, &query.queue)).collect();
-        let mut unacked: Vec<Count> = query.preset.redis_working.iter().map(|key| self.count(key, &query.queue)).collect();
+        let waiting = waiting(query);
+        let ready: Vec<Count> = waiting.iter().map(|key| self.count(key, &query.queue)).collect();
+        let mut unacked: Vec<Count> = working(query).iter().map(|key| self.count(key, &query.queue)).collect();
         let mut sample = QueueSample::default();
-        // A stream tells both, what waits and what is in work; and so does arq's set.
-        for key in query.preset.redis_waiting.iter().filter(|key| key.kind == KeyKind::Stream) {
-            let figures = self.stream(key, &key.name(&query.queue))?;
-            unacked.push(Ok(figures.pending));
-            (sample.published_total, sample.completed_total) = (figures.added, figures.done);
+        // A stream tells both, what waits and what is in work; and so does a set in which running jobs stay.
+        for key in &waiting {
+            match key.kind {
+                KeyKind::Stream => {
+                    let figures = self.stream(key)?;
+                    unacked.push(Ok(figures.pending));
+                    (sample.published_total, sample.completed_total) = (figures.added, figures.done);
+                }
+                KeyKind::Due { running: Some(_), .. } => unacked.push(Ok(self.due_running(key))),
+                _ => {}
+            }
         }
-        for key in query.preset.redis_waiting.iter().filter(|key| key.kind == KeyKind::ArqDue) {
-            unacked.push(Ok(self.arq_running(key, &key.name(&query.queue))));
-        }
-        sample.ready = total(std::mem::take(&mut ready))?;
+        sample.ready = total(ready)?;
         sample.unacked = total(unacked)?;
         Ok(sample)
     }

@@ -1,7 +1,6 @@
 //! In: answers as Redis gives them. Out: the figures made of them. Real servers are in the package of tests.
 
 use super::*;
-use qscaler_core::preset::preset;
 
 fn bulk(text: &str) -> Value {
     Value::BulkString(text.as_bytes().to_vec())
@@ -20,7 +19,7 @@ fn unacked_messages_of_another_queue_do_not_count() {
 }
 
 #[test]
-fn a_preset_without_keys_is_unknown_and_not_empty() {
+fn a_framework_without_keys_is_unknown_and_not_empty() {
     assert_eq!(total(vec![]), Ok(None));
     assert_eq!(total(vec![Ok(Some(1)), Ok(None)]), Ok(None));
     assert_eq!(total(vec![Ok(Some(1)), Ok(Some(2))]), Ok(Some(3)));
@@ -40,12 +39,6 @@ fn a_lag_that_redis_cannot_tell_is_unknown() {
 fn a_stream_that_nobody_reads_waits_whole() {
     let figures = stream("s", &Value::Array(vec![]), &map(&[("entries-added", Value::Int(9))]), &Value::Int(4)).unwrap();
     assert_eq!((figures.waiting, figures.pending, figures.added), (Some(4), Some(0), Some(9)));
-}
-
-#[test]
-fn a_queue_s_name_stands_for_itself_in_a_pattern() {
-    let dramatiq = preset("dramatiq").unwrap();
-    assert_eq!(pattern_of(&dramatiq.redis_working[0], "a*b[c]"), "dramatiq:__acks__.*.a\\*b\\[c\\]");
 }
 
 #[test]

@@ -23,8 +23,8 @@ mod tests;
 pub use machine::WorkerMachine;
 
 use crate::config::DeadlinePolicy;
+use crate::framework::Signal;
 use crate::message::{Busy, ControlMessage};
-use crate::preset::Signal;
 
 /// How long a worker process that follows a hold without a pod's end finds its gate closed. Measured: a deletion hidden behind a liveness kill
 /// shows 50 to 70 ms after the new process; this leaves a slow node ten times that.

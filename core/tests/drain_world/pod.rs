@@ -4,8 +4,8 @@
 use super::rng::Rng;
 use qscaler_core::config::DeadlinePolicy;
 use qscaler_core::drain::worker::{WorkerEffect, WorkerEvent, WorkerMachine, WorkerSettings};
+use qscaler_core::framework::Signal;
 use qscaler_core::message::{Busy, ControlMessage, WorkerState};
-use qscaler_core::preset::Signal;
 
 /// Longest task of this world, and what the sidecar is told.
 pub(crate) const TASK_MS_MAX: u64 = 8_000;

@@ -19,9 +19,9 @@ use crate::gate::{self, GateSwitch, Remote, Way};
 use crate::procs::ProcFs;
 use crate::watch::MainReceiver;
 use qscaler_broker::BrokerError;
-use qscaler_broker::activity::{BlockedPops, Bookkeeping};
+use qscaler_broker::activity::{BlockedPops, Bookkeeping, Whose};
+use qscaler_core::framework::{BusySource, CUSTOM, GateKind, KeyNames, framework};
 use qscaler_core::message::{Busy, ServiceTime};
-use qscaler_core::preset::{BusySource, GateKind, preset};
 use std::future::Future;
 use std::pin::Pin;
 use tokio::sync::{mpsc, watch};
@@ -95,7 +95,9 @@ impl Sources {
             BusySource::File { path } => (None, vec![Box::pin(file::run(procs, path, main, inputs))]),
             BusySource::Broker => {
                 let config = &settings.config;
-                let open = || Bookkeeping::open(settings.broker.as_str(), &config.worker, &config.queues, &host, settings.pod_ip);
+                let names = KeyNames::default();
+                let whose = Whose { framework: framework(&config.worker).unwrap_or(&CUSTOM), names: &names, queues: &config.queues };
+                let open = || Bookkeeping::open(settings.broker.as_str(), &whose, &host, settings.pod_ip);
                 let Some(books) = known(open(), "busy: broker") else { return (None, Vec::new()) };
                 let proof = freezes(&settings).then(open).and_then(Result::ok).flatten().map(Proof::Books);
                 let (switch, frozen, mut work) = freeze(proof, &procs, &main, &inputs);
@@ -119,7 +121,7 @@ impl Sources {
 /// Whether the worker is stopped by freezing it: its framework knows no better way, and the user none either.
 fn freezes(settings: &Settings) -> bool {
     let config = &settings.config;
-    config.share_processes && config.signals.is_empty() && preset(&config.worker).is_some_and(|row| row.gate == GateKind::Freeze)
+    config.share_processes && config.signals.is_empty() && framework(&config.worker).is_some_and(|row| row.gate == GateKind::Freeze)
 }
 
 /// The freeze gate where there is a proof to close it by, and what the busy source asks whether it is closed.

@@ -8,7 +8,7 @@ use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use qscaler_broker::contract::{Ends, Outcome, UnderTest, run};
 use qscaler_broker::{BrokerError, Retry, open_control, open_receiver, open_stats};
-use qscaler_core::preset::{Preset, preset};
+use qscaler_core::framework::{Framework, framework};
 use qscaler_core::workload::WorkloadId;
 use qscaler_tests::servers::RabbitServer;
 use qscaler_tests::wait::wait_for;
@@ -96,8 +96,8 @@ impl UnderTest for Rabbit {
         vec![WRONG.to_owned()]
     }
 
-    fn preset(&self) -> &'static Preset {
-        preset("celery").unwrap()
+    fn framework(&self) -> &'static Framework {
+        framework("celery").unwrap()
     }
 
     async fn put_tasks(&self, queue: &str, count: u64) -> Outcome {

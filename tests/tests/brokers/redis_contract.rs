@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use qscaler_broker::contract::{Ends, Outcome, UnderTest, run};
 use qscaler_broker::{BrokerError, ReceiverOptions, open_control, open_receiver_with, open_stats};
-use qscaler_core::preset::{Preset, preset};
+use qscaler_core::framework::{Framework, framework};
 use qscaler_core::workload::WorkloadId;
 use qscaler_tests::servers::{RedisServer, Sentinel};
 use redis::aio::MultiplexedConnection;
@@ -63,8 +63,8 @@ impl UnderTest for Redis {
         vec![PASSWORD.to_owned(), encoded(PASSWORD), WRONG.to_owned()]
     }
 
-    fn preset(&self) -> &'static Preset {
-        preset("celery").unwrap()
+    fn framework(&self) -> &'static Framework {
+        framework("celery").unwrap()
     }
 
     async fn put_tasks(&self, queue: &str, count: u64) -> Outcome {

@@ -2,7 +2,7 @@
 
 use super::{now_ms, query};
 use qscaler_broker::{Retry, open_stats};
-use qscaler_core::preset::preset;
+use qscaler_core::framework::framework;
 use qscaler_tests::servers::RedisServer;
 use redis::aio::MultiplexedConnection;
 
@@ -116,7 +116,7 @@ async fn a_key_of_another_type_is_named_and_hides_no_other_queue() {
     let error = results[1].as_ref().unwrap_err();
     assert!(error.to_string().contains("\"wrong\"") && error.retry == Retry::AfterChange, "{error}");
     assert!(stats.sample(&[query("custom", "wrong")]).await.is_err());
-    assert_eq!(preset("custom").unwrap().redis_working.len(), 0);
+    assert_eq!(framework("custom").unwrap().working.len(), 0);
 }
 
 #[tokio::test]

@@ -1,0 +1,18 @@
+//! Asynq (`internal/base/base.go`): a sorted set of servers, and a hash of the tasks of each.
+
+use super::{Books, BusySource, Framework, HostIn, Listed, Processes, QUIET_THEN_TERM, Tasks, list};
+
+/// See the module.
+pub(super) static ASYNQ: Framework = Framework {
+    name: "asynq",
+    signals: QUIET_THEN_TERM,
+    busy: BusySource::Broker,
+    waiting: &[list("asynq:{{queue}}:pending")],
+    working: &[list("asynq:{{queue}}:active")],
+    books: Books::Processes(Processes {
+        listed: Listed::AliveUntil("asynq:servers"),
+        host: HostIn::NameInBraces,
+        tasks: Tasks::HashBeside { from: "asynq:servers:", to: "asynq:workers:" },
+    }),
+    ..Framework::PLAIN
+};

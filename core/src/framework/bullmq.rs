@@ -1,0 +1,16 @@
+//! BullMQ (`src/classes/queue-keys.ts`, its Lua scripts).
+
+use super::{Books, BusySource, Framework, Prefix, Promise, list, zset};
+
+/// See the module.
+pub(super) static BULLMQ: Framework = Framework {
+    name: "bullmq",
+    busy: BusySource::BlockedPop,
+    promise: Promise::NeedsHandler,
+    prefix: Some(Prefix { default: "bull", joint: "", setting: "prefix" }),
+    waiting: &[list("{prefix}:{queue}:wait"), zset("{prefix}:{queue}:prioritized")],
+    working: &[list("{prefix}:{queue}:active")],
+    books: Books::Fleet,
+    note: "The application must call worker.close() on SIGTERM.",
+    ..Framework::PLAIN
+};

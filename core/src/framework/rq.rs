@@ -1,0 +1,17 @@
+//! RQ. Each worker has a hash with its host, its state and how many jobs it has ended (`rq/worker/base.py`).
+
+use super::{Books, BusySource, Framework, HostIn, Listed, Processes, Tasks, list, zset};
+
+/// See the module.
+pub(super) static RQ: Framework = Framework {
+    name: "rq",
+    busy: BusySource::Children,
+    waiting: &[list("rq:queue:{queue}"), list("rq:queue:{queue}:intermediate")],
+    working: &[zset("rq:wip:{queue}")],
+    books: Books::Processes(Processes {
+        listed: Listed::Set("rq:workers"),
+        host: HostIn::Field("hostname"),
+        tasks: Tasks::State { field: "state", idle: &["idle", "suspended"], busy: &["busy"], done: &["successful_job_count", "failed_job_count"] },
+    }),
+    ..Framework::PLAIN
+};

@@ -1,0 +1,19 @@
+//! Sidekiq. Each process has a hash with its figures, written every 5 to 10 s (`lib/sidekiq/launcher.rb`).
+
+use super::{Books, BusySource, Framework, HostIn, Listed, Prefix, Processes, QUIET_THEN_TERM, Tasks, list};
+
+/// See the module.
+pub(super) static SIDEKIQ: Framework = Framework {
+    name: "sidekiq",
+    signals: QUIET_THEN_TERM,
+    busy: BusySource::Broker,
+    prefix: Some(Prefix { default: "", joint: ":", setting: "redis-namespace" }),
+    waiting: &[list("{prefix}queue:{queue}")],
+    books: Books::Processes(Processes {
+        listed: Listed::Set("{prefix}processes"),
+        host: HostIn::Name,
+        // Three beats of 10 s.
+        tasks: Tasks::Beat { busy: "busy", beat: "beat", quiet: "quiet", age_max_s: 30 },
+    }),
+    ..Framework::PLAIN
+};
