@@ -130,7 +130,7 @@ impl Conditions {
             shorten(message.to_mut(), MESSAGE_MAX);
         }
         let Some(old) = self.0.iter_mut().find(|c| c.kind == kind) else {
-            let told = notice(kind, holds, true, &message);
+            let told = notice(kind, holds, reason, true, &message);
             self.0.push(One { kind, holds, reason: Cow::Borrowed(reason), message, generation, since_ms: now_ms });
             return told;
         };
@@ -138,11 +138,11 @@ impl Conditions {
         let bad = holds == Holds::False;
         let another = match kind {
             condition::READY => old.message != message,
-            condition::HOLD_EFFECTIVE | condition::INJECTED => old.reason != reason,
+            condition::HOLD_EFFECTIVE | condition::INJECTED | condition::SCALING => old.reason != reason,
             _ => false,
         };
         let news = old.holds != holds || (bad && another);
-        let told = if news { notice(kind, holds, false, &message) } else { None };
+        let told = if news { notice(kind, holds, reason, false, &message) } else { None };
         if old.holds != holds {
             (old.holds, old.since_ms) = (holds, now_ms);
         }
@@ -166,7 +166,7 @@ impl Conditions {
 }
 
 /// The Event of an edge. Good news is news only after bad.
-fn notice(kind: &str, holds: Holds, first: bool, message: &str) -> Option<Notice> {
+fn notice(kind: &str, holds: Holds, reason: &str, first: bool, message: &str) -> Option<Notice> {
     let holds = match holds {
         Holds::True => true,
         Holds::False => false,
@@ -174,6 +174,8 @@ fn notice(kind: &str, holds: Holds, first: bool, message: &str) -> Option<Notice
     };
     match (kind, holds) {
         (condition::READY, false) => Some(Notice::warning(event::INVALID_CONFIG, message)),
+        // The others are somebody's will, or another condition tells them.
+        (condition::SCALING, false) if reason == condition::REASON_FAILED_CREATE => Some(Notice::warning(event::FAILED_CREATE, message)),
         (condition::BROKER_REACHABLE, false) => Some(Notice::warning(event::BROKER_UNREACHABLE, message)),
         (condition::BROKER_REACHABLE, true) if !first => Some(Notice::normal(event::BROKER_REACHABLE, message)),
         (condition::SCALE_DOWN_BLOCKED, true) => Some(Notice::warning(event::SCALE_DOWN_BLOCKED, message)),

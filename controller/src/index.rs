@@ -1,7 +1,7 @@
 //! What is known of the cluster, as compact records. In: records as they are applied and deleted by the watches. Out: one view per workload, and
 //! which workloads a change touches. Left to others: watching (`watch`), judging (`facts`).
 
-use crate::record::{DeploymentRecord, ForeignRecord, LimitRecord, NodeRecord, PodRecord, QuotaRecord, ReplicaSetRecord, Word};
+use crate::record::{CreateFailure, DeploymentRecord, ForeignRecord, LimitRecord, NodeRecord, PodRecord, QuotaRecord, ReplicaSetRecord, Word};
 use qscaler_core::workload::WorkloadId;
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -123,6 +123,8 @@ pub struct View {
     pub active_replicasets: u32,
     /// `readyReplicas` of those.
     pub ready_replicas: u32,
+    /// Why the API server refuses pods of those; None: it does not.
+    pub failure: Option<Arc<CreateFailure>>,
     /// Other writers of the replicas, as `Kind name`.
     pub scalers: Vec<String>,
     /// Another writer of the sizes, as `Kind name`.
@@ -349,6 +351,7 @@ impl Index {
             finished,
             active_replicasets: u32::try_from(active.len()).unwrap_or(u32::MAX),
             ready_replicas: active.iter().map(|set| set.ready_replicas).sum(),
+            failure: active.iter().find_map(|set| set.failure.clone()),
             scalers: scalers.into_iter().filter_map(name).collect(),
             sizer: sizers.into_iter().find_map(name),
             cordoned,

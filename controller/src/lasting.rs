@@ -1,10 +1,12 @@
 //! Since when something has lasted: words that come and go within seconds help nobody. In: what is so now, the time. Out: whether it has been so for
-//! long enough to be said. Left to others: what it is (`hold_effective`, `summary`).
+//! long enough to be said. Left to others: what it is (`hold_effective`, `injected`, `summary`).
 
 /// A scale-down that is blocked for less than this is not blocked, it waits: each change of replicas blocks for a moment; milliseconds.
 const BLOCKED_LASTS_MS: u64 = 10_000;
 /// A hold that is less than whole for less than this is one that is being made: a worker that starts, a sidecar that connects; milliseconds.
 const UNHELD_LASTS_MS: u64 = 10_000;
+/// Pods that the API server refuses for less than this, as a quota does while old pods go in a rollout, are on their way; milliseconds.
+const UNCREATED_LASTS_MS: u64 = 10_000;
 
 /// The starts of what lasts, milliseconds since the epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,12 +15,13 @@ pub(crate) struct Lasting {
     channel_ms: Option<u64>,
     unheld_ms: Option<u64>,
     blocked_ms: Option<u64>,
+    uncreated_ms: Option<u64>,
 }
 
 impl Lasting {
     /// Of a workload that is looked at from now on.
     pub(crate) fn new(now_ms: u64) -> Self {
-        Self { born_ms: now_ms, channel_ms: None, unheld_ms: None, blocked_ms: None }
+        Self { born_ms: now_ms, channel_ms: None, unheld_ms: None, blocked_ms: None, uncreated_ms: None }
     }
 
     /// Reports could be fetched.
@@ -39,6 +42,11 @@ impl Lasting {
     /// Whether holds have been less than whole for long enough.
     pub(crate) fn unheld(&mut self, is: bool, now_ms: u64) -> bool {
         lasts(&mut self.unheld_ms, is, UNHELD_LASTS_MS, now_ms)
+    }
+
+    /// Whether pods have been refused for long enough.
+    pub(crate) fn uncreated(&mut self, is: bool, now_ms: u64) -> bool {
+        lasts(&mut self.uncreated_ms, is, UNCREATED_LASTS_MS, now_ms)
     }
 
     /// Whether a scale-down has been blocked for long enough.

@@ -20,6 +20,7 @@ pub mod events;
 pub mod facts;
 mod hold_effective;
 pub mod index;
+mod injected;
 pub mod intake;
 pub mod keep;
 pub mod kills;

@@ -1,6 +1,7 @@
 //! Kubernetes objects -> compact records of what the controller needs of them. In: objects as watched. Out: records; most of each object is
 //! dropped at once, so that a hundred thousand pods fit in memory. Left to others: keeping them (`index`), judging them (`facts`, `sizing`).
 
+use crate::conditions::shorten;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{Container, EnvFromSource, EnvVar, Node};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -18,6 +19,9 @@ pub use crate::record_pod::{ContainerRecord, Ended, Life, OomSeen, PodRecord, Wo
 
 /// Kubernetes' default of `maxUnavailable`, percent.
 const MAX_UNAVAILABLE_DEFAULT_PERCENT: u32 = 25;
+
+/// Most bytes of an API server's refusal that are quoted: a policy may write a page.
+const FAILURE_BYTES_MAX: usize = 1_000;
 
 /// Milliseconds since the Unix epoch; times before it count as 0.
 pub(crate) fn millis(time: &Time) -> u64 {
@@ -169,6 +173,27 @@ pub struct ReplicaSetRecord {
     pub status_replicas: u32,
     /// `status.readyReplicas`.
     pub ready_replicas: u32,
+    /// Why the API server refuses its pods; None: it does not.
+    pub failure: Option<Arc<CreateFailure>>,
+}
+
+/// Why pods are not created, as the ReplicaSet's controller notes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CreateFailure {
+    /// Such as `FailedCreate`.
+    pub reason: String,
+    /// The API server's words.
+    pub message: String,
+}
+
+/// The condition that a ReplicaSet has while its pods are refused.
+fn create_failure(object: &ReplicaSet) -> Option<Arc<CreateFailure>> {
+    let conditions = object.status.as_ref()?.conditions.as_ref()?;
+    let said = [Some("ReplicaFailure"), Some("True"), Some("FailedCreate")];
+    let failed = conditions.iter().find(|c| [c.type_.as_deref(), c.status.as_deref(), c.reason.as_deref()] == said)?;
+    let mut message = failed.message.clone().unwrap_or_default();
+    shorten(&mut message, FAILURE_BYTES_MAX);
+    Some(Arc::new(CreateFailure { reason: "FailedCreate".to_owned(), message }))
 }
 
 impl ReplicaSetRecord {
@@ -185,6 +210,7 @@ impl ReplicaSetRecord {
             spec_replicas: count(object.spec.replicas, 1),
             status_replicas: count(status.map(|s| s.replicas), 0),
             ready_replicas: count(status.and_then(|s| s.ready_replicas), 0),
+            failure: create_failure(object),
         })
     }
 

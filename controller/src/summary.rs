@@ -5,6 +5,7 @@ use crate::conditions::{Holds, time};
 use crate::facts::conflict;
 use crate::hold_effective::{Known, judge};
 use crate::index::View;
+use crate::injected;
 use crate::plan::Action;
 use crate::sizing::Sizing;
 use crate::status::{Digest, Pressure};
@@ -12,16 +13,13 @@ use crate::workload::Workload;
 use qscaler_api::{ContainerSize, Counters, Intent, QWorkerStatus, Resources, WorkerIds};
 use qscaler_core::config::{Paused, Scaling, Vertical, WorkerConfig};
 use qscaler_core::drain::fleet::Phase;
-use qscaler_core::names::condition;
+use qscaler_core::names::condition::{self, REASON_FAILED_CREATE};
 use qscaler_core::size::SizeBounds;
 use qscaler_core::units::Bytes;
 use serde::Serialize;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-
-/// A pod that is this young may still be on its way through the webhook's retry or a cache; milliseconds.
-const BARE_AGE_MS: u64 = 2_000;
 
 /// The working container's size, without what only the next life needs.
 #[derive(Default)]
@@ -137,6 +135,11 @@ impl Workload {
     }
 
     fn scaling_condition(&mut self, view: &View, config: &WorkerConfig, now_ms: u64) {
+        let refused = self.lasting.uncreated(view.failure.is_some(), now_ms);
+        if let Some(failure) = view.failure.as_ref().filter(|_| refused) {
+            self.set(view, condition::SCALING, false, REASON_FAILED_CREATE, injected::not_created(failure), now_ms);
+            return self.scale_down_condition(view, now_ms);
+        }
         let (holds, reason, message) = if config.dry_run {
             (false, "DryRun", "dry-run: decided and explained, nothing is changed")
         } else if config.paused != Paused::No {
@@ -153,6 +156,10 @@ impl Workload {
             (true, "Managed", "replicas follow the queue")
         };
         self.set(view, condition::SCALING, holds, reason, message, now_ms);
+        self.scale_down_condition(view, now_ms);
+    }
+
+    fn scale_down_condition(&mut self, view: &View, now_ms: u64) {
         let limited = self.decision.as_ref().is_some_and(|d| d.cap == Some(qscaler_core::scale::Cap::Downstream));
         let (reason, message) = if limited {
             ("SharedBottleneck", "more pods have made every task slower, so what they share is the bottleneck")
@@ -172,16 +179,8 @@ impl Workload {
     }
 
     fn injected_condition(&mut self, view: &View, now_ms: u64) {
-        let bare =
-            |p: &&std::sync::Arc<crate::record::PodRecord>| !p.injected && !p.terminating && now_ms >= p.created_ms.saturating_add(BARE_AGE_MS);
-        let bare: Vec<&str> = view.pods.iter().filter(bare).map(|p| &*p.name).collect();
-        match bare.first() {
-            Some(first) => {
-                let message = format!("{} pods have no sidecar, {first} is one; kubectl rollout restart gives them one", bare.len());
-                self.set(view, condition::INJECTED, false, "NotInjected", message, now_ms);
-            }
-            None => self.set(view, condition::INJECTED, true, "Injected", "every pod has the sidecar", now_ms),
-        }
+        let verdict = injected::judge(view, now_ms);
+        self.set(view, condition::INJECTED, verdict.holds, verdict.reason, verdict.message, now_ms);
     }
 
     /// A hold that is being made is not told of; one that was told of is told of until it is whole.

@@ -233,6 +233,25 @@ fn a_fleet_whose_pods_are_not_listed_yet_is_not_cut() {
     }
 }
 
+#[test]
+fn pods_that_the_api_server_refuses_are_told_with_its_words_and_the_mend_and_once() {
+    let quota = "pods \"orders-1-\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=2, limited: pods=2";
+    let failed = json!([{"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": quota}]);
+    let (mut w, v) = (workload(), view(&[deployment(3, &[]), with(replicaset("orders-1", 3), "/status/conditions", failed), pod("a"), pod("b")]));
+    let (mut told, mut last) = (Vec::new(), None);
+    for second in 0..60 {
+        let now = T0_MS + second * 1_000;
+        w.sampled(waiting(500), now);
+        let plan = w.look(&v, &cluster(), true, now);
+        all_done(&mut w, &plan, now);
+        told.extend(events(&plan).into_iter().filter(|e| *e == event::FAILED_CREATE).map(|_| second));
+        last = plan.actions.iter().find_map(|a| if let Action::Status(s) = a { Some(s.clone()) } else { None }).or(last);
+    }
+    let (holds, message) = condition_of(&last.unwrap(), condition::SCALING);
+    assert!(holds == "False" && message.contains(quota) && message.contains("raise the ResourceQuota"), "{message}");
+    assert_eq!(told, [10]);
+}
+
 fn oom(name: &str) -> Value {
     let ended = json!({"terminated": {"exitCode": 137, "reason": "OOMKilled", "containerID": "c1", "finishedAt": crate::testing::stamp(0)}});
     with(pod(name), "/status/containerStatuses/0/lastState", ended)

@@ -139,6 +139,8 @@ pub mod condition {
     pub const READY: &str = "Ready";
     /// Decisions are being made and applied.
     pub const SCALING: &str = "Scaling";
+    /// Reason of [`SCALING`]: the API server refuses new pods.
+    pub const REASON_FAILED_CREATE: &str = "FailedCreate";
     /// A wished scale-down is not carried out, and why.
     pub const SCALE_DOWN_BLOCKED: &str = "ScaleDownBlocked";
     /// The broker answers.
@@ -175,7 +177,9 @@ pub mod event {
     pub const SCALED_DOWN: &str = "ScaledDown";
     /// A scale-down is blocked.
     pub const SCALE_DOWN_BLOCKED: &str = "ScaleDownBlocked";
-    /// A pod of the workload came up without the sidecar.
+    /// The API server refuses new pods.
+    pub const FAILED_CREATE: &str = "FailedCreate";
+    /// Pods are without the sidecar, or cannot start with it.
     pub const NOT_INJECTED: &str = "NotInjected";
     /// The hold of some pods is less than whole.
     pub const HOLD_NOT_EFFECTIVE: &str = "HoldNotEffective";

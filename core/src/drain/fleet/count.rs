@@ -120,7 +120,7 @@ pub(super) fn blocked(settings: &FleetSettings, facts: &FleetFacts) -> Option<St
     }
     let bare: Vec<&PodFacts> = facts.pods.iter().filter(|pod| !pod.terminating && !pod.injected).collect();
     bare.first().map(|pod| match bare.len() {
-        1 => format!("pod {} has no sidecar; restart the Deployment", pod.name),
-        n => format!("{n} pods have no sidecar (one is {}); restart the Deployment", pod.name),
+        1 => format!("pod {} has no sidecar; condition Injected says what to do", pod.name),
+        n => format!("{n} pods have no sidecar (one is {}); condition Injected says what to do", pod.name),
     })
 }
