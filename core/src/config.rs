@@ -4,7 +4,7 @@
 //! Left to others: whether the named container, secret or broker exists (`webhook`, `controller`).
 
 use crate::framework::{BusySource, CUSTOM, FRAMEWORKS, Framework, GateKind, Signal, framework};
-use crate::names::{DOMAIN, annotation};
+use crate::names::{self, DOMAIN, annotation};
 use crate::units::{Bytes, Millicores, parse_duration_ms};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -32,6 +32,32 @@ pub enum BrokerRef {
         /// Its key.
         key: String,
     },
+}
+
+impl BrokerRef {
+    /// Reads `env:NAME` or `secret:NAME/KEY`; None: it is neither.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.split_once(':')? {
+            ("env", name) if !name.is_empty() && !name.contains(['=', ' ', '/']) => Some(Self::Env(name.to_owned())),
+            ("secret", path) => {
+                let (name, key) = path.split_once('/')?;
+                let valid = !name.is_empty() && !key.is_empty() && !key.contains('/');
+                valid.then(|| Self::Secret { name: name.to_owned(), key: key.to_owned() })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Where the address of RabbitMQ's management API is found.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ManagementRef {
+    /// In the annotation itself; has no user.
+    Url(String),
+    /// Where a broker's URL could be.
+    At(BrokerRef),
 }
 
 /// Whether sizes are only recommended, set on new pods, or changed on running ones too.
@@ -94,6 +120,10 @@ pub struct WorkerConfig {
     pub broker: BrokerRef,
     /// Where control messages go; None: the same broker.
     pub control_broker: Option<BrokerRef>,
+    /// Name of the Secret with certificates for both; None: those of the machine.
+    pub broker_tls: Option<String>,
+    /// Where the management API of the broker is; None: where its URL says, or beside it.
+    pub management: Option<ManagementRef>,
     /// Name of the framework; always one of [`FRAMEWORKS`].
     pub worker: String,
     /// Name of the working container; None: the first.
@@ -222,6 +252,8 @@ impl Reader<'_> {
         let queues = self.queues();
         let broker = self.broker_ref(annotation::BROKER, true);
         let control_broker = self.broker_ref(annotation::CONTROL_BROKER, false);
+        let broker_tls = self.broker_tls();
+        let management = self.management();
         let worker = self.get(annotation::WORKER).unwrap_or("custom").to_owned();
         let row = framework(&worker);
         if row.is_none() {
@@ -272,6 +304,8 @@ impl Reader<'_> {
             queues: queues?,
             broker: broker?,
             control_broker,
+            broker_tls,
+            management,
             worker,
             container,
             min_replicas: min_replicas?,
@@ -339,21 +373,49 @@ impl Reader<'_> {
             }
             return None;
         };
-        let parsed = match text.split_once(':') {
-            Some(("env", name)) if !name.is_empty() && !name.contains(['=', ' ', '/']) => Some(BrokerRef::Env(name.to_owned())),
-            Some(("secret", path)) => match path.split_once('/') {
-                Some((name, secret_key)) if !name.is_empty() && !secret_key.is_empty() && !secret_key.contains('/') => {
-                    Some(BrokerRef::Secret { name: name.to_owned(), key: secret_key.to_owned() })
-                }
-                _ => None,
-            },
-            _ => None,
-        };
+        let parsed = BrokerRef::parse(text);
         if parsed.is_none() {
             // A URL pasted here may carry a password: the value must not travel into events, warnings and logs.
             let problem = if text.contains("://") { "a URL does not belong in an annotation" } else { "is neither env: nor secret:" };
             let value = if text.contains("://") { "(not shown)".to_owned() } else { text.to_owned() };
             self.errors.push(ConfigError { key: key.to_owned(), value: Some(value), problem: problem.to_owned(), valid: VALID.to_owned() });
+        }
+        parsed
+    }
+
+    fn broker_tls(&mut self) -> Option<String> {
+        let text = self.get(annotation::BROKER_TLS)?;
+        let name = text.strip_prefix("secret:").filter(|name| !name.is_empty() && !name.contains(['/', ':', ' '])).map(str::to_owned);
+        if name.is_none() {
+            let valid = format!(
+                "secret:NAME, a Secret of the workload's namespace with the keys {}, {}, {} (each may be missing)",
+                names::TLS_KEY_CA,
+                names::TLS_KEY_CERT,
+                names::TLS_KEY_KEY
+            );
+            self.fail(annotation::BROKER_TLS, "is not secret:NAME", &valid);
+        }
+        name
+    }
+
+    fn management(&mut self) -> Option<ManagementRef> {
+        const VALID: &str =
+            "http://HOST:PORT or https://HOST:PORT, with /PREFIX where a proxy adds one; or env:NAME or secret:NAME/KEY where such an address is";
+        let text = self.get(annotation::MANAGEMENT)?;
+        let is_url = ["http://", "https://"].iter().any(|scheme| text.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty()));
+        let parsed = match is_url {
+            true if text.contains(['@', '?', ' ']) => None,
+            true => Some(ManagementRef::Url(text.to_owned())),
+            false => BrokerRef::parse(text).map(ManagementRef::At),
+        };
+        if parsed.is_none() {
+            // As for a broker: what is not understood may hold a password.
+            let (value, problem) = match text.contains('@') {
+                true => ("(not shown)".to_owned(), "has a user: put the address into a Secret and name it by secret:NAME/KEY"),
+                false => (text.to_owned(), "is neither an address nor env: nor secret:"),
+            };
+            let key = annotation::MANAGEMENT.to_owned();
+            self.errors.push(ConfigError { key, value: Some(value), problem: problem.to_owned(), valid: VALID.to_owned() });
         }
         parsed
     }
@@ -561,6 +623,11 @@ mod tests {
             ("queue", "a,b,a", "twice"),
             ("broker", "orders", "env:NAME"),
             ("broker", "secret:x", "secret:NAME/KEY"),
+            ("broker-tls", "mq-tls", "secret:NAME"),
+            ("broker-tls", "secret:mq-tls/ca.crt", "secret:NAME"),
+            ("management", "rabbit:15672", "http://HOST:PORT"),
+            ("management", "http://", "http://HOST:PORT"),
+            ("management", "secret:mq", "secret:NAME/KEY"),
             ("min-replicas", "51", "above max-replicas (50)"),
             ("min-replicas", "-1", "whole number from 0"),
             ("min-memory", "1Zi", "128Mi"),
@@ -604,6 +671,18 @@ mod tests {
         assert_eq!(config.busy, BusySource::Http { port: 8080, path: "/idle".into() });
         assert_eq!(config.signals, [Signal::Tstp, Signal::Term]);
         assert!(valid(&[("signal", "none")]).signals.is_empty());
+    }
+
+    #[test]
+    fn certificates_and_the_management_api_are_named_and_a_user_in_its_address_is_not_shown() {
+        let config = valid(&[("broker-tls", "secret:mq-tls"), ("management", "https://mq.example.com/rabbit")]);
+        assert_eq!(config.broker_tls.as_deref(), Some("mq-tls"));
+        assert_eq!(config.management, Some(ManagementRef::Url("https://mq.example.com/rabbit".to_owned())));
+        let at = |text| valid(&[("management", text)]).management;
+        assert_eq!(at("env:MANAGEMENT"), Some(ManagementRef::At(BrokerRef::Env("MANAGEMENT".into()))));
+        assert_eq!(at("secret:mq/api"), Some(ManagementRef::At(BrokerRef::Secret { name: "mq".into(), key: "api".into() })));
+        let errors = errors(&[("management", "http://u:hunter2@h:15672")]);
+        assert!(errors[0].contains("secret:NAME/KEY") && !errors[0].contains("hunter2"), "{errors:?}");
     }
 
     #[test]

@@ -18,6 +18,11 @@ pub mod annotation {
     pub const BROKER: &str = "qscaler.dev/broker";
     /// Another URL for control messages, same forms.
     pub const CONTROL_BROKER: &str = "qscaler.dev/control-broker";
+    /// `secret:NAME`: a Secret of the workload's namespace with an authority (`ca.crt`) and a client's certificate and key (`tls.crt`, `tls.key`) for the
+    /// broker and the control broker; each key may be missing.
+    pub const BROKER_TLS: &str = "qscaler.dev/broker-tls";
+    /// Where RabbitMQ's management API is: `http(s)://HOST[:PORT][/PREFIX]`, or `env:NAME` or `secret:NAME/KEY` with such an address.
+    pub const MANAGEMENT: &str = "qscaler.dev/management";
     /// Preset of the worker framework.
     pub const WORKER: &str = "qscaler.dev/worker";
     /// The container that works; default: the first.
@@ -66,6 +71,8 @@ pub mod annotation {
         QUEUE,
         BROKER,
         CONTROL_BROKER,
+        BROKER_TLS,
+        MANAGEMENT,
         WORKER,
         CONTAINER,
         MIN_REPLICAS,
@@ -123,6 +130,15 @@ pub mod sidecar {
     pub const ENV_BROKER_URL: &str = "QSCALER_BROKER_URL";
     /// The control broker's URL; absent: the broker's.
     pub const ENV_CONTROL_BROKER_URL: &str = "QSCALER_CONTROL_BROKER_URL";
+    /// Authorities that the broker's certificate may be signed by, as PEM: `ca.crt` of the Secret that [`super::annotation::BROKER_TLS`] names
+    /// (`secretKeyRef` with `optional: true`), else the installation's own ([`super::BROKER_CA_FILE`]) as a value. Absent: the image's alone.
+    pub const ENV_BROKER_CA: &str = "QSCALER_BROKER_CA";
+    /// The client's certificate as PEM: `tls.crt` of the same Secret (optional).
+    pub const ENV_BROKER_CERT: &str = "QSCALER_BROKER_CERT";
+    /// Its key as PEM: `tls.key` of the same Secret (optional).
+    pub const ENV_BROKER_KEY: &str = "QSCALER_BROKER_KEY";
+    /// Where RabbitMQ's management API is, as [`super::annotation::MANAGEMENT`] says.
+    pub const ENV_MANAGEMENT_URL: &str = "QSCALER_MANAGEMENT_URL";
     /// Downward API: `metadata.uid`.
     pub const ENV_POD_UID: &str = "QSCALER_POD_UID";
     /// Downward API: `metadata.name`.
@@ -203,5 +219,14 @@ pub const MANAGER: &str = "qscaler";
 pub const LEASE: &str = "qscaler-controller";
 /// Name of the Secret with the webhook's certificate, in the release's namespace.
 pub const TLS_SECRET: &str = "qscaler-webhook-tls";
+/// Keys of the Secret that [`annotation::BROKER_TLS`] names: those of a Secret of type `kubernetes.io/tls` as cert-manager fills it.
+pub const TLS_KEY_CA: &str = "ca.crt";
+/// See [`TLS_KEY_CA`].
+pub const TLS_KEY_CERT: &str = "tls.crt";
+/// See [`TLS_KEY_CA`].
+pub const TLS_KEY_KEY: &str = "tls.key";
+/// Environment variable of controller and webhook: the path of a file (PEM) with authorities that all brokers' certificates may be signed by, from a
+/// ConfigMap or a Secret of the release. A workload's own annotation wins over it.
+pub const BROKER_CA_FILE: &str = "QSCALER_BROKER_CA_FILE";
 /// Name of the MutatingWebhookConfiguration.
 pub const WEBHOOK_CONFIGURATION: &str = "qscaler";

@@ -118,6 +118,8 @@ fn config(replace_pre_stop: bool) -> WorkerConfig {
         replace_pre_stop,
         vertical: Vertical::Initial,
         control_broker: Some(BrokerRef::Secret { name: "s".into(), key: "k".into() }),
+        broker_tls: None,
+        management: None,
         ..*config
     }
 }
