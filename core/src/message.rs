@@ -1,7 +1,8 @@
 //! The wire: control messages to sidecars and reports from them, as JSON with a version.
 //! In: values. Out: JSON, and back; a message that does not parse gives a reason to count and drop it. Every released message stays as a
 //! golden file in `core/tests/messages/`. Left to others: carrying them (`broker`), believing them (`drain`, `size`).
-//! Messages are hints: lost, doubled, late or forged ones change efficiency, never safety.
+//! Messages are hints: lost, doubled or late ones change efficiency, never safety. So do forged ones, but for RELEASE, which ends a task by order: it is
+//! believed only in a held pod that it names by its UID and its workload's (SECURITY.md).
 
 use crate::size::Peaks;
 use crate::workload::WorkloadId;

@@ -6,7 +6,7 @@ use crate::setting::{Setting, Worker};
 use crate::state::{Api, Heard, Scale};
 use qscaler_core::config::DeadlinePolicy;
 use qscaler_core::drain::fleet::{FleetFacts, FleetMachine, FleetSettings, FleetStep, IntentRecord};
-use qscaler_core::drain::worker::{QUIET_SETTLE_MS, WorkerEffect, WorkerEvent, WorkerMachine, WorkerSettings};
+use qscaler_core::drain::worker::{QUIET_SETTLE_MS, Telling, WorkerEffect, WorkerEvent, WorkerMachine, WorkerSettings};
 use qscaler_core::framework::Signal;
 use qscaler_core::message::{Busy, ControlKind, ControlMessage, VERSION, WorkerState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,7 +35,8 @@ pub(crate) enum Input {
     OwnHook,
     Terminated,
     GateClosed,
-    SignalFailed,
+    /// The kernel refuses to signal the worker, whom the kubelet's own TERM reaches.
+    Refused,
     Claimed,
     Timer,
 }
@@ -153,7 +154,7 @@ fn message(kind: ControlKind, epoch: u8, target: Option<String>) -> ControlMessa
         workload_uid: WORKLOAD.to_owned(),
         epoch: u64::from(epoch),
         issued_ms: NOW_MS,
-        expires_ms: u64::MAX,
+        expires_ms: NOW_MS + 60_000,
         lease_ms: 30_000,
         target,
     }
@@ -225,7 +226,7 @@ impl Machines {
             Input::OwnHook => (WorkerEvent::OwnHookCalled, NOW_MS),
             Input::Terminated => (WorkerEvent::Terminated, NOW_MS),
             Input::GateClosed => (WorkerEvent::GateClosed, NOW_MS),
-            Input::SignalFailed => (WorkerEvent::SignalFailed, NOW_MS),
+            Input::Refused => (WorkerEvent::Telling(Telling::Refused { kubelet_reaches: true }), NOW_MS),
             Input::Claimed => (WorkerEvent::ClaimReported, NOW_MS),
             Input::Timer => (WorkerEvent::GateOpened, machine.next_deadline().unwrap_or(NOW_MS)),
         };

@@ -132,7 +132,7 @@ impl World {
             }
         }
         if self.setting.eperm && effects.iter().any(|effect| matches!(effect, WorkerEffect::Signal(_))) {
-            self.feed(s, i, Input::SignalFailed);
+            self.feed(s, i, Input::Refused);
         }
     }
 
@@ -177,7 +177,7 @@ impl World {
                     self.enqueue(s, epoch);
                 }
             }
-            WorkerEffect::Report | WorkerEffect::CountCut(_) => {}
+            WorkerEffect::Report | WorkerEffect::CountCut(_) | WorkerEffect::AnswerHelpers => {}
             WorkerEffect::SetReady(ready) => s.pods[i].says_ready = *ready,
             WorkerEffect::CloseGate => {
                 s.pods[i].gate_asked = true;

@@ -175,19 +175,18 @@ impl Control {
         let message = delivery.message.clone();
         tracing::info!(kind = ?message.kind, epoch = message.epoch, "control message");
         let event = match message.kind {
-            ControlKind::SigkillQueue if self.token.is_some() => {
-                // One at a time; a second one can only come from the pod's own queue.
-                return Ok(within(self.receiver.give_back(delivery)).await?);
-            }
+            // One at a time. A second one that names this pod would come back at once, for as long as the first is held: it is a hint that the controller
+            // repeats, and is let go.
+            ControlKind::SigkillQueue if self.token.is_some() && message.target.is_some() => return Ok(within(self.receiver.ack(delivery)).await?),
+            ControlKind::SigkillQueue if self.token.is_some() => return Ok(within(self.receiver.give_back(delivery)).await?),
             ControlKind::SigkillQueue => {
                 self.token = Some(delivery);
                 WorkerEvent::Token(message)
             }
             // Orders are repeated by the controller until they show: nothing to claim.
             ControlKind::Resume | ControlKind::Release => {
-                let event = if message.kind == ControlKind::Resume { WorkerEvent::Resume(message) } else { WorkerEvent::Release };
                 within(self.receiver.ack(delivery)).await?;
-                event
+                if message.kind == ControlKind::Resume { WorkerEvent::Resume(message) } else { WorkerEvent::Release(message) }
             }
         };
         tell(&self.inputs, Input::Worker(event)).await

@@ -104,16 +104,12 @@ impl Line {
     }
 
     fn message(&self, kind: ControlKind, n: u64) {
-        let message = ControlMessage {
-            version: 1,
-            kind,
-            workload_uid: "w".to_owned(),
-            epoch: n,
-            issued_ms: 0,
-            expires_ms: u64::MAX,
-            lease_ms: 1,
-            target: None,
-        };
+        self.directed(kind, n, None);
+    }
+
+    fn directed(&self, kind: ControlKind, n: u64, target: Option<String>) {
+        let message =
+            ControlMessage { version: 1, kind, workload_uid: "w".to_owned(), epoch: n, issued_ms: 0, expires_ms: u64::MAX, lease_ms: 1, target };
         self.messages.send(Delivery { message, handle: DeliveryHandle::Memory(n) }).unwrap();
     }
 
@@ -150,7 +146,7 @@ async fn orders_are_acked_at_once_and_reach_the_machine() {
     assert!(matches!(line.inputs.recv().await, Some(Input::Worker(WorkerEvent::Resume(_)))));
     line.message(ControlKind::Release, 5);
     line.asked(Asked::Ack(5)).await;
-    assert_eq!(line.inputs.recv().await, Some(Input::Worker(WorkerEvent::Release)));
+    assert!(matches!(line.inputs.recv().await, Some(Input::Worker(WorkerEvent::Release(order))) if order.epoch == 5));
 }
 
 #[tokio::test(start_paused = true)]
@@ -159,6 +155,16 @@ async fn a_second_token_goes_back_while_one_is_held() {
     line.message(ControlKind::SigkillQueue, 1);
     line.message(ControlKind::SigkillQueue, 2);
     line.asked(Asked::GiveBack(2)).await;
+    line.mailbox.settle(Settle::Ack);
+    line.asked(Asked::Ack(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_token_that_names_this_pod_does_not_come_back_for_ever_while_one_is_held() {
+    let mut line = Line::start(0);
+    line.message(ControlKind::SigkillQueue, 1);
+    line.directed(ControlKind::SigkillQueue, 2, Some("p-uid".to_owned()));
+    line.asked(Asked::Ack(2)).await;
     line.mailbox.settle(Settle::Ack);
     line.asked(Asked::Ack(1)).await;
 }

@@ -178,7 +178,7 @@ impl Driver {
                 WorkerEffect::CloseGate => self.switch_gate(true),
                 WorkerEffect::OpenGate => self.switch_gate(false),
                 WorkerEffect::Signal(signal) => self.signal(signal, clock),
-                WorkerEffect::AnswerHolds => self.hooks.answer_holds(),
+                WorkerEffect::AnswerHolds | WorkerEffect::AnswerHelpers => self.hooks.answer_holds(),
                 WorkerEffect::KillMain => self.kill(clock),
                 WorkerEffect::CountCut(cause) => {
                     tracing::warn!(cause, "a task is cut");

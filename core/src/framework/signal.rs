@@ -39,6 +39,19 @@ impl Signal {
         Self::ALL.iter().find(|(n, _)| *n == name).map(|(_, s)| *s)
     }
 
+    /// Its number on Linux: signal(7), the same on every architecture that runs containers.
+    #[must_use]
+    pub fn number(self) -> u32 {
+        match self {
+            Self::Int => 2,
+            Self::Quit => 3,
+            Self::Usr1 => 10,
+            Self::Usr2 => 12,
+            Self::Term => 15,
+            Self::Tstp => 20,
+        }
+    }
+
     /// `SIGTERM` and so on.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -334,6 +334,8 @@ impl Pod {
                 self.term(now_ms, takes_ms);
             }
             WorkerEffect::AnswerHolds => self.hook_over(now_ms, false),
+            // These pods have one container.
+            WorkerEffect::AnswerHelpers => {}
             WorkerEffect::KillMain => self.end_worker(now_ms),
             WorkerEffect::CountCut(_) => self.counted += 1,
             WorkerEffect::Exit => {

@@ -4,7 +4,7 @@
 mod hold;
 mod park;
 
-use super::{DEAF_AFTER_MS, QUIET_SETTLE_MS, WorkerEffect, WorkerEvent, WorkerSettings};
+use super::{DEAF_AFTER_MS, QUIET_SETTLE_MS, Telling, WorkerEffect, WorkerEvent, WorkerSettings};
 use crate::config::DeadlinePolicy;
 use crate::message::{Busy, ControlMessage, WorkerState};
 use std::collections::VecDeque;
@@ -33,6 +33,10 @@ struct Hold {
     called_ms: Option<u64>,
     /// A call waits for its answer.
     waiting: bool,
+    /// Evidence has come in since the first call.
+    evidence: bool,
+    /// Who can be told; None: not known yet.
+    telling: Option<Telling>,
 }
 
 /// Signals sent to one worker process.
@@ -82,10 +86,13 @@ pub struct WorkerMachine {
     signalled: Option<Signalled>,
     /// This worker process is left to the kubelet: every further hold call is answered at once.
     let_go: Option<u64>,
+    /// Hooks of other containers wait; until the pod's end is known, no longer than this.
+    helpers_until_ms: Option<Option<u64>>,
     /// Last values given out, so that only changes are.
     ready: Option<bool>,
     listening: bool,
-    reported: Option<(WorkerState, u64)>,
+    /// State, wave, and whether a parked worker has a task.
+    reported: Option<(WorkerState, u64, bool)>,
     exited: bool,
     effects: VecDeque<WorkerEffect>,
 }
@@ -116,6 +123,7 @@ impl WorkerMachine {
             terminated: false,
             signalled: None,
             let_go: None,
+            helpers_until_ms: None,
             ready: None,
             listening: false,
             reported: None,
@@ -172,13 +180,16 @@ impl WorkerMachine {
             WorkerEvent::Busy(busy) => self.evidence(busy, now_ms),
             WorkerEvent::Token(message) => self.token(message, now_ms),
             WorkerEvent::Resume(message) => self.resume(&message, now_ms),
-            WorkerEvent::Release => self.release(),
+            WorkerEvent::Release(message) => self.release(&message, now_ms),
             WorkerEvent::HoldCalled => self.hold_called(now_ms),
+            WorkerEvent::HelperHoldCalled => self.helper_hold_called(now_ms),
             WorkerEvent::OwnHookCalled => self.pod_ends(),
             WorkerEvent::Terminated => self.terminated(),
             WorkerEvent::GateClosed => self.gate_closed(now_ms),
             WorkerEvent::GateOpened => {}
             WorkerEvent::SignalFailed => self.signal_failed(),
+            WorkerEvent::Telling(telling) => self.telling(telling),
+            WorkerEvent::WorkersLeft => self.workers_left(),
             WorkerEvent::ClaimReported => self.claim_reported(),
         }
         self.on_timeout(now_ms);
@@ -257,7 +268,11 @@ impl WorkerMachine {
         }
         self.set_busy(busy, now_ms);
         self.evidence_behind_gate = self.gate == Gate::Closed;
+        if let Some(hold) = self.hold.as_mut().filter(|hold| hold.called_ms.is_some()) {
+            hold.evidence = true;
+        }
         self.park_if_quiet(now_ms);
+        self.untold();
         if busy == Busy::Idle && self.last_signal_due_ms(QUIET_SETTLE_MS).is_some_and(|due| due <= now_ms) {
             self.last_signal();
         }
@@ -281,6 +296,13 @@ impl WorkerMachine {
         if self.busy == Busy::Unknown { self.last_signal_due_ms(self.settings.max_task_duration_ms) } else { None }
     }
 
+    /// A worker that may not be told and of which nothing tells: no task is longer than the longest.
+    fn blind_refused_ms(&self) -> Option<u64> {
+        let hold = self.hold?;
+        let refused = matches!(hold.telling, Some(Telling::Refused { .. })) && self.state == WorkerState::Held && hold.waiting;
+        (refused && self.busy == Busy::Unknown).then(|| hold.called_ms.unwrap_or(0).saturating_add(self.settings.max_task_duration_ms))
+    }
+
     fn deaf_ms(&self) -> Option<u64> {
         let signalled = self.signalled?;
         let told = self.main == Main::Running(signalled.incarnation) && signalled.sent == self.settings.signals.len() && !signalled.killed;
@@ -295,10 +317,10 @@ impl WorkerMachine {
             return None;
         }
         let lease = self.lease_ends_ms.filter(|_| self.state == WorkerState::Parked);
-        [lease, self.give_back_ms, self.gate_opens_ms, self.patience_ends_ms(), self.deadline_ms(), self.blind_signal_ms(), self.deaf_ms()]
-            .into_iter()
-            .flatten()
-            .min()
+        let helpers = self.helpers_until_ms.flatten();
+        let holds = [helpers, self.deadline_ms(), self.blind_signal_ms(), self.blind_refused_ms(), self.deaf_ms()];
+        let parks = [lease, self.give_back_ms, self.gate_opens_ms, self.patience_ends_ms()];
+        holds.into_iter().chain(parks).flatten().min()
     }
 
     /// Does what is due by now. May be called at any time.
@@ -330,6 +352,13 @@ impl WorkerMachine {
         if due(self.blind_signal_ms()) {
             self.last_signal();
         }
+        if due(self.helpers_until_ms.flatten()) {
+            self.answer_helpers();
+        }
+        if due(self.blind_refused_ms()) {
+            self.count_cut("the kernel refuses to signal the worker");
+            self.let_go();
+        }
         if due(self.deadline_ms()) {
             self.count_cut("longer than max-task-duration");
             self.let_go();
@@ -342,6 +371,11 @@ impl WorkerMachine {
         self.settle();
     }
 
+    /// What is said at once when it changes. A parked worker without a gate may take a task: whoever counts on it is to know.
+    fn to_report(&self) -> (WorkerState, u64, bool) {
+        (self.state, self.epoch, self.state == WorkerState::Parked && self.busy == Busy::Busy)
+    }
+
     /// Gives out what follows from the state: readiness, report, whether tokens are taken.
     fn settle(&mut self) {
         if self.exited {
@@ -352,8 +386,8 @@ impl WorkerMachine {
             self.ready = Some(!parked);
             self.effects.push_back(WorkerEffect::SetReady(!parked));
         }
-        if self.reported != Some((self.state, self.epoch)) {
-            self.reported = Some((self.state, self.epoch));
+        if self.reported != Some(self.to_report()) {
+            self.reported = Some(self.to_report());
             self.effects.push_back(WorkerEffect::Report);
         }
         let listen = self.state == WorkerState::Open && self.gate_opens_ms.is_none() && (self.busy == Busy::Idle || self.patient);

@@ -45,6 +45,14 @@ fn resume(epoch: u64) -> WorkerEvent {
     WorkerEvent::Resume(message(ControlKind::Resume, epoch))
 }
 
+fn release_order() -> ControlMessage {
+    ControlMessage { target: Some("pod".into()), ..message(ControlKind::Release, 0) }
+}
+
+fn release() -> WorkerEvent {
+    WorkerEvent::Release(release_order())
+}
+
 const IDLE: WorkerEvent = WorkerEvent::Busy(Busy::Idle);
 const BUSY: WorkerEvent = WorkerEvent::Busy(Busy::Busy);
 const UNKNOWN: WorkerEvent = WorkerEvent::Busy(Busy::Unknown);
@@ -270,6 +278,7 @@ fn resume_opens_and_makes_older_tokens_void() {
 #[test]
 fn a_parked_worker_without_a_gate_that_takes_a_task_stays_parked_and_its_task_ends() {
     let mut pod = Pod::parked(settings());
+    assert_eq!(pod.on(BUSY), [E::Report], "whoever counts on it knows at once");
     assert_eq!(pod.on(BUSY), []);
     pod.is(WorkerState::Parked);
     assert_eq!(pod.machine.busy(), Busy::Busy);
@@ -463,9 +472,9 @@ fn a_deaf_worker_is_killed_only_when_it_is_quiet_behind_a_gate() {
 #[test]
 fn release_ends_a_hold_and_counts_the_cut_task_and_means_nothing_outside_a_hold() {
     let mut pod = Pod::open(settings());
-    assert_eq!(pod.on(WorkerEvent::Release), []);
+    assert_eq!(pod.on(release()), []);
     pod.all([BUSY, WorkerEvent::HoldCalled]);
-    let effects = pod.on(WorkerEvent::Release);
+    let effects = pod.on(release());
     assert!(matches!(&effects[..], [E::CountCut(_), E::AnswerHolds, E::KillMain, E::Report]), "{effects:?}");
 }
 
@@ -522,4 +531,155 @@ fn a_worker_that_hears_no_signal_is_killed_only_when_idle_behind_its_closed_gate
     assert!(pod.on(exited(1)).contains(&E::AnswerHolds));
     // Parked already: at once.
     assert!(Pod::parked(deaf).on(WorkerEvent::HoldCalled).contains(&E::KillMain));
+}
+
+const NO_HANDLER: WorkerEvent = WorkerEvent::Telling(Telling::NoHandler);
+fn refused(kubelet_reaches: bool) -> WorkerEvent {
+    WorkerEvent::Telling(Telling::Refused { kubelet_reaches })
+}
+
+#[test]
+fn a_worker_without_a_handler_is_held_until_evidence_of_the_hold_says_that_it_is_idle() {
+    let mut pod = Pod::open(settings());
+    // Idle before the hold proves nothing in it.
+    let effects = pod.all([IDLE, WorkerEvent::HoldCalled, NO_HANDLER]);
+    assert!(!effects.iter().any(|e| matches!(e, E::KillMain | E::AnswerHolds)), "{effects:?}");
+    assert_eq!(pod.all([BUSY, UNKNOWN, NO_HANDLER]), []);
+    assert_eq!(pod.all([IDLE, IDLE]), [E::KillMain]);
+    assert!(pod.on(exited(1)).contains(&E::AnswerHolds));
+
+    // It has got its handler meanwhile, and was told.
+    let mut pod = Pod::open(settings());
+    pod.all([WorkerEvent::HoldCalled, NO_HANDLER, WorkerEvent::Telling(Telling::Told)]);
+    assert_eq!(pod.on(IDLE), []);
+
+    // Nothing tells: to the end of the grace, which is counted.
+    let mut pod = Pod::new(settings());
+    pod.all([seen(1), UNKNOWN, WorkerEvent::HoldCalled, NO_HANDLER]);
+    assert!(!pod.pass(10_000_000).iter().any(|e| matches!(e, E::KillMain | E::AnswerHolds)));
+    assert!(pod.on(WorkerEvent::Terminated).iter().any(|e| matches!(e, E::CountCut(_))));
+
+    // Behind a gate, only evidence from there.
+    let mut pod = Pod::open(gated());
+    assert!(!pod.all([WorkerEvent::HoldCalled, NO_HANDLER, IDLE]).contains(&E::KillMain));
+    assert!(pod.all([WorkerEvent::GateClosed, IDLE]).contains(&E::KillMain));
+}
+
+#[test]
+fn a_worker_that_may_not_be_signalled_is_left_to_the_kubelet_only_where_its_term_cuts_nothing() {
+    // Celery, RQ: the kubelet's TERM is the very signal.
+    let mut pod = Pod::open(settings());
+    pod.all([BUSY, WorkerEvent::HoldCalled]);
+    assert_eq!(pod.on(refused(true)), [E::AnswerHolds, E::Report]);
+    // The same behind a shell, which would die of it.
+    let mut pod = Pod::open(settings());
+    assert!(!pod.all([BUSY, WorkerEvent::HoldCalled, refused(false)]).contains(&E::AnswerHolds));
+    assert_eq!(pod.on(IDLE), [E::AnswerHolds, E::Report]);
+    // Huey dies of TERM.
+    let huey = WorkerSettings { signals: vec![Signal::Int], ..settings() };
+    let mut pod = Pod::open(huey.clone());
+    assert!(!pod.all([BUSY, WorkerEvent::HoldCalled, refused(false)]).contains(&E::AnswerHolds));
+    assert_eq!(pod.on(IDLE), [E::AnswerHolds, E::Report]);
+    // Sidekiq takes 25 s for it: held while it is seen busy; where nothing tells, as without a sidecar.
+    let two = WorkerSettings { signals: vec![Signal::Tstp, Signal::Term], ..settings() };
+    let mut pod = Pod::open(two.clone());
+    assert!(!pod.all([BUSY, WorkerEvent::HoldCalled, refused(true)]).contains(&E::AnswerHolds));
+    assert_eq!(pod.on(UNKNOWN), [E::AnswerHolds, E::Report]);
+    // Nothing tells, and TERM cuts: as long as a task may run, and it is counted.
+    let mut pod = Pod::new(huey);
+    pod.all([seen(1), UNKNOWN, WorkerEvent::HoldCalled, refused(false)]);
+    assert!(!pod.pass(599_999).contains(&E::AnswerHolds));
+    let effects = pod.pass(1);
+    assert!(matches!(&effects[..], [E::CountCut(_), E::AnswerHolds, E::Report]), "{effects:?}");
+}
+
+#[test]
+fn when_no_worker_process_is_left_the_hold_is_answered_and_nothing_is_cut() {
+    let mut pod = Pod::open(settings());
+    pod.all([BUSY, WorkerEvent::HoldCalled, WorkerEvent::OwnHookCalled]);
+    assert_eq!(pod.on(WorkerEvent::WorkersLeft), [E::AnswerHolds, E::Report]);
+    pod.is(WorkerState::Released);
+    assert_eq!(pod.on(WorkerEvent::WorkersLeft), []);
+    assert_eq!(Pod::open(settings()).on(WorkerEvent::WorkersLeft), [], "outside a hold it means nothing");
+}
+
+#[test]
+fn another_containers_restart_never_touches_the_worker_and_is_answered_soon() {
+    let mut pod = Pod::open(gated());
+    assert_eq!(pod.on(WorkerEvent::HelperHoldCalled), []);
+    pod.is(WorkerState::Open);
+    assert_eq!(pod.pass(HELPER_WAIT_MS - 1), []);
+    assert_eq!(pod.pass(1), [E::AnswerHelpers]);
+    pod.is(WorkerState::Open);
+}
+
+#[test]
+fn at_the_pods_end_another_containers_hook_waits_until_the_worker_has_left_in_whatever_order_they_come() {
+    let (helper, own, hold) = (WorkerEvent::HelperHoldCalled, WorkerEvent::OwnHookCalled, WorkerEvent::HoldCalled);
+    let orders = [
+        [&helper, &own, &hold],
+        [&helper, &hold, &own],
+        [&own, &helper, &hold],
+        [&own, &hold, &helper],
+        [&hold, &own, &helper],
+        [&hold, &helper, &own],
+    ];
+    for order in orders {
+        let mut pod = Pod::open(settings());
+        pod.on(BUSY);
+        let mut effects = pod.all(order.map(Clone::clone));
+        effects.extend(pod.pass(600_000));
+        assert_eq!(effects.iter().filter(|e| **e == TERM).count(), 1, "{order:?}");
+        assert!(!effects.iter().any(|e| matches!(e, E::AnswerHelpers | E::AnswerHolds)), "{order:?}: {effects:?}");
+        assert!(pod.on(exited(1)).contains(&E::AnswerHolds), "it answers both");
+        assert_eq!(pod.on(helper.clone()), [E::AnswerHelpers], "a late call is answered too");
+    }
+    // The worker is not there: a crash loop.
+    let mut pod = Pod::new(settings());
+    pod.on(helper.clone());
+    assert!(pod.on(own).contains(&E::AnswerHelpers));
+}
+
+#[test]
+fn a_release_that_does_not_mean_this_held_pod_ends_no_task() {
+    let wrong: [fn(&mut ControlMessage); 7] = [
+        |m| m.workload_uid = "other".into(),
+        |m| m.target = None,
+        |m| m.target = Some("other pod".into()),
+        |m| m.expires_ms = 0,
+        |m| m.expires_ms = u64::MAX,
+        |m| m.epoch = u64::MAX,
+        |m| m.kind = ControlKind::Resume,
+    ];
+    for change in wrong {
+        let mut pod = Pod::open(settings());
+        pod.all([BUSY, WorkerEvent::HoldCalled]);
+        let mut order = release_order();
+        change(&mut order);
+        assert_eq!(pod.on(WorkerEvent::Release(order.clone())), [], "{order:?}");
+        pod.is(WorkerState::Held);
+    }
+}
+
+#[test]
+fn no_message_parks_for_ever_or_carries_a_wave_away() {
+    let far: [fn(&mut ControlMessage); 3] = [|m| m.expires_ms = u64::MAX, |m| m.epoch = u64::MAX, |m| m.epoch = EPOCH_STEP_MAX + 2];
+    for change in far {
+        let mut pod = Pod::open(settings());
+        pod.on(resume(1));
+        let mut forged = message(ControlKind::SigkillQueue, 2);
+        change(&mut forged);
+        assert_eq!(pod.on(WorkerEvent::Token(forged.clone())), [E::Ack], "{forged:?}");
+        let mut order = ControlMessage { kind: ControlKind::Resume, ..forged };
+        order.target = Some("pod".into());
+        pod.on(WorkerEvent::Resume(order));
+        assert!(pod.machine.epoch() <= 1, "{}", pod.machine.epoch());
+        pod.on(token(2));
+        pod.is(WorkerState::Parked);
+    }
+    let mut pod = Pod::open(settings());
+    pod.on(WorkerEvent::Token(ControlMessage { lease_ms: u64::MAX, ..message(ControlKind::SigkillQueue, 1) }));
+    pod.is(WorkerState::Parked);
+    pod.pass(LEASE_MAX_MS);
+    pod.is(WorkerState::Open);
 }

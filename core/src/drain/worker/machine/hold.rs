@@ -1,8 +1,9 @@
 //! Holding: the kubelet's calls in, signals and answers out. Left to others: when timers run out (the machine's `on_timeout`).
 
 use super::{Gate, Hold, Main, Signalled, WorkerMachine};
-use crate::drain::worker::{NEW_MAIN_CLOSED_MS, WorkerEffect};
-use crate::message::{Busy, WorkerState};
+use crate::drain::worker::{HELPER_WAIT_MS, NEW_MAIN_CLOSED_MS, Telling, WorkerEffect};
+use crate::framework::Signal;
+use crate::message::{Busy, ControlKind, ControlMessage, WorkerState};
 
 impl WorkerMachine {
     pub(super) fn enter_hold(&mut self) -> &mut Hold {
@@ -15,7 +16,7 @@ impl WorkerMachine {
         };
         self.give_back_ms = None;
         self.close_gate();
-        self.hold.get_or_insert(Hold { before, called_ms: None, waiting: false })
+        self.hold.get_or_insert(Hold { before, called_ms: None, waiting: false, evidence: false, telling: None })
     }
 
     pub(super) fn hold_called(&mut self, now_ms: u64) {
@@ -39,6 +40,61 @@ impl WorkerMachine {
         self.enter_hold();
         let let_go = matches!(self.main, Main::Running(incarnation) if self.let_go == Some(incarnation));
         self.state = if self.main == Main::Absent || let_go { WorkerState::Released } else { WorkerState::Held };
+        // Hooks of other containers now wait for the worker, however long.
+        self.helpers_until_ms = self.helpers_until_ms.map(|_| None);
+        if self.state == WorkerState::Released {
+            self.answer_helpers();
+        }
+    }
+
+    pub(super) fn helper_hold_called(&mut self, now_ms: u64) {
+        self.helpers_until_ms = Some(if self.ending { None } else { Some(now_ms.saturating_add(HELPER_WAIT_MS)) });
+        if self.ending && self.state == WorkerState::Released {
+            self.answer_helpers();
+        }
+    }
+
+    pub(super) fn answer_helpers(&mut self) {
+        if self.helpers_until_ms.take().is_some() {
+            self.effects.push_back(WorkerEffect::AnswerHelpers);
+        }
+    }
+
+    pub(super) fn telling(&mut self, telling: Telling) {
+        if let Some(hold) = self.hold.as_mut() {
+            hold.telling = Some(telling);
+            self.untold();
+        }
+    }
+
+    /// What becomes of a worker that is held and cannot be told.
+    pub(super) fn untold(&mut self) {
+        let Some(hold) = self.hold.filter(|hold| hold.waiting && self.state == WorkerState::Held) else { return };
+        // Idle by evidence of this hold, and from behind the gate where there is one.
+        let behind = !self.settings.has_gate || (self.gate == Gate::Closed && self.evidence_behind_gate);
+        let idle = hold.evidence && behind && self.busy == Busy::Idle;
+        match hold.telling {
+            Some(Telling::Refused { kubelet_reaches }) => {
+                let only_term = self.settings.signals == [Signal::Term];
+                // As without a sidecar: it finishes its task on the kubelet's TERM, or nobody can know when it is idle.
+                if idle || (kubelet_reaches && (only_term || self.busy == Busy::Unknown)) {
+                    self.let_go();
+                }
+            }
+            Some(Telling::NoHandler) if idle => {
+                if let Some(signalled) = self.signalled.as_mut().filter(|signalled| !signalled.killed) {
+                    signalled.killed = true;
+                    self.effects.push_back(WorkerEffect::KillMain);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn workers_left(&mut self) {
+        if self.hold.is_some_and(|hold| hold.waiting) {
+            self.let_go();
+        }
     }
 
     pub(super) fn terminated(&mut self) {
@@ -62,7 +118,7 @@ impl WorkerMachine {
     pub(super) fn exit(&mut self) {
         self.give_back();
         self.answer_holds();
-        self.reported = Some((self.state, self.epoch));
+        self.reported = Some(self.to_report());
         self.exited = true;
         self.effects.extend([WorkerEffect::Report, WorkerEffect::Exit]);
     }
@@ -111,8 +167,10 @@ impl WorkerMachine {
         }
     }
 
-    pub(super) fn release(&mut self) {
-        if self.hold.is_some_and(|hold| hold.waiting) {
+    pub(super) fn release(&mut self, message: &ControlMessage, now_ms: u64) {
+        // It ends a task: it must name this pod, not any.
+        let meant = message.kind == ControlKind::Release && message.target.is_some() && self.is_for_us(message, now_ms);
+        if meant && self.hold.is_some_and(|hold| hold.waiting) {
             self.count_cut("released by order");
             self.let_go();
             // Many frameworks take the kubelet's SIGTERM as the second of two and go on with their task.
@@ -132,10 +190,12 @@ impl WorkerMachine {
     }
 
     pub(super) fn answer_holds(&mut self) {
-        if let Some(hold) = &mut self.hold
-            && std::mem::take(&mut hold.waiting)
-        {
+        let waits = self.hold.as_mut().is_some_and(|hold| std::mem::take(&mut hold.waiting));
+        let helpers = self.helpers_until_ms.take().is_some();
+        if waits {
             self.effects.push_back(WorkerEffect::AnswerHolds);
+        } else if helpers {
+            self.effects.push_back(WorkerEffect::AnswerHelpers);
         }
     }
 

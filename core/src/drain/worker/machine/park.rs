@@ -1,14 +1,20 @@
 //! Parking: tokens in, claims and acks out, and the ways back to work. Left to others: what happens when the pod ends (`hold`).
 
 use super::{Gate, Main, WorkerMachine};
-use crate::drain::worker::WorkerEffect;
+use crate::drain::worker::{EPOCH_MAX, EPOCH_STEP_MAX, EXPIRY_MAX_MS, LEASE_MAX_MS, WorkerEffect};
 use crate::message::{Busy, ControlKind, ControlMessage, WorkerState};
 
 impl WorkerMachine {
+    /// Whether a message of any kind means this pod, lives, and has no figure that the controller would never write: whoever can write to the queue may
+    /// waste a wave, and no more.
     pub(super) fn is_for_us(&self, message: &ControlMessage, now_ms: u64) -> bool {
         let workload = &self.settings.workload_uid;
+        let step_max = if self.epoch == 0 { EPOCH_MAX } else { EPOCH_STEP_MAX };
         (workload.is_empty() || *workload == message.workload_uid)
             && now_ms < message.expires_ms
+            && message.expires_ms - now_ms <= EXPIRY_MAX_MS
+            && message.epoch <= EPOCH_MAX
+            && message.epoch.saturating_sub(self.epoch) <= step_max
             && message.target.as_ref().is_none_or(|uid| *uid == self.settings.pod_uid)
     }
 
@@ -64,7 +70,7 @@ impl WorkerMachine {
     }
 
     pub(super) fn park(&mut self, now_ms: u64) {
-        let lease_ms = self.token.as_ref().map_or(0, |token| token.lease_ms);
+        let lease_ms = self.token.as_ref().map_or(0, |token| token.lease_ms.min(LEASE_MAX_MS));
         self.state = WorkerState::Parked;
         self.give_back_ms = None;
         self.lease_ends_ms = Some(now_ms.saturating_add(lease_ms));
