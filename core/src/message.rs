@@ -192,6 +192,8 @@ pub enum GapReason {
     BrokerRefuses,
     /// The broker's URL is missing or cannot be used, or the broker cannot be reached.
     BrokerUnreachable,
+    /// What the webhook told the sidecar cannot be read whole, as where the two are of different versions; defaults stand in.
+    Misconfigured,
     /// The sidecar was started again during a hold.
     SidecarRestarted,
     /// Nothing is heard of a sidecar that runs. Seen by the controller.
@@ -233,6 +235,7 @@ impl GapReason {
             Self::IdleUnknown => "IdleUnknown",
             Self::BrokerRefuses => "BrokerRefuses",
             Self::BrokerUnreachable => "BrokerUnreachable",
+            Self::Misconfigured => "Misconfigured",
             Self::SidecarRestarted => "SidecarRestarted",
             Self::SidecarSilent => "SidecarSilent",
             Self::ClockSkew => "ClockSkew",

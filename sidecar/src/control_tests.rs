@@ -79,13 +79,7 @@ impl Line {
         tokio::spawn(Control::new(Box::new(scripted), Arc::clone(&mailbox), sender, Metrics::default()).run());
         let procs = ProcFs::at("/proc");
         let sampler = SharedSampler::new(procs.clone(), 1, "x");
-        Self {
-            mailbox,
-            inputs,
-            asked,
-            messages,
-            reporter: Reporter::new(Settings::read(&good()).unwrap(), procs, sampler, crate::gaps::Gaps::default(), 0),
-        }
+        Self { mailbox, inputs, asked, messages, reporter: Reporter::new(Settings::read(&good()), procs, sampler, crate::gaps::Gaps::default(), 0) }
     }
 
     fn report(&mut self) -> Report {

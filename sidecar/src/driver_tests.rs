@@ -98,7 +98,7 @@ impl Pod {
         let config = table.0[names::ENV_CONFIG].replace("\"celeryEvents\"", &busy.to_string());
         table.0.insert(names::ENV_CONFIG, config);
         change(&mut table);
-        let settings = Settings::read(&table).unwrap();
+        let settings = Settings::read(&table);
         let address = listener.local_addr().unwrap();
         let ((messages, messages_out), (reports_in, reports), (settled_in, settled)) =
             (mpsc::unbounded_channel(), mpsc::unbounded_channel(), mpsc::unbounded_channel());

@@ -6,6 +6,7 @@
 //! One task owns the machine (`driver`); the others feed it through one bounded channel: `server` (hooks and probes), `watch` (the worker's
 //! process), `control` (the broker), `busy` (has it a task?), `gate` (keep it from taking one).
 
+pub mod blind;
 pub mod busy;
 pub mod cgroup;
 pub mod config;

@@ -1,9 +1,10 @@
 //! `qscaler-sidecar run` (the default) is the sidecar; `qscaler-sidecar wait` waits until it answers, for the postStart hook. In: arguments and
-//! environment. Out: an exit code: 64 for a bad environment, before any port is bound.
+//! environment. Out: an exit code; 64 for unknown arguments. A bad environment is no reason to end: the pod would wait for ever.
 
 use anyhow::Context;
 use qscaler_core::names::sidecar as names;
 use qscaler_runtime::{log, shutdown};
+use qscaler_sidecar::blind;
 use qscaler_sidecar::config::{EXIT_USAGE, ProcessEnvironment, Settings};
 use qscaler_sidecar::procs::ProcFs;
 use qscaler_sidecar::run::{Surroundings, run};
@@ -45,14 +46,7 @@ fn complain(text: &str) {
 }
 
 fn start() -> ExitCode {
-    let settings = match Settings::read(&ProcessEnvironment) {
-        Ok(settings) => settings,
-        Err(error) => {
-            complain(&error.to_string());
-            return ExitCode::from(EXIT_USAGE);
-        }
-    };
-    match serve(settings) {
+    match serve(Settings::read(&ProcessEnvironment)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&format!("{error:#}"));
@@ -61,7 +55,7 @@ fn start() -> ExitCode {
     }
 }
 
-fn serve(settings: Settings) -> anyhow::Result<()> {
+fn serve(mut settings: Settings) -> anyhow::Result<()> {
     log::init(log::Format::Json, log::FILTER_DEFAULT)?;
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         anyhow::bail!("a TLS provider is installed already");
@@ -70,13 +64,12 @@ fn serve(settings: Settings) -> anyhow::Result<()> {
     runtime.block_on(async {
         let shutdown = shutdown::on_signals().context("cannot listen for signals")?;
         let listener = listen(names::PORT).await?;
-        let receiver = qscaler_broker::open_receiver(settings.control.as_str(), &settings.config.workload, &settings.pod_uid)?;
         let surroundings = Surroundings {
             procs: ProcFs::at("/proc"),
             own_pid: i32::try_from(std::process::id()).context("a process number outside the kernel's range")?,
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             termination_log: PathBuf::from(TERMINATION_LOG),
-            receiver,
+            receiver: blind::receiver(&mut settings),
         };
         run(settings, surroundings, listener, shutdown).await;
         Ok(())

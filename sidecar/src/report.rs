@@ -153,7 +153,7 @@ mod tests {
     fn reporter() -> Reporter {
         let procs = ProcFs::at("/proc");
         let sampler = SharedSampler::new(procs.clone(), 1, "qscaler-sidecar");
-        Reporter::new(Settings::read(&good()).unwrap(), procs, sampler, Gaps::default(), 7)
+        Reporter::new(Settings::read(&good()), procs, sampler, Gaps::default(), 7)
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Puts the parts together. In: settings, a listener, a shutdown. Out: a running sidecar, until its machine says Exit. Left to others: where the
 //! settings come from (`config`), and every decision (`core`).
 
+use crate::blind;
 use crate::busy::Sources;
 use crate::config::Settings;
 use crate::control::{Control, Mailbox};
@@ -66,6 +67,7 @@ pub async fn run(settings: Settings, surroundings: Surroundings, listener: TcpLi
     let Surroundings { procs, own_pid, host, termination_log, receiver } = surroundings;
     let metrics = Metrics::default();
     let gaps = Gaps::default();
+    blind::tell(&settings, &gaps);
     let (inputs, inputs_out) = mpsc::channel(INPUTS_MAX);
     let (main_in, main) = watch::channel(None);
     let sampler = SharedSampler::new(procs.clone(), own_pid, names::CONTAINER);

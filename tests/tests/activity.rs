@@ -115,7 +115,7 @@ impl Beside {
         ]));
         let (main_in, main) = watch::channel(None);
         let (inputs_in, inputs) = mpsc::channel(INPUTS_MAX);
-        let settings = Settings::read(&table).unwrap();
+        let settings = Settings::read(&table);
         let sources = Sources { settings, host: host.to_owned(), procs: ProcFs::at("/proc"), main, inputs: inputs_in, gaps: Gaps::default() };
         let (gate, work) = sources.start();
         let mut tasks = JoinSet::new();

@@ -6,10 +6,10 @@
 
 use anyhow::{Context, ensure};
 use qscaler_core::workload::WorkloadId;
+use qscaler_inject::Settings;
 use qscaler_runtime::CancellationToken;
 use qscaler_runtime::metrics::Registry;
 use qscaler_webhook::decide::Decider;
-use qscaler_webhook::inject::Settings;
 use qscaler_webhook::metrics::Metrics;
 use qscaler_webhook::server::{PATH_PODS, router, serve};
 use qscaler_webhook::tls::Served;

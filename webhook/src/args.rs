@@ -1,8 +1,8 @@
 //! Command line of the webhook. In: flags, or the same from the environment. Out: checked values. Left to others: what they do.
 
-use crate::inject::Settings;
 use clap::Parser;
 use qscaler_core::units::{Bytes, Millicores, UnitError};
+use qscaler_inject::Settings;
 use qscaler_runtime::log::{FILTER_DEFAULT, Format};
 use std::net::SocketAddr;
 use std::path::PathBuf;

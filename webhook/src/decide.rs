@@ -2,12 +2,11 @@
 //! others: bytes and HTTP (`admission`, `server`).
 
 use crate::admission::Request;
-use crate::inject::{Injection, Outcome, Refusal, Settings, Skip, inject};
-use crate::owner::{Owner, owner};
 use crate::world::{LookupError, Workload, World};
 use json_patch::Patch;
 use qscaler_core::config::{Parsed, parse};
 use qscaler_core::workload::WorkloadId;
+use qscaler_inject::{Injection, Outcome, Owner, Refusal, Settings, Skip, annotations, inject, owner, warnings};
 use rand::Rng;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -62,6 +61,15 @@ impl Decider {
         self.pod_outcome(request, within).await.into()
     }
 
+    /// Everything that a user should know about a workload before its pods come; empty when it is not ours.
+    #[must_use]
+    pub fn workload_warnings(&self, kind: &str, namespace: &str, object: &Value) -> Vec<String> {
+        if self.excludes(namespace) {
+            return Vec::new();
+        }
+        warnings(kind, namespace, object, &self.world.namespace(namespace), &self.settings)
+    }
+
     /// Whether pods of this namespace are never touched.
     #[must_use]
     pub fn excludes(&self, namespace: &str) -> bool {
@@ -104,7 +112,7 @@ impl Decider {
             template_hash,
             recommended: learned.recommended,
             worker_ids: learned.worker_ids,
-            limits: self.world.limits(namespace),
+            allowed: self.world.namespace(namespace).allowed,
             hook_token: token(),
         };
         inject(pod, &config, &injection)
@@ -116,12 +124,6 @@ fn not_a_deployment(owner: String, annotations: &BTreeMap<String, String>) -> Sk
         Parsed::NotOurs => Skip::NotOurs,
         _ => Skip::NotADeployment { owner },
     }
-}
-
-/// The string annotations of a metadata object.
-pub(crate) fn annotations(metadata: Option<&Value>) -> BTreeMap<String, String> {
-    let map = metadata.and_then(|m| m.get("annotations")).and_then(Value::as_object);
-    map.map(|map| map.iter().filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned()))).collect()).unwrap_or_default()
 }
 
 /// 128 random bits: nobody on the pod network can guess the path of a hook.

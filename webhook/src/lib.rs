@@ -1,15 +1,13 @@
 //! The admission webhook: pod in, patch out; workload in, warnings out. It reads, and never writes. In: AdmissionReviews over TLS, and watches of
-//! Deployments, QWorkers and namespaces. Out: AdmissionReview answers; a pod is never refused. Left to others: the certificate (`certs`),
+//! Deployments, QWorkers and namespaces. Out: AdmissionReview answers; a pod is never refused. Left to others: what is
+//! injected (`inject`), the certificate (`certs`),
 //! pods that came up without us (`controller`).
 
 pub mod admission;
 pub mod args;
 pub mod decide;
-pub mod inject;
 pub mod metrics;
-pub mod owner;
 pub mod run;
 pub mod server;
 pub mod tls;
-pub mod warn;
 pub mod world;

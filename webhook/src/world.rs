@@ -5,7 +5,6 @@
 //! cost about 2 MB. Watches per opted-in namespace would cost a connection each, and a delay when a namespace opts in; holding annotated Deployments
 //! only would make every pod of the others look unknown, and ask the API server.
 
-use crate::inject::{Bounds, Limits};
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{LimitRange, Namespace};
@@ -19,6 +18,7 @@ use qscaler_core::names::condition::{CONFLICT, REASON_OTHER_SIZER};
 use qscaler_core::names::{DOMAIN, INJECTION_ENABLED, LABEL_INJECTION};
 use qscaler_core::units::{Bytes, Millicores};
 use qscaler_core::workload::WorkloadId;
+use qscaler_inject::{Allowed, Bounds, Limits, NamespaceFacts};
 use qscaler_runtime::CancellationToken;
 use qscaler_runtime::ready::{Handle, Readiness};
 use serde::de::DeserializeOwned;
@@ -145,6 +145,12 @@ impl World {
     #[must_use]
     pub fn namespace_enabled(&self, namespace: &str) -> Option<bool> {
         self.namespaces.get(&WorkloadId { namespace: String::new(), name: namespace.to_owned() })
+    }
+
+    /// All of that about a namespace.
+    #[must_use]
+    pub fn namespace(&self, namespace: &str) -> NamespaceFacts {
+        NamespaceFacts { enabled: self.namespace_enabled(namespace), allowed: Allowed { limits: self.limits(namespace) } }
     }
 
     /// What all LimitRanges of a namespace allow.

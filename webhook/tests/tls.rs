@@ -4,11 +4,11 @@
 
 use axum::Router;
 use axum::routing::get;
+use qscaler_inject::Settings;
 use qscaler_runtime::CancellationToken;
 use qscaler_runtime::metrics::Registry;
 use qscaler_runtime::ready::Readiness;
 use qscaler_webhook::decide::Decider;
-use qscaler_webhook::inject::Settings;
 use qscaler_webhook::metrics::Metrics;
 use qscaler_webhook::server::{PATH_PODS, router, serve};
 use qscaler_webhook::tls::{Served, follow_files};

@@ -1,9 +1,9 @@
 //! Pods that have the sidecar already. In: a pod on a later call of the webhook for it. Out: whether our container is really ours, and what
 //! others have changed since that must be put right. Left to others: the first injection.
 
-use super::ops::Ops;
-use super::reason::{Refusal, Skip};
-use super::{Outcome, array, array_of, name, pre_stop};
+use crate::ops::Ops;
+use crate::reason::{Refusal, Skip};
+use crate::{Outcome, array, array_of, name, pre_stop};
 use qscaler_broker_url::expand::expand;
 use qscaler_core::config::WorkerConfig;
 use qscaler_core::names::{annotation, sidecar};

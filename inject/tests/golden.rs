@@ -7,7 +7,7 @@ use qscaler_api::{Resources, WorkerIds};
 use qscaler_core::config::{Parsed, parse};
 use qscaler_core::names::{annotation, sidecar};
 use qscaler_core::workload::WorkloadId;
-use qscaler_webhook::inject::{Bounds, Injection, Limits, Outcome, Settings, Skip, inject};
+use qscaler_inject::{Allowed, Bounds, Injection, Limits, Outcome, Settings, Skip, inject};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -60,7 +60,9 @@ fn run(pod: &Value, case: &Case, token: &str) -> Outcome {
         template_hash: "5d4f8b9c7".into(),
         recommended: case.recommended.clone(),
         worker_ids: case.worker_ids,
-        limits: Limits { cpu: Bounds { min: case.min_cpu, ..Bounds::default() }, memory: Bounds { max: case.max_memory, ..Bounds::default() } },
+        allowed: Allowed {
+            limits: Limits { cpu: Bounds { min: case.min_cpu, ..Bounds::default() }, memory: Bounds { max: case.max_memory, ..Bounds::default() } },
+        },
         hook_token: token.into(),
     };
     inject(pod, &config, &injection)

@@ -1,5 +1,6 @@
 //! Pod in, JSON patch out. In: a raw pod, its workload's checked configuration, and what the cluster knows about the workload. Out: operations with
-//! warnings, or the reason why there are none. Left to others: finding the workload (`owner`, `world`), and the HTTP around it (`server`).
+//! warnings, or the reason why there are none. Left to others: finding the workload, and who asks: the webhook for each new pod, and whoever must know beforehand
+//! what it will say.
 //!
 //! What is injected, and why each part is needed:
 //! - A native sidecar (an init container that restarts always): it starts before and ends after every plain container. First in line, or directly
@@ -17,11 +18,16 @@ mod existing;
 mod identity;
 mod limits;
 mod ops;
+mod owner;
 mod reason;
 mod resources;
+mod warn;
 
+pub use env::BlindReason;
 pub use limits::{Bounds, Limits};
+pub use owner::{Owner, owner};
 pub use reason::{Refusal, Skip};
+pub use warn::{NamespaceFacts, warnings};
 
 use existing::{Existing, complete, existing, hold};
 use identity::identity;
@@ -96,10 +102,40 @@ pub struct Injection<'a> {
     pub recommended: BTreeMap<String, Resources>,
     /// The worker's owner, as learned from earlier pods.
     pub worker_ids: Option<WorkerIds>,
-    /// What LimitRanges of the namespace allow.
-    pub limits: Limits,
+    /// What the namespace allows.
+    pub allowed: Allowed,
     /// 32 hexadecimal digits, new for each pod.
     pub hook_token: String,
+}
+
+/// What a namespace allows its pods.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Allowed {
+    /// By all its LimitRanges.
+    pub limits: Limits,
+}
+
+impl<'a> Injection<'a> {
+    /// For asking beforehand what will be said about the pods of a workload: of a pod that is not there, nothing is learned.
+    #[must_use]
+    pub fn preview(settings: &'a Settings, workload: WorkloadId, allowed: Allowed) -> Self {
+        Self {
+            settings,
+            workload,
+            workload_uid: String::new(),
+            template_hash: String::new(),
+            recommended: BTreeMap::new(),
+            worker_ids: None,
+            allowed,
+            hook_token: String::new(),
+        }
+    }
+}
+
+/// What will become of pods of this template (`metadata` and `spec`, as in a Deployment's `spec.template`).
+#[must_use]
+pub fn preview(template: &Value, config: &WorkerConfig, injection: &Injection<'_>) -> Outcome {
+    inject(&json!({"metadata": template.get("metadata"), "spec": template.get("spec")}), config, injection)
 }
 
 /// The answer about one pod.
@@ -224,7 +260,7 @@ impl<'a> Plan<'a> {
             return Err(Refusal::OwnPreStop { container: (*container).to_owned() });
         }
         let worker = &containers[worker_at];
-        let broker = env::broker_env(worker, &config.broker, config.control_broker.as_ref())?;
+        let broker = env::broker_env(pod, worker, &config.broker, config.control_broker.as_ref());
         let share_processes = config.share_processes && spec("shareProcessNamespace").and_then(Value::as_bool) != Some(false);
         Ok(Self { pod, config, containers, worker, worker_at, broker, share_processes, replaced: with_hook.into_iter().map(str::to_owned).collect() })
     }
@@ -292,7 +328,7 @@ impl<'a> Plan<'a> {
         if let (Some(recommended), true) =
             (recommended, self.config.vertical != Vertical::Off && self.pod.pointer("/spec/resources").is_none_or(Value::is_null))
         {
-            resources::set_recommended(ops, self.worker, &self.worker_at.to_string(), self.config, recommended, injection.limits);
+            resources::set_recommended(ops, self.worker, &self.worker_at.to_string(), self.config, recommended, injection.allowed.limits);
         }
     }
 
@@ -327,7 +363,7 @@ impl<'a> Plan<'a> {
             container.insert("envFrom".to_owned(), Value::Array(self.broker.env_from));
         }
         container.insert("env".to_owned(), Value::Array(env));
-        if let Some(resources) = resources::of_sidecar(self.pod, self.containers, settings, injection.limits) {
+        if let Some(resources) = resources::of_sidecar(self.pod, self.containers, settings, injection.allowed.limits) {
             container.insert("resources".to_owned(), resources);
         }
         container.insert("securityContext".to_owned(), context);
@@ -346,7 +382,7 @@ impl<'a> Plan<'a> {
     }
 
     fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
+        let mut warnings: Vec<String> = self.broker.problems.iter().map(ToString::to_string).collect();
         if self.share_processes {
             if self.pod.pointer("/spec/shareProcessNamespace").and_then(Value::as_bool) != Some(true) {
                 warnings.push(format!(
@@ -366,6 +402,13 @@ impl<'a> Plan<'a> {
         }
         warnings
     }
+}
+
+/// The string annotations of a metadata object.
+#[must_use]
+pub fn annotations(metadata: Option<&Value>) -> BTreeMap<String, String> {
+    let map = metadata.and_then(|m| m.get("annotations")).and_then(Value::as_object);
+    map.map(|map| map.iter().filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned()))).collect()).unwrap_or_default()
 }
 
 fn pre_stop(container: &Value) -> Option<&Value> {

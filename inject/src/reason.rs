@@ -58,18 +58,6 @@ pub enum Refusal {
         /// Which.
         container: String,
     },
-    /// The broker's URL is not in the container's environment.
-    EnvMissing {
-        /// The variable.
-        variable: String,
-        /// The container.
-        container: String,
-    },
-    /// The broker's URL comes from a file that another container writes after the sidecar has started.
-    EnvFromFile {
-        /// The variable.
-        variable: String,
-    },
     /// A preStop hook of the user's is where the hold must be.
     OwnPreStop {
         /// The container.
@@ -113,8 +101,6 @@ impl Refusal {
             Self::HostPid => "host-pid",
             Self::HostNetwork => "host-network",
             Self::PortTaken { .. } => "port-taken",
-            Self::EnvMissing { .. } => "env-missing",
-            Self::EnvFromFile { .. } => "env-from-file",
             Self::OwnPreStop { .. } => "own-pre-stop",
         }
     }
@@ -165,18 +151,6 @@ impl fmt::Display for Refusal {
             Self::HostNetwork => write!(f, "hostNetwork: two pods on one node would share port {}; remove hostNetwork", sidecar::PORT),
             Self::PortTaken { container } => {
                 write!(f, "container {container} declares port {}, which the sidecar needs for the pod's hooks: use another", sidecar::PORT)
-            }
-            Self::EnvMissing { variable, container } => write!(
-                f,
-                "{}: env:{variable}: container {container} sets no such variable; valid: a variable of its env or envFrom, or secret:NAME/KEY",
-                annotation::BROKER
-            ),
-            Self::EnvFromFile { variable } => {
-                write!(
-                    f,
-                    "{}: env:{variable} comes from a file that is not there yet when the sidecar starts; valid: secret:NAME/KEY",
-                    annotation::BROKER
-                )
             }
             Self::OwnPreStop { container } => write!(
                 f,

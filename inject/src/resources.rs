@@ -1,9 +1,9 @@
 //! Resources: the sidecar's own, and the recommended ones of the working container. In: the pod, settings, a recommendation. Out: values to set.
 //! Left to others: the recommendation itself (`core::size`, kept in the QWorker).
 
-use super::Settings;
-use super::limits::Limits;
-use super::ops::Ops;
+use crate::Settings;
+use crate::limits::Limits;
+use crate::ops::Ops;
 use qscaler_api::Resources;
 use qscaler_core::config::WorkerConfig;
 use qscaler_core::units::{Bytes, Millicores};
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_limit_range_is_kept() {
-        let bounds = |min, max, ratio| super::super::Bounds { min, max, ratio };
+        let bounds = |min, max, ratio| crate::Bounds { min, max, ratio };
         let allowed = Limits { cpu: bounds(Some(10), Some(200), None), memory: bounds(None, None, Some(2.0)) };
         let got = of_sidecar(&json!({"spec": {}}), &[container(json!({}))], &Settings::default(), allowed).unwrap();
         assert_eq!(got, json!({"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"cpu": "200m", "memory": "64Mi"}}));

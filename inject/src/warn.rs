@@ -1,14 +1,12 @@
 //! Warnings when a workload is applied: the user sees them in `kubectl`, where those about a pod reach nobody but a controller. In: a workload object,
-//! whether its namespace has opted in. Out: sentences. Left to others: the workload is always allowed.
+//! what is known of its namespace. Out: sentences. Left to others: the workload is always allowed.
 
-use crate::decide::{Decider, annotations};
-use crate::inject::{Injection, Limits, Outcome, Settings, inject};
+use crate::{Allowed, Injection, Outcome, Settings, annotations, preview};
 use qscaler_core::config::{Parsed, WorkerConfig, parse};
 use qscaler_core::framework::{GateKind, Promise};
 use qscaler_core::names::{DOMAIN, INJECTION_ENABLED, LABEL_INJECTION};
 use qscaler_core::workload::WorkloadId;
-use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use serde_json::Value;
 
 /// Where each kind keeps its pod template.
 const TEMPLATES: &[(&str, &str)] = &[
@@ -20,20 +18,18 @@ const TEMPLATES: &[(&str, &str)] = &[
     ("CronJob", "/spec/jobTemplate/spec/template"),
 ];
 
-impl Decider {
-    /// Everything that a user should know about a workload before its pods come; empty when it is not ours.
-    #[must_use]
-    pub fn workload_warnings(&self, kind: &str, namespace: &str, object: &Value) -> Vec<String> {
-        if self.excludes(namespace) {
-            return Vec::new();
-        }
-        warnings(kind, namespace, object, self.world.namespace_enabled(namespace), &self.settings)
-    }
+/// What is known of a workload's namespace.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct NamespaceFacts {
+    /// Whether it has opted in; None: not known.
+    pub enabled: Option<bool>,
+    /// What it allows.
+    pub allowed: Allowed,
 }
 
-/// The same without a cluster.
+/// Everything that a user should know about a workload before its pods come; empty when it is not ours.
 #[must_use]
-pub fn warnings(kind: &str, namespace: &str, object: &Value, enabled: Option<bool>, settings: &Settings) -> Vec<String> {
+pub fn warnings(kind: &str, namespace: &str, object: &Value, facts: &NamespaceFacts, settings: &Settings) -> Vec<String> {
     let Some((_, path)) = TEMPLATES.iter().find(|(known, _)| *known == kind) else { return Vec::new() };
     let template = object.pointer(path).unwrap_or(&Value::Null);
     let config = match parse(&annotations(object.get("metadata")), &annotations(template.get("metadata"))) {
@@ -43,29 +39,19 @@ pub fn warnings(kind: &str, namespace: &str, object: &Value, enabled: Option<boo
         Parsed::Valid(config) => config,
     };
     let mut words = Vec::new();
-    if enabled == Some(false) {
+    if facts.enabled == Some(false) {
         words.push(format!("namespace {namespace} has no label {LABEL_INJECTION}={INJECTION_ENABLED}: nothing happens before it has"));
     }
-    words.extend(of_template(template, &config, object, namespace, settings));
+    words.extend(of_template(template, &config, object, namespace, facts, settings));
     words.extend(of_framework(&config));
     words
 }
 
 /// What injection into a pod of this template would say.
-fn of_template(template: &Value, config: &WorkerConfig, object: &Value, namespace: &str, settings: &Settings) -> Vec<String> {
-    let pod = json!({"metadata": template.get("metadata"), "spec": template.get("spec")});
+fn of_template(template: &Value, config: &WorkerConfig, object: &Value, namespace: &str, facts: &NamespaceFacts, settings: &Settings) -> Vec<String> {
     let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-    let injection = Injection {
-        settings,
-        workload: WorkloadId { namespace: namespace.to_owned(), name: name.to_owned() },
-        workload_uid: String::new(),
-        template_hash: String::new(),
-        recommended: BTreeMap::new(),
-        worker_ids: None,
-        limits: Limits::default(),
-        hook_token: String::new(),
-    };
-    match inject(&pod, config, &injection) {
+    let workload = WorkloadId { namespace: namespace.to_owned(), name: name.to_owned() };
+    match preview(template, config, &Injection::preview(settings, workload, facts.allowed)) {
         Outcome::Patch { warnings, .. } | Outcome::Complete { warnings, .. } => warnings,
         Outcome::Skip(skip) => vec![skip.to_string()],
         Outcome::Refuse(refusal) => refusal.sentences().into_iter().map(|sentence| format!("pods will not be injected: {sentence}")).collect(),
