@@ -62,7 +62,7 @@ fn replicaset(n: usize, pods: usize) -> ReplicaSetRecord {
         spec_replicas: pods,
         status_replicas: pods,
         ready_replicas: pods,
-        failure: None,
+        ..ReplicaSetRecord::default()
     }
 }
 

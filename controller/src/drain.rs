@@ -80,7 +80,7 @@ impl Workload {
         }
         let busy = matches!(step.phase, Phase::Asking | Phase::Marking | Phase::Echo | Phase::Resuming);
         let wake = if busy { Some(now_ms.saturating_add(DRAIN_PERIOD_MS)) } else { step.next_wake_ms };
-        (self.phase, self.blocked) = (step.phase, step.blocked);
+        (self.phase, self.blocked, self.not_raised) = (step.phase, step.blocked, step.not_raised);
         wake
     }
 
@@ -125,9 +125,13 @@ impl Workload {
             FleetEffect::Scale { from, to, .. } if to < from && self.decision.as_ref().is_some_and(|d| d.keep_parked) => {}
             FleetEffect::Scale { resource_version, from, to, reason } => {
                 actions.push(Action::Scale { resource_version: resource_version.clone(), from: *from, to: *to });
-                let why = self.decision.as_ref().map_or(reason.as_str(), |d| d.reason.as_str());
+                // Where the law wants no more than there are, it is the minimum or a replacement that raises, and the law's words are of another thing.
+                let law = self.decision.as_ref().filter(|d| to < from || d.target > *from).map(|d| format!(": {}", d.reason));
+                let minimum =
+                    self.config.as_ref().filter(|c| to > from && *to == c.min_replicas).map(|c| format!(": min-replicas is {}", c.min_replicas));
                 let kind = if to > from { event::SCALED_UP } else { event::SCALED_DOWN };
-                self.notices.push(Notice::normal(kind, format!("replicas {from} -> {to}: {reason}: {why}")));
+                let why = law.or(minimum).unwrap_or_default();
+                self.notices.push(Notice::normal(kind, format!("replicas {from} -> {to}: {reason}{why}")));
             }
         }
     }

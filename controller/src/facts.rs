@@ -3,10 +3,11 @@
 
 use crate::index::View;
 use crate::intake::Intake;
-use crate::record::{PodRecord, Word};
-use qscaler_core::drain::fleet::{FleetFacts, PodFacts, REPORT_STALE_MS, ReportFacts};
+use crate::record::{ContainerRecord, PodRecord, ReplicaSetRecord, Word};
+use qscaler_core::drain::fleet::{FleetFacts, PodFacts, REPORT_STALE_MS, ReportFacts, SetFacts};
 use qscaler_core::message::{Busy, WorkerState};
 use qscaler_core::scale::{Completion, FleetSample};
+use qscaler_core::size::PodPhase;
 use std::collections::HashSet;
 
 /// A pod that became Ready this short a time ago and has not reported yet has taken no task that matters, milliseconds.
@@ -94,7 +95,8 @@ pub fn fleet_facts(view: &View, heard: &Intake, circumstances: Circumstances) ->
         spec_replicas: deployment.spec_replicas,
         status_replicas: deployment.status_replicas,
         rs_ready_replicas: view.ready_replicas,
-        active_replicasets: view.active_replicasets,
+        sets: view.sets.iter().map(set_facts).collect(),
+        max_surge: deployment.max_surge,
         max_unavailable: deployment.max_unavailable,
         pods: view.pods.iter().map(|pod| pod_facts(pod, view, heard)).collect(),
         conflict: circumstances.conflict,
@@ -112,6 +114,9 @@ fn pod_facts(pod: &PodRecord, view: &View, heard: &Intake) -> PodFacts {
         created_ms: pod.created_ms,
         ready: pod.ready,
         scheduled: pod.node.is_some(),
+        unschedulable: pod.unschedulable,
+        pending: pod.phase == PodPhase::Pending,
+        started: worker_has_run(pod, view),
         terminating: pod.terminating,
         injected: pod.injected,
         sidecar_started: pod.sidecar_started,
@@ -119,7 +124,27 @@ fn pod_facts(pod: &PodRecord, view: &View, heard: &Intake) -> PodFacts {
         deletion_cost: pod.deletion_cost,
         report: heard.heard(&pod.uid).map(|h| ReportFacts { state: h.state, epoch: h.epoch, busy: h.busy, at_ms: h.at_ms }),
         node_cordoned: pod.node.as_ref().is_some_and(|n| view.cordoned.contains(n)),
-        template_hash: pod.template_hash.to_string(),
+        gapped: heard.heard(&pod.uid).is_some_and(|h| !h.gaps.is_empty()),
+        set_uid: pod.replicaset_uid.to_string(),
+    }
+}
+
+/// While the annotations are wrong no container is known to be the worker's: then any counts.
+fn worker_has_run(pod: &PodRecord, view: &View) -> bool {
+    match view.deployment.worker.as_ref().and_then(|w| pod.container(&w.container)) {
+        Some(container) => container.has_run(),
+        None => pod.containers.iter().any(ContainerRecord::has_run),
+    }
+}
+
+fn set_facts(set: &ReplicaSetRecord) -> SetFacts {
+    SetFacts {
+        uid: set.uid.clone(),
+        created_ms: set.created_ms,
+        revision: set.revision,
+        spec_replicas: set.spec_replicas,
+        max_replicas: set.max_replicas,
+        create_failure: set.failure.as_ref().map(|f| f.message.clone()),
     }
 }
 

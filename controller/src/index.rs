@@ -120,7 +120,7 @@ pub struct View {
     /// Its pods that are over, those lately gone too: their last words are still to be read.
     pub finished: Vec<Arc<PodRecord>>,
     /// ReplicaSets that have or want pods.
-    pub active_replicasets: u32,
+    pub sets: Vec<ReplicaSetRecord>,
     /// `readyReplicas` of those.
     pub ready_replicas: u32,
     /// Why the API server refuses pods of those; None: it does not.
@@ -339,7 +339,7 @@ impl Index {
         pods.sort_by(|a, b| a.name.cmp(&b.name));
         let (mut finished, pods): (Vec<_>, Vec<_>) = pods.into_iter().partition(|p| p.is_finished());
         finished.extend(gone);
-        let active: Vec<_> = sets.into_iter().filter(|set| set.is_active()).collect();
+        let active: Vec<_> = sets.into_iter().filter(|set| set.is_active()).cloned().collect();
         let cordoned = pods.iter().filter_map(|p| p.node.as_ref()).filter(|n| self.nodes.get(&***n).is_some_and(|n| n.cordoned)).cloned().collect();
         let others = self.foreign_of.get(&key(workload)).into_iter().flatten();
         let (sizers, scalers): (Vec<_>, Vec<_>) = others.partition(|(kind, _)| *kind == Kind::Vpa);
@@ -349,9 +349,9 @@ impl Index {
             deployment,
             pods,
             finished,
-            active_replicasets: u32::try_from(active.len()).unwrap_or(u32::MAX),
             ready_replicas: active.iter().map(|set| set.ready_replicas).sum(),
             failure: active.iter().find_map(|set| set.failure.clone()),
+            sets: active,
             scalers: scalers.into_iter().filter_map(name).collect(),
             sizer: sizers.into_iter().find_map(name),
             cordoned,

@@ -22,7 +22,7 @@ fn a_pod_finds_its_workload_whatever_comes_first() {
     for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0], [0, 2, 1]] {
         let index = filled(&order.map(|i| objects[i].clone()));
         let view = index.view(&orders()).unwrap();
-        assert_eq!((view.pods.len(), view.active_replicasets, view.ready_replicas), (1, 1, 1), "{order:?}");
+        assert_eq!((view.pods.len(), view.sets.len(), view.ready_replicas), (1, 1, 1), "{order:?}");
     }
 }
 
@@ -40,7 +40,7 @@ fn a_change_names_the_workload_that_it_touches() {
 fn during_a_rollout_two_replicasets_are_active_and_an_empty_one_is_not() {
     let index = filled(&[deployment(3, &[]), replicaset("orders-1", 2), replicaset("orders-2", 1), replicaset("orders-0", 0)]);
     let view = index.view(&orders()).unwrap();
-    assert_eq!((view.active_replicasets, view.ready_replicas), (2, 3));
+    assert_eq!((view.sets.len(), view.ready_replicas), (2, 3));
 }
 
 #[test]

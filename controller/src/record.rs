@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{Container, EnvFromSource, EnvVar, Node};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use qscaler_core::config::{ConfigError, Parsed, WorkerConfig, parse};
+use qscaler_core::drain::fleet::Amount;
 use qscaler_core::names::annotation;
 use qscaler_core::size::ContainerResources;
 use qscaler_core::units::{Bytes, Millicores};
@@ -52,6 +53,8 @@ pub struct DeploymentRecord {
     pub status_replicas: u32,
     /// `maxUnavailable` of the rollout strategy, in pods.
     pub max_unavailable: u32,
+    /// `maxSurge` of a rolling update; None: the strategy is another.
+    pub max_surge: Option<Amount>,
     /// The checked configuration, or every mistake.
     pub config: Result<Arc<WorkerConfig>, Vec<ConfigError>>,
     /// The working container as the template has it; None: the template has no such container.
@@ -74,10 +77,13 @@ pub struct WorkerTemplate {
 }
 
 impl DeploymentRecord {
-    /// The record of a Deployment; None when it carries no annotation of ours.
+    /// The record of a Deployment; None when it carries no annotation of ours, or is being deleted: its pods go, and nothing is to be decided.
     #[must_use]
     pub fn new(object: &Deployment) -> Option<Self> {
         let meta = &object.metadata;
+        if meta.deletion_timestamp.is_some() {
+            return None;
+        }
         let spec = &object.spec;
         let template = &spec.template;
         let empty = BTreeMap::new();
@@ -107,6 +113,7 @@ impl DeploymentRecord {
             spec_replicas,
             status_replicas: count(status.replicas, 0),
             max_unavailable: max_unavailable(object, spec_replicas),
+            max_surge: max_surge(object),
             config,
             worker,
         })
@@ -156,8 +163,23 @@ fn max_unavailable(object: &Deployment, replicas: u32) -> u32 {
     }
 }
 
+/// Kubernetes' default of `maxSurge`, percent.
+const MAX_SURGE_DEFAULT_PERCENT: u32 = 25;
+
+fn max_surge(object: &Deployment) -> Option<Amount> {
+    let strategy = object.spec.strategy.as_ref();
+    if strategy.and_then(|s| s.type_.as_deref()) == Some("Recreate") {
+        return None;
+    }
+    Some(match strategy.and_then(|s| s.rolling_update.as_ref()).and_then(|r| r.max_surge.as_ref()) {
+        None => Amount::Percent(MAX_SURGE_DEFAULT_PERCENT),
+        Some(IntOrString::Int(n)) => Amount::Pods(u32::try_from(*n).unwrap_or(0)),
+        Some(IntOrString::String(text)) => Amount::Percent(text.trim_end_matches('%').parse().unwrap_or(MAX_SURGE_DEFAULT_PERCENT)),
+    })
+}
+
 /// A ReplicaSet of a Deployment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReplicaSetRecord {
     /// Namespace.
     pub namespace: String,
@@ -175,6 +197,12 @@ pub struct ReplicaSetRecord {
     pub ready_replicas: u32,
     /// Why the API server refuses its pods; None: it does not.
     pub failure: Option<Arc<CreateFailure>>,
+    /// When it was created, milliseconds since the epoch.
+    pub created_ms: u64,
+    /// `deployment.kubernetes.io/revision`; 0 where it is not set.
+    pub revision: u64,
+    /// `deployment.kubernetes.io/max-replicas`.
+    pub max_replicas: Option<u32>,
 }
 
 /// Why pods are not created, as the ReplicaSet's controller notes it.
@@ -196,12 +224,18 @@ fn create_failure(object: &ReplicaSet) -> Option<Arc<CreateFailure>> {
     Some(Arc::new(CreateFailure { reason: "FailedCreate".to_owned(), message }))
 }
 
+/// The Deployment controller's own annotations.
+const REVISION: &str = "deployment.kubernetes.io/revision";
+/// See [`REVISION`].
+const SET_MAX_REPLICAS: &str = "deployment.kubernetes.io/max-replicas";
+
 impl ReplicaSetRecord {
     /// The record of a ReplicaSet; None when no Deployment owns it.
     #[must_use]
     pub fn new(object: &ReplicaSet) -> Option<Self> {
         let meta = &object.metadata;
         let status = object.status.as_ref();
+        let note = |key: &str| meta.annotations.as_ref().and_then(|a| a.get(key));
         Some(Self {
             namespace: meta.namespace.clone()?,
             name: meta.name.clone()?,
@@ -211,6 +245,9 @@ impl ReplicaSetRecord {
             status_replicas: count(status.map(|s| s.replicas), 0),
             ready_replicas: count(status.and_then(|s| s.ready_replicas), 0),
             failure: create_failure(object),
+            created_ms: meta.creation_timestamp.as_ref().map_or(0, millis),
+            revision: note(REVISION).and_then(|v| v.parse().ok()).unwrap_or(0),
+            max_replicas: note(SET_MAX_REPLICAS).and_then(|v| v.parse().ok()),
         })
     }
 

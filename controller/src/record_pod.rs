@@ -152,6 +152,12 @@ impl ContainerRecord {
         self.status.and_then(|s| s.memory_limit).or(self.spec.memory_limit)
     }
 
+    /// It has run, be it for a moment.
+    #[must_use]
+    pub fn has_run(&self) -> bool {
+        self.life.as_ref().is_some_and(|life| life.restarts > 0 || life.running_since_ms.is_some() || life.ended.is_some())
+    }
+
     /// Requests equal limits for both resources.
     #[must_use]
     pub fn is_guaranteed(&self) -> bool {

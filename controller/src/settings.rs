@@ -32,6 +32,7 @@ pub fn fleet_settings(uid: &str, config: Option<&WorkerConfig>) -> FleetSettings
         workload_uid: uid.to_owned(),
         // A pause of raising is also one of raising to the minimum.
         min_replicas: if matches!(paused, Paused::All | Paused::ScaleUp) { 0 } else { config.map_or(0, |c| c.min_replicas) },
+        max_replicas: config.map_or(u32::MAX, |c| c.max_replicas),
         token_ttl_ms: TOKEN_TTL_MS,
         lease_ms: LEASE_MS,
         echo_timeout_ms: ECHO_TIMEOUT_MS,

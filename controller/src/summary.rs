@@ -155,7 +155,10 @@ impl Workload {
         } else {
             (true, "Managed", "replicas follow the queue")
         };
-        self.set(view, condition::SCALING, holds, reason, message, now_ms);
+        match self.not_raised.clone().filter(|_| holds) {
+            Some(why) => self.set(view, condition::SCALING, true, "NoRoom", why, now_ms),
+            None => self.set(view, condition::SCALING, holds, reason, message, now_ms),
+        }
         self.scale_down_condition(view, now_ms);
     }
 

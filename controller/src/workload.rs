@@ -59,6 +59,8 @@ pub struct Workload {
     pub(crate) phase: Phase,
     /// Why nothing may be lowered.
     pub(crate) blocked: Option<String>,
+    /// Why fewer pods are asked for than are wanted.
+    pub(crate) not_raised: Option<String>,
     /// The version of the Deployment that the last scaling was made from, and when.
     pub(crate) scaled: Option<(String, u64)>,
     /// By pod UID: the version that the last cost was set on, and when.
@@ -136,6 +138,7 @@ impl Workload {
             fleet: FleetSample::default(),
             phase: Phase::Idle,
             blocked: None,
+            not_raised: None,
             forgot_ms: 0,
             scaled: None,
             costed: HashMap::new(),
@@ -283,7 +286,7 @@ impl Workload {
         self.set(view, condition::READY, false, "InvalidConfig", errors.join("\n"), now_ms);
         self.set(view, condition::SCALING, false, "InvalidConfig", "the annotations have mistakes, so the workload is left alone", now_ms);
         self.decision = None;
-        (self.phase, self.blocked) = (Phase::Idle, None);
+        (self.phase, self.blocked, self.not_raised) = (Phase::Idle, None, None);
     }
 
     /// Asks the law when there are new figures, or when there are none for too long.

@@ -718,3 +718,51 @@ fn at_the_cap_the_condition_names_the_queue_and_how_often() {
     assert_eq!((holds.as_str(), message.contains("queue orders were OOM-killed 1 times at 96Mi")), ("True", true), "{message}");
     assert!(events(&plan).contains(&event::MEMORY_CAPPED));
 }
+
+/// A quota of two pods: raised to five, and a rollout with no surge has found no room for its first pod.
+fn full_by_quota() -> View {
+    let size = |name: &str, revision: &str, spec: u32, pods: u32| {
+        let set = with(replicaset(name, pods), "/spec/replicas", json!(spec));
+        with(set, "/metadata/annotations", json!({"deployment.kubernetes.io/revision": revision, "deployment.kubernetes.io/max-replicas": "5"}))
+    };
+    let refused = json!([{"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota: two"}]);
+    let new = with(size("orders-2", "2", 1, 0), "/status/conditions", refused);
+    let rolling = json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}});
+    let deployment = with(with(deployment(5, &[("max-replicas", "5")]), "/status/replicas", json!(2)), "/spec/strategy", rolling);
+    view(&[deployment, size("orders-1", "1", 4, 2), new, pod("a"), pod("b")])
+}
+
+#[test]
+fn a_rollout_without_room_gets_room_and_the_condition_says_why_no_more_is_asked_for() {
+    for (backlog, says) in [(0, None), (500, Some("exceeded quota: two"))] {
+        let (mut w, v) = (workload(), full_by_quota());
+        let mut scaled = Vec::new();
+        for second in 0..120 {
+            let now = T0_MS + second * 1_000;
+            w.reports(&["a", "b"].map(|name| report(name, second + 1, WorkerState::Open, Busy::Busy)), &v, &cluster(), now);
+            w.sampled(waiting(backlog), now);
+            let plan = w.look(&v, &cluster(), true, now);
+            all_done(&mut w, &plan, now);
+            scaled.extend(scales(&plan));
+            if !scaled.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(scaled, [(5, 2)], "two have a worker, and stay");
+        let plan = w.look(&v, &cluster(), true, T0_MS + 130_000);
+        if let Some(says) = says {
+            let (holds, message) = condition_of(&status(&plan), condition::SCALING);
+            assert!(holds == "True" && message.contains(says), "{message}");
+        }
+    }
+}
+
+#[test]
+fn a_raise_to_the_minimum_is_told_as_such() {
+    let (mut w, v) = (workload(), view(&[deployment(0, &[("min-replicas", "1")]), replicaset("orders-1", 0)]));
+    w.sampled(waiting(0), T0_MS);
+    let plan = w.look(&v, &cluster(), true, T0_MS);
+    assert_eq!(scales(&plan), [(0, 1)]);
+    let note = plan.actions.iter().find_map(|a| if let Action::Event(n) = a { Some(n.note.clone()) } else { None }).unwrap();
+    assert!(note.contains("min-replicas 1 raised it") && !note.contains("first message"), "{note}");
+}

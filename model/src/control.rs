@@ -7,7 +7,7 @@ use crate::mutation::Mutation;
 use crate::property::Broken;
 use crate::setting::Around;
 use crate::state::{Pod, State};
-use qscaler_core::drain::fleet::{FleetEffect, FleetFacts, PARKED_COST, PodFacts, ReportFacts};
+use qscaler_core::drain::fleet::{FleetEffect, FleetFacts, PARKED_COST, PodFacts, ReportFacts, SetFacts};
 use qscaler_core::message::{Busy, ControlKind, WorkerState};
 
 fn wide(n: u8) -> u32 {
@@ -73,14 +73,18 @@ impl World {
                 created_ms: 0,
                 ready: seen.api.ready && !parked,
                 scheduled: true,
+                unschedulable: false,
+                pending: false,
+                started: true,
                 terminating: seen.api.deleted,
                 injected: seen.injected || self.setting.mutation == Some(Mutation::BarePodIgnored),
                 sidecar_started: true,
                 sidecar_ready: seen.api.sidecar_ready && !parked,
                 deletion_cost: if seen.api.marked { PARKED_COST } else { 0 },
                 report: seen.heard.map(|h| ReportFacts { state: h.state, epoch: u64::from(h.epoch), busy: h.busy, at_ms: NOW_MS }),
+                gapped: false,
                 node_cordoned: false,
-                template_hash: String::new(),
+                set_uid: String::new(),
             }
         };
         FleetFacts {
@@ -89,7 +93,11 @@ impl World {
             spec_replicas: wide(sight.scale.spec),
             status_replicas: wide(sight.scale.status),
             rs_ready_replicas: if believes { 0 } else { wide(sight.scale.ready) },
-            active_replicasets: 1 + u32::from(sight.rollout && self.setting.mutation != Some(Mutation::RolloutIgnored)),
+            // Who is of which version makes no difference here: all pods of the model have a worker.
+            sets: (0..1 + u32::from(sight.rollout && self.setting.mutation != Some(Mutation::RolloutIgnored)))
+                .map(|i| SetFacts { spec_replicas: if i == 0 { wide(sight.scale.spec) } else { 0 }, ..SetFacts::default() })
+                .collect(),
+            max_surge: None,
             max_unavailable: wide(self.setting.max_unavailable),
             pods: sight.pods.iter().map(facts).collect(),
             conflict: None,
@@ -216,7 +224,7 @@ impl World {
         let echoed = viewed.iter().filter(|pod| is_parked(pod) && pod.view.is_some_and(|api| !api.ready && !api.sidecar_ready)).count();
         let no_task = |pod: &&&Pod| pod.heard.is_none_or(|heard| heard.state == WorkerState::Boot || heard.busy == Busy::Idle);
         let starting = viewed.iter().filter(|pod| !is_parked(pod) && pod.view.is_some_and(|api| !api.ready)).filter(no_task).count();
-        let unborn = s.view.spec.saturating_sub(active);
+        let unborn = s.view.spec.saturating_sub(active.max(s.view.status));
         let (parked, echoed, starting) = (narrow(parked as u32), narrow(echoed as u32), narrow(starting as u32));
         if fall > parked + starting + unborn || to < s.wish.max(self.setting.min) || !s.view_new {
             s.break_(Broken::Decrement);
@@ -232,7 +240,8 @@ impl World {
             }
             s.pods.iter_mut().filter(|pod| is_parked(pod)).for_each(|pod| pod.spent = true);
         }
-        if s.rollout || viewed_bare(s) {
+        // A pod that was never created may be let go whatever is under way.
+        if (s.rollout || viewed_bare(s)) && fall > unborn {
             s.break_(Broken::BlockedDecrement);
         }
     }

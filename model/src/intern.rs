@@ -188,6 +188,7 @@ impl Machines {
         let fleet_settings = FleetSettings {
             workload_uid: WORKLOAD.to_owned(),
             min_replicas: u32::from(setting.min),
+            max_replicas: u32::MAX,
             token_ttl_ms: 20_000,
             lease_ms: 30_000,
             echo_timeout_ms: 10_000,

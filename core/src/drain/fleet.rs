@@ -4,7 +4,8 @@
 //! Level-triggered: each step looks at the facts alone and says what is missing; the only memory that matters is the intent, which is saved
 //! before any message of its wave is sent. A lost, doubled or late message, a crash or an old cache therefore costs time and nothing else.
 //!
-//! Up: parked pods go back to work first, then the count rises in one step, also during a rollout. Down, in waves: ask (tokens), mark (deletion
+//! Up: parked pods go back to work first, then the count rises in one step, also during a rollout, unless the cluster has no room for it
+//! (`rollout`). Down, in waves: ask (tokens), mark (deletion
 //! cost), wait for the echo (`readyReplicas` has dropped **and** each parked pod is itself not ready), lower by no more than those, settle.
 //! Pods that are still starting go without a token: the ReplicaSet takes them before any parked pod anyway.
 //! The size of a wave is bounded by `maxUnavailable`, so that the Deployment stays Available; a fleet that goes to zero has nothing to keep
@@ -14,6 +15,7 @@ mod count;
 mod machine;
 mod protect;
 mod replace;
+mod rollout;
 #[cfg(test)]
 mod tests;
 
@@ -36,6 +38,8 @@ pub struct FleetSettings {
     pub workload_uid: String,
     /// The count is never lowered below this.
     pub min_replicas: u32,
+    /// The count is never raised above this, for replacements neither.
+    pub max_replicas: u32,
     /// How long a token lives.
     pub token_ttl_ms: u64,
     /// How long a parked pod waits for its end. Longer than the waits below together, or a wave's first pods are back at work before its last are
@@ -79,6 +83,12 @@ pub struct PodFacts {
     pub ready: bool,
     /// Has a node.
     pub scheduled: bool,
+    /// The scheduler has found no node for it.
+    pub unschedulable: bool,
+    /// Its phase is Pending: not all of its containers have run.
+    pub pending: bool,
+    /// Its worker has run, be it for a moment.
+    pub started: bool,
     /// Has a deletion timestamp.
     pub terminating: bool,
     /// Carries our sidecar and its hold.
@@ -91,10 +101,38 @@ pub struct PodFacts {
     pub deletion_cost: i32,
     /// The newest report; None: none came.
     pub report: Option<ReportFacts>,
+    /// Its hold is less than whole, by its own word: it is not asked to go while a better one is idle.
+    pub gapped: bool,
     /// Its node takes no more pods and is about to be emptied.
     pub node_cordoned: bool,
-    /// `pod-template-hash`.
-    pub template_hash: String,
+    /// UID of its ReplicaSet.
+    pub set_uid: String,
+}
+
+/// One ReplicaSet of the workload that has or wants pods.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct SetFacts {
+    /// UID.
+    pub uid: String,
+    /// When it was created.
+    pub created_ms: u64,
+    /// `deployment.kubernetes.io/revision`: the highest is the template's as it is now.
+    pub revision: u64,
+    /// `spec.replicas`.
+    pub spec_replicas: u32,
+    /// `deployment.kubernetes.io/max-replicas`: the count and the surge that its size was made for; None: not set.
+    pub max_replicas: Option<u32>,
+    /// Why a pod of it could not be created (condition `ReplicaFailure`), in the API server's words.
+    pub create_failure: Option<String>,
+}
+
+/// A number of pods as a rollout strategy has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Amount {
+    /// So many.
+    Pods(u32),
+    /// Of the count, rounded up.
+    Percent(u32),
 }
 
 /// Everything one step looks at.
@@ -111,7 +149,9 @@ pub struct FleetFacts {
     /// `status.readyReplicas` of the active ReplicaSet.
     pub rs_ready_replicas: u32,
     /// ReplicaSets that have or want pods.
-    pub active_replicasets: u32,
+    pub sets: Vec<SetFacts>,
+    /// `maxSurge` of a rolling update; None: the strategy is another.
+    pub max_surge: Option<Amount>,
     /// `maxUnavailable` of the rollout strategy, in pods.
     pub max_unavailable: u32,
     /// Active and terminating pods.
@@ -209,6 +249,8 @@ pub struct FleetStep {
     pub phase: Phase,
     /// Why nothing may be lowered, in one sentence; present also while nothing needs to be.
     pub blocked: Option<String>,
+    /// Why fewer pods are asked for than are wanted, in one sentence.
+    pub not_raised: Option<String>,
     /// Parked pods.
     pub parked: u32,
     /// Pods that are ready or starting, not parked, not terminating.

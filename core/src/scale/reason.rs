@@ -42,6 +42,8 @@ pub(super) fn sentence(cfg: &ScaleConfig, target: u32, rule: Rule, cap: Option<C
         (None, Rule::Rate | Rule::Standing) => "it follows arrivals times service time",
         (None, Rule::LearnedHold) => "it falls when such load has stayed away",
         (None, Rule::ScaleDown | Rule::Busy) => "it falls further as workers get idle, and rises with the backlog",
+        // One message needs no more than the minimum.
+        (None, Rule::Idle) if cap == Some(Cap::MinReplicas) => "it rises once more waits than so many pods get done in time",
         (None, Rule::Idle) => "the first message raises it",
         (None, Rule::Unknown) => "it may fall once the broker answers again",
     };

@@ -2,7 +2,7 @@
 
 use super::pod::{Did, Pod};
 use super::rng::Rng;
-use qscaler_core::drain::fleet::{FleetEffect, FleetFacts, FleetMachine, FleetSettings, FleetStep, IntentRecord, PodFacts, ReportFacts};
+use qscaler_core::drain::fleet::{FleetEffect, FleetFacts, FleetMachine, FleetSettings, FleetStep, IntentRecord, PodFacts, ReportFacts, SetFacts};
 use qscaler_core::drain::worker::WorkerEvent;
 use qscaler_core::message::{Busy, ControlKind, ControlMessage, WorkerState};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -74,6 +74,7 @@ impl World {
         let settings = FleetSettings {
             workload_uid: "workload".into(),
             min_replicas: 0,
+            max_replicas: 1_000,
             token_ttl_ms: 20_000,
             lease_ms: 30_000,
             echo_timeout_ms: 10_000,
@@ -281,6 +282,9 @@ impl World {
             created_ms: pod.created_ms,
             ready: pod.ready,
             scheduled: true,
+            unschedulable: false,
+            pending: false,
+            started: pod.sidecar.is_some(),
             terminating: pod.deleted_ms.is_some(),
             injected: true,
             sidecar_started: pod.sidecar.is_some(),
@@ -288,7 +292,8 @@ impl World {
             deletion_cost: pod.cost,
             report: None,
             node_cordoned: self.cordoned.contains(&pod.uid),
-            template_hash: String::new(),
+            gapped: false,
+            set_uid: String::new(),
         };
         let pods = self.pods.iter().map(facts).collect();
         self.history.push_back(Snapshot { at_ms: self.now_ms, spec: self.spec, version: self.version, pods });
@@ -348,7 +353,8 @@ impl World {
             spec_replicas: view.spec,
             status_replicas: self.rs_seen.0,
             rs_ready_replicas: self.rs_seen.1,
-            active_replicasets: 1,
+            sets: vec![SetFacts { spec_replicas: view.spec, ..SetFacts::default() }],
+            max_surge: None,
             max_unavailable: self.max_unavailable,
             pods,
             conflict: None,

@@ -1,6 +1,7 @@
 //! Counts a workload's pods by what a drain may expect of them. In: facts. Out: a census, and why nothing may be lowered. Left to others: what
 //! to do about it (`machine`).
 
+use super::rollout::fresh_version;
 use super::{FleetFacts, FleetSettings, PodFacts, REPORT_STALE_MS, ReportFacts};
 use crate::message::{Busy, WorkerState};
 
@@ -96,7 +97,28 @@ impl<'a> Fresh<'a> {
 }
 
 /// Why nothing may be lowered now; the first reason there is.
-pub(super) fn blocked(settings: &FleetSettings, facts: &FleetFacts) -> Option<String> {
+pub(super) fn blocked(settings: &FleetSettings, facts: &FleetFacts, now_ms: u64) -> Option<Blocked> {
+    never(settings, facts).map(Blocked::All).or_else(|| for_workers(facts, now_ms).map(Blocked::Workers))
+}
+
+/// What may not go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Blocked {
+    /// Nothing may.
+    All(String),
+    /// No pod whose worker has run, or has not had the time to.
+    Workers(String),
+}
+
+impl Blocked {
+    pub(super) fn reason(&self) -> &str {
+        match self {
+            Self::All(reason) | Self::Workers(reason) => reason,
+        }
+    }
+}
+
+fn never(settings: &FleetSettings, facts: &FleetFacts) -> Option<String> {
     if !facts.leader {
         return Some("another controller holds the lease".to_owned());
     }
@@ -115,8 +137,15 @@ pub(super) fn blocked(settings: &FleetSettings, facts: &FleetFacts) -> Option<St
     if !facts.generation_observed {
         return Some("the Deployment's newest generation is not observed yet".to_owned());
     }
-    if facts.active_replicasets > 1 {
-        return Some(format!("a rollout is under way ({} active ReplicaSets)", facts.active_replicasets));
+    None
+}
+
+fn for_workers(facts: &FleetFacts, now_ms: u64) -> Option<String> {
+    if facts.sets.len() > 1 {
+        return Some(format!("a rollout is under way ({} active ReplicaSets)", facts.sets.len()));
+    }
+    if fresh_version(facts, now_ms) {
+        return Some("the pods of the newest version have not all had the time to start and take a task".to_owned());
     }
     let bare: Vec<&PodFacts> = facts.pods.iter().filter(|pod| !pod.terminating && !pod.injected).collect();
     bare.first().map(|pod| match bare.len() {

@@ -1,14 +1,18 @@
 //! The machine: one `step` from facts to effects. In: facts, the wished number of useful pods, the time. Out: effects and where the drain stands.
 //! Left to others: counting pods (`count`), marks where another scaler owns the count (`protect`).
 
-use super::count::{Census, Fresh, blocked, count, fresh, is_parked, is_quiet};
+use super::count::{Blocked, Census, Fresh, blocked, count, fresh, is_parked, is_quiet};
 use super::protect::{Edges, set_cost};
 use super::replace::{Replacements, leaving};
+use super::rollout::{Full, lowest_without_workers};
 use super::{FleetEffect, FleetFacts, FleetSettings, FleetStep, IntentRecord, PARKED_COST, Phase, PodFacts, RECHECK_MS};
 use crate::message::{Busy, ControlKind, ControlMessage, VERSION, WorkerState};
 
 /// Left-over costs removed per step: bounds the load on the API server.
 const CLEANUPS_MAX: usize = 10;
+/// A report whose epoch is further ahead than this is not believed: at a wave a second that would be waves of eleven days that nobody has saved,
+/// and a number near the end of its range would leave none for the waves to come.
+const EPOCH_JUMP_MAX: u64 = 1_000_000;
 
 /// The controller's half of the drain for one workload. See the module for its rules.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -22,6 +26,7 @@ pub struct FleetMachine {
     echo_since_ms: Option<u64>,
     edges: Edges,
     replacements: Replacements,
+    full: Full,
 }
 
 /// The step under construction.
@@ -44,6 +49,7 @@ impl FleetMachine {
             echo_since_ms: None,
             edges: Edges::default(),
             replacements: Replacements::default(),
+            full: Full::default(),
         }
     }
 
@@ -97,10 +103,19 @@ impl FleetMachine {
     /// What to do now so that `desired_useful` pods are ready or starting, not parked and not terminating.
     pub fn step(&mut self, facts: &FleetFacts, desired_useful: u32, now_ms: u64) -> FleetStep {
         let census = Census::new(facts, now_ms);
-        let mut target = desired_useful.max(self.settings.min_replicas);
-        let blocked = blocked(&self.settings, facts);
+        let mut target = desired_useful.min(self.settings.max_replicas).max(self.settings.min_replicas);
+        let blocked = blocked(&self.settings, facts, now_ms);
         if blocked.is_none() && !self.settings.protect {
-            target = self.replacements.wanted(facts, &census, target, self.intent.count > 0, now_ms);
+            let most = self.settings.max_replicas.max(target);
+            target = self.replacements.wanted(facts, &census, target, self.intent.count > 0, now_ms).min(most);
+        }
+        let mut not_raised = None;
+        if let Some((room, why)) = self.full.room(facts, now_ms) {
+            let room = room.max(self.settings.min_replicas);
+            if target > room {
+                not_raised = Some(format!("{target} pods are wanted and {room} are asked for: {why}"));
+                target = room;
+            }
         }
         let mut draft = Draft { facts, census, target, now_ms, effects: Vec::new() };
         let phase = if !facts.leader {
@@ -109,8 +124,9 @@ impl FleetMachine {
         } else if self.settings.protect || facts.conflict.is_some() {
             self.stand_by(&mut draft)
         } else {
-            self.drive(&mut draft, blocked.is_some())
+            self.drive(&mut draft, blocked.as_ref())
         };
+        let blocked = blocked.map(|b| b.reason().to_owned());
         let phase = match &blocked {
             Some(reason) if phase == Phase::Idle && (!facts.leader || facts.conflict.is_some() || draft.wants_less()) => {
                 Phase::Blocked { reason: reason.clone() }
@@ -118,7 +134,8 @@ impl FleetMachine {
             _ => phase,
         };
         let next_wake_ms = self.next_wake(&phase, now_ms);
-        FleetStep { phase, blocked, parked: count(&draft.census.parked), useful: draft.census.useful(), next_wake_ms, effects: draft.effects }
+        let (parked, useful) = (count(&draft.census.parked), draft.census.useful());
+        FleetStep { phase, blocked, not_raised, parked, useful, next_wake_ms, effects: draft.effects }
     }
 
     fn next_wake(&self, phase: &Phase, now_ms: u64) -> Option<u64> {
@@ -144,16 +161,17 @@ impl FleetMachine {
         if resumed > 0 { Phase::Resuming } else { Phase::Idle }
     }
 
-    fn drive(&mut self, draft: &mut Draft<'_>, blocked: bool) -> Phase {
+    fn drive(&mut self, draft: &mut Draft<'_>, blocked: Option<&Blocked>) -> Phase {
         // A status that was lost must not bring numbers back that sidecars have seen already: they would drop them.
-        let seen = draft.facts.pods.iter().filter_map(|pod| fresh(pod, draft.now_ms)).map(|report| report.epoch).max();
-        self.intent.epoch = self.intent.epoch.max(seen.unwrap_or(0));
+        let believed = self.intent.epoch.saturating_add(EPOCH_JUMP_MAX);
+        let seen = draft.facts.pods.iter().filter_map(|pod| fresh(pod, draft.now_ms)).map(|report| report.epoch).filter(|epoch| *epoch <= believed);
+        self.intent.epoch = self.intent.epoch.max(seen.max().unwrap_or(0));
         let phase = self.raise_or_lower(draft, blocked);
         draft.remove_leftover_costs();
         phase
     }
 
-    fn raise_or_lower(&mut self, draft: &mut Draft<'_>, blocked: bool) -> Phase {
+    fn raise_or_lower(&mut self, draft: &mut Draft<'_>, blocked: Option<&Blocked>) -> Phase {
         let missing = draft.target.saturating_sub(draft.census.expected);
         if missing > 0 {
             return self.raise(draft, missing);
@@ -161,13 +179,15 @@ impl FleetMachine {
         if self.leftovers {
             self.close_wave(draft);
         }
-        match Fresh::of(draft.facts).filter(|_| !blocked) {
-            Some(fresh) => self.lower(draft, fresh),
-            None => {
-                self.echo_since_ms = None;
-                self.close_wave(draft);
-                Phase::Idle
-            }
+        let fresh = Fresh::of(draft.facts);
+        if let (Some(fresh), None) = (fresh, blocked) {
+            return self.lower(draft, fresh);
+        }
+        self.echo_since_ms = None;
+        self.close_wave(draft);
+        match (fresh, blocked) {
+            (Some(fresh), Some(Blocked::Workers(reason))) => draft.let_go_without_workers(fresh, reason),
+            _ => Phase::Idle,
         }
     }
 
@@ -191,6 +211,7 @@ impl FleetMachine {
             if pod.deletion_cost == PARKED_COST {
                 draft.effects.push(set_cost(pod, None));
             }
+            // What a pod says of itself alone may be as high as it likes: the message is for it alone.
             let seen = pod.report.as_ref().map_or(0, |report| report.epoch);
             let epoch = self.intent.epoch.max(seen);
             let message = self.message(ControlKind::Resume, epoch, Some(pod.uid.clone()), draft.now_ms);
@@ -270,16 +291,24 @@ impl FleetMachine {
         (quiet > 0 && (all || late)).then(|| u32::try_from(quiet).unwrap_or(u32::MAX))
     }
 
-    /// Opens a wave: idle pods on nodes that are being emptied are named, for the others whoever is free comes. Those that replace a busy pod of
+    /// Opens a wave: idle pods on nodes that are being emptied are named, and, where a pod's hold is less
+    /// than whole, those that are better; for the others whoever is free comes. Those that replace a busy pod of
     /// such a node stay until it is free. False: nobody can be asked now.
     fn ask(&mut self, draft: &mut Draft<'_>, to_park: u32) -> bool {
         let bound = if draft.target == 0 { to_park } else { draft.facts.max_unavailable.max(1) };
         let leaving = leaving(draft.facts, draft.now_ms);
-        let is_free =
-            |pod: &&&PodFacts| fresh(pod, draft.now_ms).is_some_and(|report| report.state == WorkerState::Open && report.busy == Busy::Idle);
-        let named: Vec<String> = leaving.iter().filter(is_free).map(|pod| pod.uid.clone()).take(to_park.min(bound) as usize).collect();
+        let is_free = |pod: &&PodFacts| fresh(pod, draft.now_ms).is_some_and(|report| report.state == WorkerState::Open && report.busy == Busy::Idle);
+        let mut named: Vec<String> = leaving.iter().filter(|pod| is_free(pod)).map(|pod| pod.uid.clone()).take(to_park.min(bound) as usize).collect();
         let kept = self.replacements.count().min(count(&leaving));
-        let anyone = to_park.saturating_sub(kept.max(count(&named))).min(bound - count(&named));
+        let mut anyone = to_park.saturating_sub(kept.max(count(&named))).min(bound - count(&named));
+        if draft.facts.pods.iter().any(|pod| pod.gapped && !pod.terminating) {
+            let better = |pod: &&PodFacts| !pod.gapped && !pod.terminating && pod.injected && !named.contains(&pod.uid);
+            let free: Vec<&PodFacts> = draft.facts.pods.iter().filter(better).filter(|pod| is_free(pod)).take(anyone as usize).collect();
+            if !free.is_empty() {
+                anyone = 0;
+                named.extend(free.into_iter().map(|pod| pod.uid.clone()));
+            }
+        }
         let wave = count(&named) + anyone;
         if wave == 0 {
             return false;
@@ -327,6 +356,14 @@ impl Draft<'_> {
     /// Something should go, were it not blocked.
     fn wants_less(&self) -> bool {
         self.census.expected > self.target || !self.census.parked.is_empty()
+    }
+
+    /// Whatever is in the way of pods at work, those that never had a worker may go, as far as the Deployment controller takes no other for them.
+    fn let_go_without_workers(&mut self, fresh: Fresh<'_>, reason: &str) -> Phase {
+        let spec = fresh.facts().spec_replicas;
+        let Some(to) = lowest_without_workers(fresh, self.target, self.now_ms) else { return Phase::Idle };
+        self.lower_by(fresh, spec - to, format!("{} pods whose worker never ran are not needed ({reason})", spec - to));
+        Phase::Lowering
     }
 
     fn raise_to(&mut self, to: u32, reason: String) {

@@ -12,6 +12,8 @@ const EDGE_LASTS_MS: u64 = 30_000;
 const WRITES_MAX: usize = 5;
 /// Cost of a pod that is idle: goes first.
 const IDLE_COST: i32 = -1_000;
+/// Cost of an idle pod whose hold is less than whole: a task may come to it before it goes, so a better idle one goes first.
+const IDLE_GAPPED_COST: i32 = -500;
 /// Cost of a pod in a long task: goes last.
 const BUSY_COST: i32 = 1_000;
 
@@ -32,6 +34,7 @@ impl Edges {
             }
             let lasts = now_ms >= edge.1.saturating_add(EDGE_LASTS_MS);
             let cost = match busy {
+                Busy::Idle if pod.gapped => IDLE_GAPPED_COST,
                 Busy::Idle => IDLE_COST,
                 Busy::Busy => BUSY_COST,
                 Busy::Unknown => continue,

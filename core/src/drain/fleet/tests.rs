@@ -8,6 +8,7 @@ fn settings() -> FleetSettings {
     FleetSettings {
         workload_uid: "workload".into(),
         min_replicas: 0,
+        max_replicas: 100,
         token_ttl_ms: 30_000,
         lease_ms: 120_000,
         echo_timeout_ms: 10_000,
@@ -25,14 +26,18 @@ fn pod(name: &str) -> PodFacts {
         created_ms: 0,
         ready: true,
         scheduled: true,
+        unschedulable: false,
+        pending: false,
+        started: true,
         terminating: false,
         injected: true,
         sidecar_started: true,
         sidecar_ready: true,
         deletion_cost: 0,
         report: Some(report(WorkerState::Open, Busy::Idle)),
+        gapped: false,
         node_cordoned: false,
-        template_hash: "t".into(),
+        set_uid: "set".into(),
     }
 }
 
@@ -49,11 +54,47 @@ fn marked(name: &str) -> PodFacts {
 }
 
 fn starting(name: &str) -> PodFacts {
-    PodFacts { ready: false, sidecar_ready: false, report: None, ..pod(name) }
+    PodFacts { ready: false, sidecar_ready: false, started: false, pending: true, report: None, ..pod(name) }
+}
+
+/// A ReplicaSet from long ago.
+fn set(uid: &str, spec_replicas: u32) -> SetFacts {
+    SetFacts { uid: uid.into(), revision: 1, spec_replicas, max_replicas: Some(spec_replicas + 1), ..SetFacts::default() }
+}
+
+fn rollout() -> Vec<SetFacts> {
+    vec![set("set", 2), SetFacts { revision: 2, ..set("new", 1) }]
+}
+
+/// The machine ten minutes after the fixtures' objects were created: times of a test are later than that.
+struct Later(FleetMachine);
+
+const LATER_MS: u64 = 600_000;
+
+impl Later {
+    fn step(&mut self, facts: &FleetFacts, desired: u32, now_ms: u64) -> FleetStep {
+        let mut facts = facts.clone();
+        facts.pods.iter_mut().filter_map(|pod| pod.report.as_mut()).for_each(|report| report.at_ms += LATER_MS);
+        self.0.step(&facts, desired, now_ms + LATER_MS)
+    }
+}
+
+impl std::ops::Deref for Later {
+    type Target = FleetMachine;
+
+    fn deref(&self) -> &FleetMachine {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Later {
+    fn deref_mut(&mut self) -> &mut FleetMachine {
+        &mut self.0
+    }
 }
 
 /// A settled Deployment of these pods.
-fn fleet(pods: Vec<PodFacts>) -> FleetFacts {
+pub(super) fn fleet(pods: Vec<PodFacts>) -> FleetFacts {
     let active: Vec<&PodFacts> = pods.iter().filter(|p| !p.terminating).collect();
     let n = u32::try_from(active.len()).unwrap();
     FleetFacts {
@@ -62,7 +103,8 @@ fn fleet(pods: Vec<PodFacts>) -> FleetFacts {
         spec_replicas: n,
         status_replicas: n,
         rs_ready_replicas: u32::try_from(active.iter().filter(|p| p.ready).count()).unwrap(),
-        active_replicasets: 1,
+        sets: vec![set("set", n)],
+        max_surge: Some(Amount::Percent(25)),
         max_unavailable: 1,
         pods,
         conflict: None,
@@ -77,7 +119,7 @@ fn open_pods(n: usize) -> Vec<PodFacts> {
 }
 
 fn step(facts: &FleetFacts, desired: u32) -> FleetStep {
-    FleetMachine::new(settings()).step(facts, desired, 0)
+    Later(FleetMachine::new(settings())).step(facts, desired, 0)
 }
 
 fn scaled_to(step: &FleetStep) -> Option<u32> {
@@ -110,7 +152,7 @@ fn up_goes_in_one_step_and_only_once() {
 
 #[test]
 fn up_is_allowed_during_a_rollout_and_not_beside_another_scaler() {
-    let mut facts = FleetFacts { active_replicasets: 2, generation_observed: false, ..fleet(open_pods(2)) };
+    let mut facts = FleetFacts { sets: rollout(), generation_observed: false, ..fleet(open_pods(2)) };
     assert_eq!(scaled_to(&step(&facts, 5)), Some(5));
     facts.conflict = Some("an HPA targets this Deployment".into());
     let step = step(&facts, 5);
@@ -157,7 +199,7 @@ fn on_a_cordoned_node(pod: PodFacts) -> PodFacts {
 
 #[test]
 fn a_pod_on_a_cordoned_node_is_replaced_first_and_drained_by_name_then() {
-    let mut machine = FleetMachine::new(settings());
+    let mut machine = Later(FleetMachine::new(settings()));
     let old = || on_a_cordoned_node(pod("old"));
     assert_eq!(scaled_to(&machine.step(&fleet(vec![pod("a"), old()]), 2, 0)), Some(3));
     assert_eq!(machine.step(&fleet(vec![pod("a"), old(), starting("new")]), 2, 100).effects, []);
@@ -171,7 +213,7 @@ fn a_pod_on_a_cordoned_node_is_replaced_first_and_drained_by_name_then() {
 
 #[test]
 fn a_busy_pod_on_a_cordoned_node_is_waited_for_and_no_other_goes_for_it() {
-    let mut machine = FleetMachine::new(settings());
+    let mut machine = Later(FleetMachine::new(settings()));
     let old = || on_a_cordoned_node(PodFacts { report: Some(report(WorkerState::Open, Busy::Busy)), ..pod("old") });
     machine.step(&fleet(vec![pod("a"), old()]), 2, 0);
     let waiting = machine.step(&fleet(vec![pod("a"), old(), pod("new")]), 2, 100);
@@ -181,7 +223,7 @@ fn a_busy_pod_on_a_cordoned_node_is_waited_for_and_no_other_goes_for_it() {
 
 #[test]
 fn where_no_replacement_can_start_nothing_goes_and_the_end_of_the_cordon_takes_it_back() {
-    let mut machine = FleetMachine::new(settings());
+    let mut machine = Later(FleetMachine::new(settings()));
     machine.step(&fleet(vec![on_a_cordoned_node(pod("a"))]), 1, 0);
     let pending = fleet(vec![on_a_cordoned_node(pod("a")), starting("new")]);
     for now_ms in [1_000, 60_000, 600_000] {
@@ -213,7 +255,7 @@ fn where_no_replacement_can_start_nothing_goes_and_the_end_of_the_cordon_takes_i
 
 #[test]
 fn a_wave_whose_intent_was_refused_is_closed_and_the_next_has_a_higher_number() {
-    let mut machine = FleetMachine::new(settings());
+    let mut machine = Later(FleetMachine::new(settings()));
     machine.step(&fleet(open_pods(2)), 1, 0);
     let saved = IntentRecord { epoch: 9, count: 1, issued_ms: 0, expires_ms: 50_000 };
     machine.distrust(Some(saved));
@@ -226,7 +268,7 @@ fn a_wave_whose_intent_was_refused_is_closed_and_the_next_has_a_higher_number() 
 
 #[test]
 fn parked_pods_are_marked_then_echoed_then_lowered() {
-    let mut machine = FleetMachine::new(settings());
+    let mut machine = Later(FleetMachine::new(settings()));
     machine.step(&fleet(vec![pod("a"), pod("b")]), 1, 0);
     let marking = machine.step(&fleet(vec![parked("a"), pod("b")]), 1, 100);
     assert_eq!(marking.phase, Phase::Marking);
@@ -242,7 +284,7 @@ fn parked_pods_are_marked_then_echoed_then_lowered() {
 
 #[test]
 fn the_echo_is_each_pods_own_readiness_too_and_not_only_a_count() {
-    let mut machine = FleetMachine::new(settings());
+    let mut machine = Later(FleetMachine::new(settings()));
     let mut facts = fleet(vec![PodFacts { ready: true, sidecar_ready: true, ..marked("a") }, pod("b")]);
     facts.rs_ready_replicas = 1;
     assert_eq!(machine.step(&facts, 1, 0).phase, Phase::Echo);
@@ -251,7 +293,7 @@ fn the_echo_is_each_pods_own_readiness_too_and_not_only_a_count() {
 
 #[test]
 fn a_missing_echo_is_waited_for_ten_seconds_only() {
-    let mut machine = FleetMachine::new(settings());
+    let mut machine = Later(FleetMachine::new(settings()));
     let facts = FleetFacts { rs_ready_replicas: 2, ..fleet(vec![marked("a"), pod("b")]) };
     assert_eq!(scaled_to(&machine.step(&facts, 1, 0)), None);
     assert_eq!(scaled_to(&machine.step(&facts, 1, 9_999)), None);
@@ -260,7 +302,7 @@ fn a_missing_echo_is_waited_for_ten_seconds_only() {
 
 #[test]
 fn a_wave_that_stays_incomplete_is_lowered_by_those_there() {
-    let mut machine = FleetMachine::new(settings());
+    let mut machine = Later(FleetMachine::new(settings()));
     machine.step(&fleet(open_pods(3)), 0, 0);
     let facts = fleet(vec![marked("a"), pod("b"), pod("c")]);
     assert_eq!(machine.step(&facts, 0, 2_999).phase, Phase::Asking);
@@ -282,7 +324,7 @@ fn nothing_is_lowered_before_the_last_change_has_settled() {
 #[test]
 fn never_below_the_minimum_nor_below_what_is_useful() {
     let at_least_two = FleetSettings { min_replicas: 2, ..settings() };
-    let step = FleetMachine::new(at_least_two).step(&fleet(vec![marked("a"), pod("b"), pod("c")]), 0, 0);
+    let step = Later(FleetMachine::new(at_least_two)).step(&fleet(vec![marked("a"), pod("b"), pod("c")]), 0, 0);
     assert_eq!(scaled_to(&step), Some(2));
 }
 
@@ -308,7 +350,7 @@ fn pods_never_created_go_without_waiting() {
 #[test]
 fn pods_that_are_not_listed_yet_are_not_taken_for_pods_that_were_never_created() {
     let facts = FleetFacts { spec_replicas: 10, status_replicas: 10, ..fleet(vec![]) };
-    let mut machine = FleetMachine::new(settings());
+    let mut machine = Later(FleetMachine::new(settings()));
     for now_ms in [0, 5_000, 10_000, 600_000] {
         assert_eq!(machine.step(&facts, 1, now_ms).effects, [], "ten pods of the Deployment's own count, at {now_ms}");
     }
@@ -341,7 +383,7 @@ fn nothing_is_lowered_while_a_pod_at_work_is_not_ready() {
     assert_eq!(scaled_to(&step(&facts, 1)), None);
     let mut later = facts.clone();
     later.pods[0].report = Some(ReportFacts { at_ms: REPORT_STALE_MS, ..report(WorkerState::Parked, Busy::Idle) });
-    let mut machine = FleetMachine::new(settings());
+    let mut machine = Later(FleetMachine::new(settings()));
     assert_eq!(scaled_to(&machine.step(&later, 0, REPORT_STALE_MS)), Some(0), "nothing heard of it for so long: no end to waiting");
 }
 
@@ -350,7 +392,7 @@ fn down_is_blocked_with_a_reason() {
     let mut bare = pod("b");
     bare.injected = false;
     let cases: [(&str, FleetFacts); 5] = [
-        ("rollout", FleetFacts { active_replicasets: 2, ..fleet(open_pods(2)) }),
+        ("rollout", FleetFacts { sets: rollout(), ..fleet(open_pods(2)) }),
         ("generation", FleetFacts { generation_observed: false, ..fleet(open_pods(2)) }),
         ("too old", FleetFacts { data_stale: true, ..fleet(open_pods(2)) }),
         ("lease", FleetFacts { leader: false, ..fleet(open_pods(2)) }),
@@ -362,21 +404,21 @@ fn down_is_blocked_with_a_reason() {
         assert!(matches!(&step.phase, Phase::Blocked { reason } if reason.contains(word)), "{word}: {:?}", step.phase);
     }
     let paused = FleetSettings { paused_down: true, ..settings() };
-    assert!(matches!(FleetMachine::new(paused).step(&fleet(open_pods(2)), 1, 0).phase, Phase::Blocked { .. }));
+    assert!(matches!(Later(FleetMachine::new(paused)).step(&fleet(open_pods(2)), 1, 0).phase, Phase::Blocked { .. }));
 }
 
 #[test]
 fn a_block_in_the_middle_of_a_wave_takes_the_tokens_back() {
-    let mut machine = FleetMachine::new(settings());
+    let mut machine = Later(FleetMachine::new(settings()));
     machine.step(&fleet(open_pods(2)), 1, 0);
-    let step = machine.step(&FleetFacts { active_replicasets: 2, ..fleet(open_pods(2)) }, 1, 100);
+    let step = machine.step(&FleetFacts { sets: rollout(), ..fleet(open_pods(2)) }, 1, 100);
     assert!(matches!(&step.effects[..], [F::SaveIntent(IntentRecord { count: 0, .. }), F::Purge]), "{:?}", step.effects);
 }
 
 #[test]
 fn a_new_leader_counts_on_from_the_saved_wave_and_trusts_none_of_its_tokens() {
     let saved = IntentRecord { epoch: 5, count: 2, issued_ms: 0, expires_ms: 30_000 };
-    let mut machine = FleetMachine::restore(settings(), Some(saved));
+    let mut machine = Later(FleetMachine::restore(settings(), Some(saved)));
     let step = machine.step(&fleet(open_pods(2)), 1, 10);
     assert!(step.effects.contains(&F::Purge));
     assert!(step.effects.iter().any(|e| matches!(e, F::Publish(m) if m.epoch > 5)), "{:?}", step.effects);
@@ -408,7 +450,7 @@ fn a_user_s_own_cost_is_left_alone() {
 
 #[test]
 fn protect_marks_only_what_lasts_and_never_scales() {
-    let mut machine = FleetMachine::new(FleetSettings { protect: true, ..settings() });
+    let mut machine = Later(FleetMachine::new(FleetSettings { protect: true, ..settings() }));
     let facts = |at_ms| {
         let mut pods = open_pods(20);
         pods[0].report = Some(report(WorkerState::Open, Busy::Busy));
@@ -424,11 +466,140 @@ fn protect_marks_only_what_lasts_and_never_scales() {
 
 #[test]
 fn an_unanswered_wave_is_sent_again_under_a_new_number() {
-    let mut machine = FleetMachine::new(settings());
+    let mut machine = Later(FleetMachine::new(settings()));
     let facts = fleet(open_pods(2));
     machine.step(&facts, 1, 0);
     assert_eq!(machine.step(&facts, 1, 29_999).effects, []);
     let again = machine.step(&facts, 1, 30_000);
     assert_eq!(tokens(&again), 1, "{:?}", again.effects);
     assert!(machine.intent().epoch > 1);
+}
+
+fn of(set_uid: &str, pod: PodFacts) -> PodFacts {
+    PodFacts { set_uid: set_uid.into(), ..pod }
+}
+
+fn unschedulable(name: &str) -> PodFacts {
+    PodFacts { scheduled: false, unschedulable: true, ..starting(name) }
+}
+
+/// A quota of two pods and no surge: raised to five in a rollout, the old version has two of its four pods and the new one can never be created.
+fn full_by_quota() -> FleetFacts {
+    let refused = Some("pods \"orders-2-x\" is forbidden: exceeded quota: two".to_owned());
+    FleetFacts {
+        spec_replicas: 5,
+        status_replicas: 2,
+        max_surge: Some(Amount::Pods(0)),
+        sets: vec![
+            SetFacts { max_replicas: Some(5), ..set("old", 4) },
+            SetFacts { revision: 2, max_replicas: Some(5), create_failure: refused, ..set("new", 1) },
+        ],
+        ..fleet(vec![of("old", pod("a")), of("old", pod("b"))])
+    }
+}
+
+#[test]
+fn what_a_rollout_cannot_create_is_let_go_and_no_pod_with_a_worker_with_it() {
+    let mut machine = Later(FleetMachine::new(settings()));
+    let let_go = machine.step(&full_by_quota(), 1, 0);
+    assert_eq!((scaled_to(&let_go), let_go.phase), (Some(2), Phase::Lowering), "the lowest count under which both old pods stay");
+    // In the proportions of that count the busy ones of another spread would be hit: nothing goes.
+    let mut facts = full_by_quota();
+    facts.sets[0].spec_replicas = 1;
+    facts.sets[1].spec_replicas = 4;
+    assert_eq!(scaled_to(&machine.step(&facts, 1, 100)), None, "the old version has more pods than its part already");
+}
+
+#[test]
+fn a_rollout_that_finds_no_room_is_not_given_more_pods_and_says_why() {
+    let mut machine = Later(FleetMachine::new(settings()));
+    let full = machine.step(&full_by_quota(), 5, 0);
+    assert_eq!(scaled_to(&full), Some(2), "what waits in vain keeps the rollout from its own pods");
+    assert!(full.not_raised.as_deref().is_some_and(|why| why.contains("exceeded quota") && why.contains("rollout")), "{:?}", full.not_raised);
+    // The rollout goes on: one old pod ends, and nothing is refused at this moment. Raised again, it would be where it was.
+    let mut going = FleetFacts {
+        spec_replicas: 2,
+        max_surge: Some(Amount::Pods(0)),
+        sets: vec![set("old", 1), SetFacts { revision: 2, ..set("new", 1) }],
+        ..fleet(vec![])
+    };
+    going.pods = vec![of("old", pod("a")), of("old", PodFacts { terminating: true, ..pod("b") })];
+    let step = machine.step(&going, 5, 60_000);
+    assert!(scaled_to(&step).is_none() && step.not_raised.is_some(), "{step:?}");
+    let over = fleet(vec![of("new", pod("c")), of("new", pod("d"))]);
+    let step = machine.step(&over, 5, 90_000);
+    assert_eq!((scaled_to(&step), step.not_raised), (Some(5), None), "the rollout is over");
+}
+
+#[test]
+fn a_pod_that_found_no_node_for_minutes_is_let_go_in_a_rollout_in_place_of_a_raise() {
+    for (age_ms, raised) in [(0, Some(9)), (LATER_MS, Some(2))] {
+        let waits = PodFacts { created_ms: LATER_MS - age_ms, ..of("new", unschedulable("n")) };
+        let facts = FleetFacts { sets: rollout(), ..fleet(vec![of("set", pod("a")), of("set", pod("b")), waits]) };
+        assert_eq!(scaled_to(&step(&facts, 9)), raised, "{age_ms}");
+    }
+}
+
+#[test]
+fn pods_that_found_no_node_go_in_a_rollout_and_beside_a_pod_without_sidecar() {
+    let pods = vec![of("old", pod("a")), of("old", unschedulable("b")), of("old", unschedulable("c")), of("new", unschedulable("n"))];
+    let sets = vec![SetFacts { max_replicas: Some(4), ..set("old", 3) }, SetFacts { revision: 2, max_replicas: Some(4), ..set("new", 1) }];
+    let facts = FleetFacts { spec_replicas: 3, status_replicas: 4, sets, ..fleet(pods) };
+    assert_eq!(scaled_to(&step(&facts, 1)), Some(1));
+    let bare = PodFacts { injected: false, report: None, ..pod("a") };
+    assert_eq!(scaled_to(&step(&fleet(vec![bare, unschedulable("b")]), 1)), Some(1));
+    // One that starts, and one that has run and is not ready, would be taken before or with it.
+    let slow = PodFacts { created_ms: LATER_MS, scheduled: false, ..starting("s") };
+    let bare = PodFacts { injected: false, report: None, ..pod("a") };
+    assert_eq!(scaled_to(&step(&fleet(vec![bare, unschedulable("b"), slow]), 1)), None);
+}
+
+#[test]
+fn what_the_user_asked_for_stays_until_its_pods_had_a_chance() {
+    let new = |pods: Vec<PodFacts>| {
+        let mut facts = fleet(pods);
+        facts.sets = vec![SetFacts { created_ms: LATER_MS, ..set("set", 3) }];
+        (facts.spec_replicas, facts.status_replicas) = (3, u32::try_from(facts.pods.len()).unwrap());
+        facts
+    };
+    let young = |name: &str| PodFacts { created_ms: LATER_MS, ..starting(name) };
+    let mut machine = Later(FleetMachine::new(settings()));
+    for (pods, now_ms) in [(vec![], 100), (vec![young("a"), young("b"), young("c")], 5_000), (vec![pod("a"), pod("b"), young("c")], 30_000)] {
+        assert_eq!(machine.step(&new(pods), 1, now_ms).effects, [], "at {now_ms}");
+    }
+    // All have been Ready and heard of: those that are idle may be asked.
+    assert_eq!(tokens(&machine.step(&new(open_pods(3)), 1, 40_000)), 1);
+    // One that never becomes Ready is not waited for without end.
+    assert_eq!(scaled_to(&machine.step(&new(vec![pod("a"), pod("b"), young("c")]), 2, 130_000)), Some(2));
+}
+
+#[test]
+fn never_above_the_maximum_for_a_replacement_neither() {
+    let most = |max_replicas| Later(FleetMachine::new(FleetSettings { max_replicas, ..settings() }));
+    assert_eq!(scaled_to(&most(4).step(&fleet(open_pods(2)), 9, 0)), Some(4));
+    let cordoned = || fleet(vec![pod("a"), on_a_cordoned_node(pod("b")), pod("c"), pod("d")]);
+    assert_eq!(scaled_to(&most(4).step(&cordoned(), 4, 0)), None, "4 -> 5 would be above it");
+    assert_eq!(scaled_to(&most(5).step(&cordoned(), 4, 0)), Some(5));
+}
+
+#[test]
+fn an_epoch_that_cannot_be_does_not_freeze_the_fleet() {
+    let mut pods = open_pods(2);
+    pods[0].report = Some(ReportFacts { epoch: u64::MAX, ..report(WorkerState::Open, Busy::Idle) });
+    let mut machine = Later(FleetMachine::new(settings()));
+    assert_eq!(tokens(&machine.step(&fleet(pods), 1, 0)), 1);
+    assert_eq!(machine.intent().epoch, 1);
+}
+
+#[test]
+fn a_pod_whose_hold_is_less_than_whole_is_not_asked_while_a_better_one_is_idle() {
+    let asked = |pods: Vec<PodFacts>| -> Vec<Option<String>> {
+        let step = step(&FleetFacts { max_unavailable: 3, ..fleet(pods) }, 1);
+        step.effects.iter().filter_map(|e| if let F::Publish(m) = e { Some(m.target.clone()) } else { None }).collect()
+    };
+    let gapped = |name: &str| PodFacts { gapped: true, ..pod(name) };
+    let busy = |name: &str| PodFacts { report: Some(report(WorkerState::Open, Busy::Busy)), ..pod(name) };
+    assert_eq!(asked(vec![gapped("a"), pod("b"), pod("c"), busy("d")]), [Some("uid-b".to_owned()), Some("uid-c".to_owned())]);
+    assert_eq!(asked(vec![gapped("a"), busy("b"), busy("c")]), [None, None], "no better one is idle: whoever is free comes");
+    assert_eq!(asked(open_pods(3)), [None, None]);
 }
