@@ -26,5 +26,5 @@ class WorkerSettings:
 def sender(queue):
     loop = asyncio.new_event_loop()
     pool = loop.run_until_complete(create_pool(WorkerSettings.redis_settings))
-    yield lambda *args: loop.run_until_complete(pool.enqueue_job("work", *args, _queue_name=queue))
+    yield lambda *args, delay=None: loop.run_until_complete(pool.enqueue_job("work", *args, _queue_name=queue, _defer_by=delay))
     loop.run_until_complete(pool.aclose())

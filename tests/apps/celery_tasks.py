@@ -14,6 +14,9 @@ app.conf.broker_connection_timeout = 60
 if "VISIBILITY_TIMEOUT_S" in os.environ and os.environ["BROKER_URL"].startswith("redis"):
     # What is due again is looked for every 10 s; every 100 s is what Celery does by itself.
     app.conf.broker_transport_options = {"visibility_timeout": int(os.environ["VISIBILITY_TIMEOUT_S"]), "unacked_restore_throttle": 1}
+app.conf.worker_enable_remote_control = os.environ.get("REMOTE_CONTROL") != "off"
+if "KEY_PREFIX" in os.environ:
+    app.conf.broker_transport_options = {**app.conf.broker_transport_options, "global_keyprefix": os.environ["KEY_PREFIX"]}
 if os.environ.get("ACKS_LATE"):
     app.conf.task_acks_late = True
     app.conf.worker_prefetch_multiplier = 1
@@ -55,4 +58,7 @@ def work(task, seconds, mib=0, total=0, file=0):
 def sender(queue):
     with app.connection_for_write() as connection:
         producer = app.amqp.Producer(connection)
-        yield lambda *args, **more: app.send_task("tasks.work", args=args, kwargs=more, queue=queue, producer=producer)
+        def send(*args, delay=None, **more):
+            app.send_task("tasks.work", args=args, kwargs=more, queue=queue, producer=producer, countdown=delay)
+
+        yield send

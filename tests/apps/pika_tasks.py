@@ -1,10 +1,13 @@
-"""A plain RabbitMQ consumer: it acknowledges a message once its task is done, and has no handler for any signal."""
+"""A plain RabbitMQ consumer: it acknowledges a message once its task is done (or, with AUTO_ACK, leaves
+that to the broker), and has no handler for any signal."""
 import contextlib
 import json
 import os
 
 import ledger
 import pika
+
+AUTO_ACK = "AUTO_ACK" in os.environ
 
 
 def channel_to(queue):
@@ -25,11 +28,12 @@ def sender(queue):
 
 def work(channel, method, _properties, body):
     ledger.work(*json.loads(body))
-    channel.basic_ack(method.delivery_tag)
+    if not AUTO_ACK:
+        channel.basic_ack(method.delivery_tag)
 
 
 if __name__ == "__main__":
     consumer = channel_to(os.environ["QUEUE"])
     consumer.basic_qos(prefetch_count=1)
-    consumer.basic_consume(os.environ["QUEUE"], work)
+    consumer.basic_consume(os.environ["QUEUE"], work, auto_ack=AUTO_ACK)
     consumer.start_consuming()

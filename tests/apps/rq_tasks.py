@@ -1,5 +1,6 @@
 """A plain RQ application. The worker forks a process for each job."""
 import contextlib
+import datetime
 import os
 
 import ledger
@@ -14,4 +15,11 @@ def work(task, seconds, mib=0):
 @contextlib.contextmanager
 def sender(queue):
     jobs = rq.Queue(queue, connection=redis.Redis.from_url(os.environ["BROKER_URL"]))
-    yield lambda *args: jobs.enqueue("tasks.work", args=args)
+
+    def send(*args, delay=None):
+        if delay is None:
+            jobs.enqueue("tasks.work", args=args)
+        else:
+            jobs.enqueue_in(datetime.timedelta(seconds=delay), "tasks.work", *args)
+
+    yield send

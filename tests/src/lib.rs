@@ -4,5 +4,6 @@
 pub mod demo;
 pub mod matrix;
 pub mod servers;
+pub mod shapes;
 pub mod stand;
 pub mod wait;

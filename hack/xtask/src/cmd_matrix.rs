@@ -3,9 +3,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use crate::{source_root, stand};
+use crate::{page, stand};
 
 /// Arguments of `cargo xtask matrix`.
 #[derive(clap::Args)]
@@ -39,20 +39,7 @@ pub struct Args {
 /// Something cannot be built, or a cell is not as it should be.
 pub fn run(args: Args) -> Result<()> {
     let part = !(args.framework.is_empty() && args.fault.is_empty());
-    let report = args.report.unwrap_or_else(|| if part && !args.update { "target/matrix.md" } else { "docs/matrix.md" }.into());
-    let report = if report.is_absolute() { report } else { source_root().join(report) };
-    if let Some(folder) = report.parent() {
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    }
-    let mut words: Vec<String> = vec!["--report".into(), report.to_string_lossy().into_owned()];
-    for (flag, values) in [("--framework", args.framework), ("--fault", args.fault)] {
-        words.extend(values.into_iter().flat_map(|value| [flag.to_owned(), value]));
-    }
-    if args.update {
-        words.push("--update".into());
-    }
-    if args.json {
-        words.push("--json".into());
-    }
+    let chosen = [("--framework", args.framework), ("--fault", args.fault)];
+    let words = page::words("matrix", &page::Options { report: args.report, part, update: args.update, json: args.json }, chosen)?;
     stand::run_program(&args.cluster_name, args.keep, "matrix", &words)
 }

@@ -18,7 +18,7 @@ use crate::{debian, source_root};
 /// The user of QScaler's own images: the number that distroless images use for "nonroot".
 const NONROOT: u32 = 65532;
 /// Raised when the code here changes what an image holds although its inputs are the same.
-const RECIPE: &str = "1";
+const RECIPE: &str = "2";
 
 /// An image that this project makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -141,7 +141,7 @@ fn program_image(cache: &Cache, image: Image, folder: &Path) -> Result<PathBuf> 
     let [first, others @ ..] = image.programs() else { bail!("{image:?} has no program") };
     // With one program the image runs it; with several the pod names one.
     let entrypoint = if others.is_empty() { vec![format!("/usr/local/bin/{first}")] } else { Vec::new() };
-    let run = Run { entrypoint, env: Vec::new(), user: format!("{NONROOT}:{NONROOT}") };
+    let run = Run { entrypoint, env: Vec::new(), user: format!("{NONROOT}:{NONROOT}"), also: Vec::new() };
     archive(cache, image, key, || Ok((vec![static_base(&authorities), programs], run)))
 }
 

@@ -10,6 +10,7 @@
 //! | [`brokers`] | ports and folders -> commands that start Redis and RabbitMQ |
 //! | [`cluster`] | a name -> a running Kubernetes with its kubeconfig |
 //! | [`oci`] | folders -> an OCI archive, same input same bytes |
+//! | [`page`] | choices of cells -> arguments of the program that measures them and writes their page |
 //! | [`stand`] | a name -> a cluster with QScaler in it, and programs in its network |
 //! | [`runner`] | steps of a test run -> counts and a closing line |
 //! | [`tidy`] | the source tree -> broken rules |
@@ -34,6 +35,7 @@ pub mod cmd_demo;
 pub mod cmd_images;
 pub mod cmd_matrix;
 pub mod cmd_model;
+pub mod cmd_shapes;
 pub mod cmd_soak;
 pub mod cmd_test;
 pub mod debian;
@@ -42,6 +44,7 @@ pub mod golang;
 pub mod images;
 pub mod interrupt;
 pub mod oci;
+pub mod page;
 pub mod runner;
 pub mod stand;
 pub mod step;

@@ -5,7 +5,7 @@
 //! logic that another command or a test could want: that goes in the library's other modules.
 
 use clap::{Parser, Subcommand};
-use xtask::{cmd_bench, cmd_brokers, cmd_cluster, cmd_demo, cmd_images, cmd_matrix, cmd_model, cmd_soak, cmd_test};
+use xtask::{cmd_bench, cmd_brokers, cmd_cluster, cmd_demo, cmd_images, cmd_matrix, cmd_model, cmd_shapes, cmd_soak, cmd_test};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Builds, runs and tests QScaler on this machine")]
@@ -32,6 +32,8 @@ enum Command {
     Model(cmd_model::Args),
     /// Every framework meets every fault on a real cluster: tasks lost, doubled, cut
     Matrix(cmd_matrix::Args),
+    /// Pods as people write them on a real cluster, each beside the same without QScaler: tasks cut, told, counted
+    Shapes(cmd_shapes::Args),
     /// Bursts with random faults on a real cluster, for a while
     Soak(cmd_soak::Args),
 }
@@ -46,6 +48,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Bench(args) => cmd_bench::run(args),
         Command::Model(args) => cmd_model::run(args),
         Command::Matrix(args) => cmd_matrix::run(args),
+        Command::Shapes(args) => cmd_shapes::run(args),
         Command::Soak(args) => cmd_soak::run(args),
     }
 }

@@ -134,11 +134,13 @@ pub struct Run {
     pub entrypoint: Vec<String>,
     /// `NAME=value` lines besides `PATH`.
     pub env: Vec<String>,
-    /// `uid:gid`, or empty for root.
+    /// `uid:gid`, a name, or empty for root.
     pub user: String,
+    /// Further images of the same layers in the same archive: each a tag in place of the reference's, and its user.
+    pub also: Vec<(&'static str, &'static str)>,
 }
 
-/// Writes the archive of an image called `reference` (`name:tag`) and answers its manifest's digest.
+/// Writes the archive of an image called `reference` (`name:tag`), and of those beside it, and answers its manifest's digest.
 ///
 /// # Errors
 /// A layer's file cannot be read, or the archive cannot be written.
@@ -154,24 +156,15 @@ pub fn write_archive(out: &Path, reference: &str, layers: &[Layer], run: &Run) -
         descriptors.push(descriptor(LAYER, &digest, size));
         blobs.push((digest, Blob::File(file, size)));
     }
-    let diff_ids: Vec<&Value> = descriptors.iter().map(|layer| &layer["digest"]).collect();
-    let mut settings = json!({"Env": environment(run), "WorkingDir": "/", "Entrypoint": run.entrypoint});
-    if !run.user.is_empty() {
-        settings["User"] = json!(run.user);
+    let name = reference.split_once(':').map_or(reference, |(name, _)| name);
+    let first = (reference.to_owned(), run.user.as_str());
+    let others = run.also.iter().map(|(tag, user)| (format!("{name}:{tag}"), *user));
+    let mut manifests = Vec::new();
+    for (reference, user) in std::iter::once(first).chain(others) {
+        manifests.push(manifest(&mut blobs, &reference, user, &descriptors, run));
     }
-    let platform = json!({"architecture": architecture(), "os": "linux"});
-    let config = json!({
-        "architecture": architecture(), "os": "linux", "config": settings,
-        "rootfs": {"type": "layers", "diff_ids": diff_ids},
-        "history": vec![json!({"created_by": "cargo xtask images"}); layers.len()],
-    });
-    let config = add_json(&mut blobs, CONFIG, &config);
-    let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": descriptors});
-    let mut manifest = add_json(&mut blobs, MANIFEST, &manifest);
-    let answer = manifest["digest"].as_str().unwrap_or_default().to_owned();
-    manifest["platform"] = platform;
-    manifest["annotations"] = json!({"io.containerd.image.name": qualified(reference), "org.opencontainers.image.ref.name": tag(reference)});
-    let index = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [manifest]}).to_string();
+    let answer = manifests[0]["digest"].as_str().unwrap_or_default().to_owned();
+    let index = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": manifests}).to_string();
 
     let file = File::create(out).with_context(|| format!("cannot make {}", out.display()))?;
     let mut archive = BufWriter::new(file);
@@ -221,6 +214,26 @@ fn add_json(blobs: &mut Vec<(String, Blob)>, kind: &str, value: &Value) -> Value
 
 fn descriptor(kind: &str, digest: &str, size: u64) -> Value {
     json!({"mediaType": kind, "digest": format!("sha256:{digest}"), "size": size})
+}
+
+/// Adds the configuration and manifest of one image; answers the manifest's descriptor for the index.
+fn manifest(blobs: &mut Vec<(String, Blob)>, reference: &str, user: &str, layers: &[Value], run: &Run) -> Value {
+    let diff_ids: Vec<&Value> = layers.iter().map(|layer| &layer["digest"]).collect();
+    let mut settings = json!({"Env": environment(run), "WorkingDir": "/", "Entrypoint": run.entrypoint});
+    if !user.is_empty() {
+        settings["User"] = json!(user);
+    }
+    let config = json!({
+        "architecture": architecture(), "os": "linux", "config": settings,
+        "rootfs": {"type": "layers", "diff_ids": diff_ids},
+        "history": vec![json!({"created_by": "cargo xtask images"}); layers.len()],
+    });
+    let config = add_json(blobs, CONFIG, &config);
+    let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers});
+    let mut manifest = add_json(blobs, MANIFEST, &manifest);
+    manifest["platform"] = json!({"architecture": architecture(), "os": "linux"});
+    manifest["annotations"] = json!({"io.containerd.image.name": qualified(reference), "org.opencontainers.image.ref.name": tag(reference)});
+    manifest
 }
 
 fn environment(run: &Run) -> Vec<String> {

@@ -14,7 +14,7 @@ fn sample(folder: &Path) -> Layer {
 }
 
 fn archive(out: &Path, layer: Layer) -> (Vec<u8>, String) {
-    let run = Run { entrypoint: vec!["/a".into()], env: vec!["B=1".into()], user: "65532:65532".into() };
+    let run = Run { entrypoint: vec!["/a".into()], env: vec!["B=1".into()], user: "65532:65532".into(), also: vec![("root", "")] };
     let digest = write_archive(out, "qscaler/test:dev", &[layer], &run).unwrap();
     (fs::read(out).unwrap(), digest)
 }
@@ -51,6 +51,8 @@ fn the_archive_names_itself_for_every_importer() {
     let (bytes, digest) = archive(&folder.path().join("o.tar"), Layer::new().text("a", 0o755, "x"));
     let text = String::from_utf8_lossy(&bytes);
     assert!(text.contains("docker.io/qscaler/test:dev") && text.contains("imageLayoutVersion"));
+    assert!(text.contains("docker.io/qscaler/test:root"), "the same layers under another tag, with another user");
+    assert_eq!(text.matches("\"User\"").count(), 1);
     assert!(text.contains(&format!("blobs/sha256/{}", digest.trim_start_matches("sha256:"))));
 }
 

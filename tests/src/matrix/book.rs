@@ -6,6 +6,7 @@ use super::fault::Fault;
 use super::table::Place;
 use crate::stand::framework::Framework;
 use anyhow::{Context, Result};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -18,10 +19,23 @@ pub struct Made {
     pub place: Place,
 }
 
-/// A cell and the number of its run.
+/// What a book keeps: something measured, which a later measurement of the same takes the place of.
+pub trait Measured {
+    /// What was measured: equal for two measurements of the same.
+    fn name(&self) -> String;
+}
+
+/// A measurement and the number of its run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Entry {
+struct Kept<E> {
     run: usize,
+    #[serde(flatten)]
+    entry: E,
+}
+
+/// A cell of the matrix as it is kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
     row: String,
     fault: String,
     counts: Counts,
@@ -33,14 +47,20 @@ struct Entry {
     seconds: f64,
 }
 
-/// Runs and their cells.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Book {
+/// Runs and what they measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Book<E> {
     runs: Vec<Made>,
-    cells: Vec<Entry>,
+    cells: Vec<Kept<E>>,
 }
 
-impl Book {
+impl<E> Default for Book<E> {
+    fn default() -> Self {
+        Self { runs: Vec::new(), cells: Vec::new() }
+    }
+}
+
+impl<E: Measured + Clone + Serialize + DeserializeOwned> Book<E> {
     /// What is kept in this file.
     ///
     /// # Errors
@@ -60,21 +80,13 @@ impl Book {
         std::fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// With the cells of one more run in place of older ones; a run none of whose cells are left is forgotten.
+    /// With what one more run measured in place of older ones; a run of which nothing is left is forgotten.
     #[must_use]
-    pub fn with(mut self, made: Made, cells: &[Cell]) -> Self {
+    pub fn and(mut self, made: Made, measured: Vec<E>) -> Self {
         let run = self.runs.len();
         self.runs.push(made);
-        self.cells.retain(|old| !cells.iter().any(|new| new.row == old.row && new.fault.name() == old.fault));
-        self.cells.extend(cells.iter().map(|cell| Entry {
-            run,
-            row: cell.row.to_owned(),
-            fault: cell.fault.name().to_owned(),
-            counts: cell.counts,
-            hit: cell.hit.clone().ok(),
-            wrong: cell.hit.as_ref().err().into_iter().chain(&cell.trouble).cloned().collect(),
-            seconds: cell.seconds,
-        }));
+        self.cells.retain(|old| !measured.iter().any(|new| new.name() == old.entry.name()));
+        self.cells.extend(measured.into_iter().map(|entry| Kept { run, entry }));
         let used: Vec<usize> = (0..self.runs.len()).filter(|run| self.cells.iter().any(|cell| cell.run == *run)).collect();
         self.runs = used.iter().map(|run| self.runs[*run].clone()).collect();
         for cell in &mut self.cells {
@@ -83,21 +95,50 @@ impl Book {
         self
     }
 
+    /// The runs, each with what it measured.
+    #[must_use]
+    pub fn entries(&self) -> Vec<(&Made, Vec<&E>)> {
+        let of = |run: usize| self.cells.iter().filter(|kept| kept.run == run).map(|kept| &kept.entry).collect();
+        self.runs.iter().enumerate().map(|(run, made)| (made, of(run))).collect()
+    }
+}
+
+impl Book<Entry> {
+    /// With the cells of one more run in place of older ones.
+    #[must_use]
+    pub fn with(self, made: Made, cells: &[Cell]) -> Self {
+        let entry = |cell: &Cell| Entry {
+            row: cell.row.to_owned(),
+            fault: cell.fault.name().to_owned(),
+            counts: cell.counts,
+            hit: cell.hit.clone().ok(),
+            wrong: cell.hit.as_ref().err().into_iter().chain(&cell.trouble).cloned().collect(),
+            seconds: cell.seconds,
+        };
+        self.and(made, cells.iter().map(entry).collect())
+    }
+
     /// The runs, each with the cells that it measured, in the order of rows and columns. Cells of rows or columns that are no more are left out.
     #[must_use]
     pub fn runs(&self) -> Vec<(&Made, Vec<Cell>)> {
-        let of = |run: usize| {
-            let mut cells: Vec<Cell> = self.cells.iter().filter(|entry| entry.run == run).filter_map(Entry::cell).collect();
+        let cells = |entries: Vec<&Entry>| {
+            let mut cells: Vec<Cell> = entries.into_iter().filter_map(Entry::cell).collect();
             cells.sort_by_key(|cell| cell.fault);
             cells
         };
-        self.runs.iter().enumerate().map(|(run, made)| (made, of(run))).collect()
+        self.entries().into_iter().map(|(made, entries)| (made, cells(entries))).collect()
     }
 
     /// All cells.
     #[must_use]
     pub fn cells(&self) -> Vec<Cell> {
         self.runs().into_iter().flat_map(|(_, cells)| cells).collect()
+    }
+}
+
+impl Measured for Entry {
+    fn name(&self) -> String {
+        format!("{}/{}", self.row, self.fault)
     }
 }
 
@@ -159,7 +200,7 @@ mod tests {
         Book::default().with(made("whole"), &cells).write(&file).unwrap();
         let said = |cells: &[Cell]| cells.iter().map(|c| (c.name(), c.complaint())).collect::<std::collections::BTreeMap<_, _>>();
         assert_eq!(said(&Book::read(&file).unwrap().cells()), said(&cells));
-        let error = Book::read(&folder.path().join("none.json")).unwrap_err().to_string();
+        let error = Book::<Entry>::read(&folder.path().join("none.json")).unwrap_err().to_string();
         assert!(error.contains("none.json") && error.contains("a whole run"), "{error}");
     }
 }

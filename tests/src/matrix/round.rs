@@ -155,7 +155,10 @@ async fn whole(lab: &Lab, subject: &Subject) -> Result<()> {
 }
 
 /// Waits until tasks run in this many pods at least, and go on for a while.
-async fn at_work(subject: &Subject, prefix: &str, pods: usize) -> Result<()> {
+///
+/// # Errors
+/// They do not in time.
+pub async fn at_work(subject: &Subject, prefix: &str, pods: usize) -> Result<()> {
     wait_for(&format!("{}: tasks of {prefix} run in {pods} pods", subject.fleet.name), STEP, || async {
         let running = subject.running(prefix, LEFT).await.map_err(|e| e.to_string())?;
         let hosts: BTreeSet<String> = running.into_iter().map(|run| run.host).collect();
@@ -164,8 +167,11 @@ async fn at_work(subject: &Subject, prefix: &str, pods: usize) -> Result<()> {
     .await
 }
 
-/// Waits until every task is done, or until the ledger says nothing new for [`STILL`]; `look` is asked each time, and its error ends the wait.
-async fn settled(subject: &Subject, prefix: &str, look: impl AsyncFn() -> Result<()>) -> Result<Counts> {
+/// Waits until every task is done, or until the ledger says nothing new for `still` seconds; `look` is asked each time, and its error ends the wait.
+///
+/// # Errors
+/// `look` gives one, or the ledger does not answer.
+pub async fn settled(subject: &Subject, prefix: &str, still: f64, look: impl AsyncFn() -> Result<()>) -> Result<Counts> {
     let mut last = (0, now());
     loop {
         look().await?;
@@ -175,7 +181,7 @@ async fn settled(subject: &Subject, prefix: &str, look: impl AsyncFn() -> Result
         if size != last.0 {
             last = (size, now());
         }
-        if !counts.is_unsettled() || now() - last.1 > STILL {
+        if !counts.is_unsettled() || now() - last.1 > still {
             return Ok(counts);
         }
         tokio::time::sleep(LOOK).await;
@@ -188,7 +194,10 @@ fn still(fleet: &Fleet, counts: Counts) -> anyhow::Error {
 }
 
 /// Lets pods that are ending and have no task any more end now, as a person would who sees them stay.
-async fn end_at_once(fleet: &Fleet) -> Result<()> {
+///
+/// # Errors
+/// The API server refuses.
+pub async fn end_at_once(fleet: &Fleet) -> Result<()> {
     for pod in fleet.pods().await?.iter().filter(|pod| pod.metadata.deletion_timestamp.is_some()) {
         kubectl(&["-n", &fleet.name, "delete", "pod", &name_of(pod), "--grace-period=1", "--wait=false", "--ignore-not-found"], None).await?;
     }
@@ -203,7 +212,7 @@ async fn end(subject: &Subject, fault: Fault, prefix: &str) -> Result<()> {
         // One pod may have the rest of the queue to itself; that would only take longer.
         fleet.scale(PODS).await?;
     }
-    let counts = settled(subject, prefix, async || Ok(())).await?;
+    let counts = settled(subject, prefix, STILL, async || Ok(())).await?;
     if counts.is_unsettled() && !exception.is_some_and(|allowed| (counts.lost == 0 || allowed.lost) && (counts.cut == 0 || allowed.cut)) {
         let pods = fleet.pods().await.map(|pods| describe(&pods)).unwrap_or_default();
         return Err(still(fleet, counts).context(pods));
@@ -303,7 +312,7 @@ async fn all_at_work(subjects: &[&Subject], prefix: &str) -> Result<()> {
 /// With a pod in the fleet that has no sidecar the count must stay, though a lower one is wanted.
 async fn blocked_while_bare(subject: &Subject, prefix: &str) -> Result<()> {
     let fleet = &subject.fleet;
-    let counts = settled(subject, prefix, async || {
+    let counts = settled(subject, prefix, STILL, async || {
         let replicas = fleet.replicas().await?;
         ensure!(replicas >= PODS as i32, "{}: the count was lowered to {replicas} though a pod has no sidecar", fleet.name);
         Ok(())

@@ -1,6 +1,6 @@
 //! Cells as a table and as JSON. In: cells, when and where they were measured. Out: Markdown for the docs, one line of JSON. Left to others: what is right (`cell`).
 
-use super::book::Book;
+use super::book::{Book, Entry};
 use super::cell::Cell;
 use super::exceptions;
 use super::fault::Fault;
@@ -48,7 +48,7 @@ fn text(cell: &Cell, notes: &mut Vec<&'static str>) -> String {
 
 /// The page.
 #[must_use]
-pub fn markdown(book: &Book) -> String {
+pub fn markdown(book: &Book<Entry>) -> String {
     let (mut notes, cells) = (Vec::new(), book.cells());
     let rows: Vec<_> = FRAMEWORKS.iter().filter(|row| cells.iter().any(|cell| cell.row == row.slug)).collect();
     let mut out = String::from("# The matrix: every framework meets every fault\n\n");
@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn the_page_in_the_docs_has_every_cell_as_it_should_be_and_is_made_of_the_cells_beside_it() {
         let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
-        let book = Book::read(&docs.join("matrix.json")).unwrap();
+        let book: Book<Entry> = Book::read(&docs.join("matrix.json")).unwrap();
         if std::env::var_os("UPDATE_GOLDEN").is_some() {
             std::fs::write(docs.join("matrix.md"), markdown(&book)).unwrap();
         }

@@ -44,12 +44,12 @@ pub async fn run(rows: &[Row], faults: &[Fault], mut say: impl FnMut(String)) ->
         say(format!("{:>5.0} s  making {} fleets", now() - begin, some.len()));
         let wanted = some.iter().map(|row| (format!("mx-{}", row.slug), *row)).collect();
         let subjects = lab.fleets(wanted).await?;
-        for (name, value) in self::place(&lab, &subjects).await? {
+        for (name, value) in self::place(&lab, subjects.iter().any(|subject| subject.row.broker == BrokerKind::RabbitMq)).await? {
             if place.iter().all(|(known, _)| *known != name) {
                 place.push((name, value));
             }
         }
-        packages.extend(versions(&subjects).await?);
+        packages.extend(try_join_all(subjects.iter().map(versions)).await?.into_iter().flatten());
         let all: Vec<&Subject> = subjects.iter().collect();
         let mut of_these = Vec::new();
         for (number, fault) in faults.iter().filter(|fault| **fault != Fault::Control).enumerate() {
@@ -69,11 +69,11 @@ pub async fn run(rows: &[Row], faults: &[Fault], mut say: impl FnMut(String)) ->
     Ok((cells, place))
 }
 
-/// Date and versions, but for those of the workers.
+/// Date and versions, but for those of the workers; that of RabbitMQ where it was used.
 ///
 /// # Errors
 /// The API server does not answer.
-async fn place(lab: &Lab, subjects: &[Subject]) -> Result<Place> {
+pub async fn place(lab: &Lab, rabbitmq: bool) -> Result<Place> {
     let mut place: Place = vec![("date".into(), Timestamp::now().strftime("%Y-%m-%d").to_string())];
     let mut add = |name: &str, value: String| place.push((name.into(), value));
     add("QScaler", env!("CARGO_PKG_VERSION").to_owned());
@@ -91,17 +91,18 @@ async fn place(lab: &Lab, subjects: &[Subject]) -> Result<Place> {
     let redis = Command::new(servers::bin()?.join("redis-server")).arg("--version").output().await?;
     let text = String::from_utf8_lossy(&redis.stdout).into_owned();
     add("Redis", text.split_whitespace().find_map(|word| word.strip_prefix("v=")).unwrap_or("?").to_owned());
-    if subjects.iter().any(|subject| subject.row.broker == BrokerKind::RabbitMq) {
+    if rabbitmq {
         add("RabbitMQ", lab.stand.rabbitmq_version().await?);
     }
     Ok(place)
 }
 
-/// `name version` of what these workers are made of.
-async fn versions(subjects: &[Subject]) -> Result<BTreeSet<String>> {
-    let listed = try_join_all(subjects.iter().map(|subject| async move {
-        let args = ["-n", &subject.fleet.name, "exec", "deployment/client", "--"];
-        kubectl(&[&args, subject.row.versions].concat(), None).await
-    }));
-    Ok(listed.await?.iter().flat_map(|text| text.lines()).map(str::to_owned).collect())
+/// `name version` of what this fleet's workers are made of.
+///
+/// # Errors
+/// Its client does not answer.
+pub async fn versions(subject: &Subject) -> Result<BTreeSet<String>> {
+    let args = ["-n", &subject.fleet.name, "exec", "deployment/client", "--"];
+    let text = kubectl(&[&args, subject.row.versions].concat(), None).await?;
+    Ok(text.lines().map(str::to_owned).collect())
 }

@@ -42,6 +42,21 @@ pub struct FleetOptions {
     pub memory: String,
     /// The pod's grace in the user's template.
     pub grace_seconds: u32,
+    /// How the worker's pod differs from the usual one.
+    pub pod: PodShape,
+}
+
+/// How a worker's pod differs from the usual one: a restricted pod of one container that runs the image's entry point as UID 1000. The texts are JSON; empty: nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PodShape {
+    /// In place of the image's entry point.
+    pub command: &'static [&'static str],
+    /// An object merged (RFC 7386) into the worker's container.
+    pub container: &'static str,
+    /// An array of containers beside the worker.
+    pub helpers: &'static str,
+    /// The image's own user: neither pod nor container has a security context, and the namespace enforces `baseline`.
+    pub own_user: bool,
 }
 
 impl FleetOptions {
@@ -70,6 +85,7 @@ impl FleetOptions {
             replicas: min,
             memory: "160Mi".to_owned(),
             grace_seconds: 30,
+            pod: PodShape::default(),
         }
     }
 
@@ -91,6 +107,12 @@ impl FleetOptions {
 /// `{queue}` stands for the fleet's name.
 fn fill(text: &str, name: &str) -> String {
     text.replace("{queue}", name)
+}
+
+/// What one of a shape's texts says; null: nothing, or no JSON.
+#[must_use]
+pub fn parsed(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or(Value::Null)
 }
 
 /// One task of a plan.
@@ -125,14 +147,22 @@ impl Fleet {
     /// # Errors
     /// When the cluster refuses or takes too long.
     pub async fn create(stand: &'static Stand, options: FleetOptions) -> Result<Self> {
+        let fleet = Self::begin(stand, options).await?;
+        fleet.wait_ready(fleet.options.replicas as usize).await?;
+        Ok(fleet)
+    }
+
+    /// The same without waiting for the workers.
+    ///
+    /// # Errors
+    /// When the cluster refuses, or the client takes too long.
+    pub async fn begin(stand: &'static Stand, options: FleetOptions) -> Result<Self> {
         let client = stand.client().await?;
         let fleet = Self { name: options.name.clone(), options, client, stand };
         kubectl(&["apply", "-f", "-"], Some(&fleet.surroundings()?)).await?;
         kubectl(&["apply", "-f", "-"], Some(&fleet.deployment_manifest().to_string())).await?;
         let limit = format!("--timeout={}s", (STEP * patience()).as_secs());
         kubectl(&["-n", &fleet.name, "rollout", "status", "deployment/client", &limit], None).await?;
-        let replicas = fleet.options.replicas as usize;
-        fleet.wait_ready(replicas).await?;
         Ok(fleet)
     }
 
@@ -142,7 +172,8 @@ impl Fleet {
             None => self.stand.broker_url(self.options.framework.broker)?,
         };
         let label = if self.options.labelled { json!("enabled") } else { Value::Null };
-        let mut labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
+        let level = if self.options.pod.own_user { "baseline" } else { "restricted" };
+        let mut labels = json!({"pod-security.kubernetes.io/enforce": level});
         if !label.is_null() {
             labels["qscaler.dev/injection"] = label;
         }
@@ -187,19 +218,40 @@ impl Fleet {
             "automountServiceAccountToken": false,
             "securityContext": {"runAsNonRoot": true, "runAsUser": 1000, "runAsGroup": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
             "containers": [container],
-            "volumes": [{"name": "app", "configMap": {"name": "app"}}],
+            // Some of the files are scripts that are run by their name.
+            "volumes": [{"name": "app", "configMap": {"name": "app", "defaultMode": 0o755}}],
         })
+    }
+
+    /// The worker's pod as its shape has it.
+    fn worker_spec(&self) -> Value {
+        let shape = self.options.pod;
+        let mut start = json!({"args": self.filled(self.options.framework.args)});
+        if !shape.command.is_empty() {
+            start["command"] = json!(self.filled(shape.command));
+        }
+        let mut spec = self.pod_spec("worker", start, &self.options.memory, self.options.grace_seconds);
+        if shape.own_user {
+            spec["securityContext"] = Value::Null;
+            spec["containers"][0]["securityContext"] = Value::Null;
+        }
+        if !shape.container.is_empty() {
+            json_patch::merge(&mut spec["containers"][0], &parsed(&fill(shape.container, &self.name)));
+        }
+        if let (Some(all), Value::Array(helpers)) = (spec["containers"].as_array_mut(), parsed(shape.helpers)) {
+            all.extend(helpers);
+        }
+        spec
     }
 
     /// The worker's Deployment, as the user writes it.
     #[must_use]
     pub fn deployment_manifest(&self) -> Value {
         let annotations: BTreeMap<String, &String> = self.options.annotations.iter().map(|(k, v)| (format!("qscaler.dev/{k}"), v)).collect();
-        let start = json!({"args": self.filled(self.options.framework.args)});
         json!({"apiVersion": "apps/v1", "kind": "Deployment",
             "metadata": {"name": DEPLOYMENT, "namespace": self.name, "annotations": annotations},
             "spec": {"replicas": self.options.replicas, "selector": {"matchLabels": {"app": DEPLOYMENT}},
-                "template": {"metadata": {"labels": {"app": DEPLOYMENT, "fleet": self.name}}, "spec": self.pod_spec("worker", start, &self.options.memory, self.options.grace_seconds)}}})
+                "template": {"metadata": {"labels": {"app": DEPLOYMENT, "fleet": self.name}}, "spec": self.worker_spec()}}})
     }
 
     /// Sends a plan ([`Task`]s, or what else `send.py` understands) from the client pod; returns when the last task is sent.
@@ -221,6 +273,12 @@ impl Fleet {
     pub async fn pods(&self) -> Result<Vec<Pod>> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.name);
         Ok(api.list(&ListParams::default().labels(&format!("app={DEPLOYMENT}"))).await?.items)
+    }
+
+    /// A client of the API server.
+    #[must_use]
+    pub fn client(&self) -> kube::Client {
+        self.client.clone()
     }
 
     /// The worker's Deployment.
@@ -374,6 +432,14 @@ impl Fleet {
     /// When the ledger's server does not answer.
     pub async fn tally(&self) -> Result<Tally> {
         Ok(Tally::of(&self.ledger().await?))
+    }
+
+    /// Removes the namespace, in the cluster's own time.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub async fn discard(self) -> Result<()> {
+        kubectl(&["delete", "namespace", &self.name, "--wait=false"], None).await.map(drop)
     }
 
     /// Removes the namespace and waits until its worker pods are gone.

@@ -14,6 +14,7 @@ mod input;
 mod job;
 mod matrix;
 mod protocol;
+mod reality;
 mod scaling;
 mod sizes;
 

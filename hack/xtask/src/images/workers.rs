@@ -24,13 +24,25 @@ const RUBY_PACKAGES: &str = include_str!("../../../images/worker-ruby/packages.t
 
 /// The user of the worker images.
 const WORKER: u32 = 1000;
+/// The same images as others write them: without a user, which is root, and with a user that is a name.
+const OTHER_USERS: [(&str, &str); 2] = [("root", ""), ("named", "worker")];
+/// What pip would put into a `bin`: a program's name, its module, and the function that it calls.
+const SCRIPTS: [(&str, &str, &str); 4] = [
+    ("celery", "celery.__main__", "main"),
+    ("rq", "rq.cli", "main"),
+    ("supervisord", "supervisor.supervisord", "main"),
+    ("honcho", "honcho.command", "main"),
+];
+/// BusyBox stands in for these where no package brings them.
+const TOOLS: [&str; 18] =
+    ["sh", "ls", "cat", "ps", "nslookup", "nc", "sleep", "kill", "id", "env", "wget", "tee", "tail", "setsid", "nohup", "grep", "mkdir", "touch"];
 
-/// Python with Celery, RQ, Dramatiq, Huey, pika; arq in a folder of its own.
+/// Python with Celery, RQ, Dramatiq, Huey, pika, supervisors; arq in a folder of its own.
 pub(super) fn python(cache: &Cache) -> Result<PathBuf> {
     let key = [PYTHON_PACKAGES, REQUIREMENTS, REQUIREMENTS_ARQ];
     worker(cache, Image::WorkerPython, "Python", &key, PYTHON_PACKAGES, |work, root| {
         symlink("python3.11", root.join("usr/bin/python3")).context("cannot link python3")?;
-        let mut layers = vec![Layer::new().tree("", root)?];
+        let mut layers = vec![Layer::new().tree("", root)?, scripts()];
         for (folder, requirements) in [("opt/site", REQUIREMENTS), ("opt/arq", REQUIREMENTS_ARQ)] {
             let target = work.join(folder.replace('/', "-"));
             let list = work.join("requirements.txt");
@@ -42,7 +54,15 @@ pub(super) fn python(cache: &Cache) -> Result<PathBuf> {
     })
 }
 
-/// Node.js with BullMQ.
+/// Programs as pip installs them, for the image's own Python: the kernel names such a process after its script.
+fn scripts() -> Layer {
+    SCRIPTS.iter().fold(Layer::new(), |layer, (name, module, function)| {
+        let text = format!("#!/usr/bin/python3\nimport sys\nfrom {module} import {function}\nsys.exit({function}())\n");
+        layer.text(&format!("usr/local/bin/{name}"), 0o755, text)
+    })
+}
+
+/// Node.js with BullMQ, npm and pm2.
 pub(super) fn node(cache: &Cache) -> Result<PathBuf> {
     let key = [NODE_PACKAGES, NODE_MANIFEST, NODE_LOCK];
     worker(cache, Image::WorkerNode, "Node.js", &key, NODE_PACKAGES, |work, root| {
@@ -61,7 +81,7 @@ pub(super) fn ruby(cache: &Cache) -> Result<PathBuf> {
 
 fn run(program: &str, env: &[&str]) -> Run {
     let env = env.iter().chain(&["LANG=C.UTF-8"]).map(|pair| (*pair).to_owned()).collect();
-    Run { entrypoint: vec![program.to_owned()], env, user: format!("{WORKER}:{WORKER}") }
+    Run { entrypoint: vec![program.to_owned()], env, user: format!("{WORKER}:{WORKER}"), also: OTHER_USERS.to_vec() }
 }
 
 /// Unpacks the packages onto a root, lets `parts` add to it, and puts it all into an archive.
@@ -133,7 +153,7 @@ fn unpack(cache: &Cache, packages: &str, root: &Path) -> Result<()> {
     }
     let packages: Vec<String> = lines(packages).map(str::to_owned).collect();
     debian::unpack(cache, &packages, root)?;
-    for tool in ["sh", "ls", "cat", "ps", "nslookup", "nc", "sleep", "kill", "id", "env", "wget"] {
+    for tool in TOOLS {
         if fs::symlink_metadata(root.join("usr/bin").join(tool)).is_err() {
             symlink("busybox", root.join("usr/bin").join(tool))?;
         }
@@ -171,7 +191,8 @@ mod tests {
         let lock: serde_json::Value = serde_json::from_str(NODE_LOCK).unwrap();
         let packages = lock["packages"].as_object().unwrap();
         assert!(packages.contains_key("node_modules/bullmq") && packages.contains_key("node_modules/ioredis"));
-        for (name, package) in packages.iter().filter(|(name, _)| !name.is_empty()) {
+        // What another package brings along is covered by that one's hash.
+        for (name, package) in packages.iter().filter(|(name, package)| !name.is_empty() && package["inBundle"] != true) {
             assert!(package["integrity"].as_str().is_some_and(|hash| hash.starts_with("sha512-")), "{name}");
             assert!(package.get("resolved").is_none(), "{name}");
         }
