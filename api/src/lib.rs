@@ -188,6 +188,8 @@ pub struct Counters {
     pub drained: u64,
     /// Running tasks cut, with each cause in an Event.
     pub cut: u64,
+    /// The same by cause: `deadline`, `release`, `grace-over`, `not-held`, `out-of-memory`, `killed`, `forced`, `other`.
+    pub cut_by: BTreeMap<String, u64>,
     /// OOM kills, of whole containers and of single processes.
     pub oom_kills: u64,
     /// Pods resized in place.

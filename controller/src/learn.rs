@@ -4,9 +4,10 @@
 use crate::bounds::size_bounds;
 use crate::index::View;
 use crate::plan::{Action, Notice};
-use crate::sizing::Cluster;
+use crate::sizing::{Cluster, Sizing};
 use crate::workload::Workload;
 use qscaler_core::config::{Paused, WorkerConfig};
+use qscaler_core::cut::CutCause;
 use qscaler_core::message::Report;
 use qscaler_core::names::{condition, event};
 use qscaler_core::size::SizeBounds;
@@ -26,14 +27,12 @@ impl Workload {
                 }
             };
             self.counters.drained += u64::from(taken.drained);
-            if taken.cuts > 0 {
-                self.counters.cut += u64::from(taken.cuts);
-                let cause = report.cut.as_deref().unwrap_or("no cause was told");
-                let words = match taken.cuts {
-                    1 => format!("a running task in pod {} was cut: {cause}", report.pod_name),
-                    several => format!("{several} running tasks in pod {} were cut; the last: {cause}", report.pod_name),
-                };
-                self.notices.push(Notice::warning(event::TASK_CUT, words));
+            let container = self.sizing.as_ref().map(Sizing::container);
+            let cuts = self.cuts.reported(report, container, taken.cuts, now_ms);
+            if cuts > 0 {
+                let words = report.cut.as_deref().unwrap_or_default();
+                let cause = CutCause::of_words(words);
+                self.cut(cause, cuts, &report.pod_name, if words.is_empty() { cause.sentence() } else { words });
             }
             if let (Some(pod), Some(sizing), Some(bounds)) = (pod, self.sizing.as_mut(), bounds.as_ref()) {
                 match sizing.report(report, pod, bounds, cluster, now_ms) {
@@ -41,6 +40,25 @@ impl Workload {
                     Err(why) => tracing::warn!(workload = %self.id, pod = report.pod_name, %why, "peaks not believed"),
                 }
             }
+        }
+    }
+
+    /// Running tasks in a pod were cut.
+    fn cut(&mut self, cause: CutCause, tasks: u32, pod: &str, words: &str) {
+        self.counters.cut += u64::from(tasks);
+        *self.counters.cut_by.entry(cause.name().to_owned()).or_default() += u64::from(tasks);
+        let words = match tasks {
+            1 => format!("a running task in pod {pod} was cut: {words}"),
+            several => format!("{several} running tasks in pod {pod} were cut; the last: {words}"),
+        };
+        self.notices.push(Notice::warning(event::TASK_CUT, words));
+    }
+
+    /// Tasks that were cut by what no sidecar could tell of.
+    pub(crate) fn untold_cuts(&mut self, view: &View, now_ms: u64) {
+        let container = self.sizing.as_ref().map(Sizing::container);
+        for cut in self.cuts.look(view.pods.iter().chain(&view.finished), container, now_ms) {
+            self.cut(cut.cause, 1, &cut.pod, cut.cause.sentence());
         }
     }
 

@@ -5,6 +5,7 @@
 //! - `resolve`, `store`, `brokers`: the broker's URL, and one connection per distinct one.
 //! - `intake`, `facts`, `bounds`, `sizing`: reports believed as far as the API bears them out; facts for `core`.
 //! - `hold_effective`, `injected`: whether a deletion lets running tasks finish, and whether pods have the sidecar; `lasting`: since when.
+//! - `cuts`: running tasks that were cut, each counted once, whoever tells them.
 //! - `keep`: node scalers kept away from pods with a task.
 //! - `workload`, `drain`, `learn`, `summary`, `conditions`, `status`: observe, decide, say what to do.
 //! - `plan`, `apply`, `events`: what to do, as values; doing it, without choices.
@@ -15,6 +16,7 @@ pub mod args;
 pub mod bounds;
 pub mod brokers;
 pub mod conditions;
+mod cuts;
 mod drain;
 pub mod events;
 pub mod facts;

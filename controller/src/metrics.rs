@@ -2,6 +2,8 @@
 //! workloads, never pods: workloads are few, pods come and go.
 
 use crate::plan::{Action, Done, Failure, Outcome};
+use qscaler_api::Counters;
+use qscaler_core::cut::CutCause;
 use qscaler_core::scale::ScaleDecision;
 use qscaler_runtime::metrics::{Counter, Gauge, Histogram, Registry};
 
@@ -58,12 +60,18 @@ impl Default for Metrics {
 pub struct Totals {
     /// Drained pods.
     pub drained: u64,
-    /// Tasks cut.
-    pub cut: u64,
+    /// Tasks cut, by cause in the order of [`CutCause::ALL`].
+    pub cuts: [u64; CutCause::ALL.len()],
     /// OOM kills.
     pub oom_kills: u64,
     /// Messages that did not parse.
     pub malformed: u64,
+}
+
+/// Tasks cut by cause, as a status counts them.
+#[must_use]
+pub fn cuts_by(counters: &Counters) -> [u64; CutCause::ALL.len()] {
+    CutCause::ALL.map(|cause| counters.cut_by.get(cause.name()).copied().unwrap_or(0))
 }
 
 impl Metrics {
@@ -87,7 +95,10 @@ impl Metrics {
             backlog: gauge("qscaler_backlog_messages", "Messages that wait; NaN while unknown."),
             in_flight: gauge("qscaler_in_flight_messages", "Messages taken and not finished; NaN while unknown."),
             drained: counter("qscaler_drained_total", "Pods that were drained before their end."),
-            cut: counter("qscaler_cut_total", "Running tasks that were cut."),
+            cuts: CutCause::ALL.map(|cause| {
+                let labels = [("workload", workload), ("cause", cause.name())];
+                self.registry.counter("qscaler_tasks_cut_total", "Running tasks that were cut, by cause.", &labels)
+            }),
             oom_kills: counter("qscaler_oom_kills_total", "OOM kills of containers and processes."),
             malformed: counter("qscaler_malformed_messages_total", "Reports that did not parse."),
         }
@@ -131,7 +142,7 @@ pub struct WorkloadMetrics {
     backlog: Gauge,
     in_flight: Gauge,
     drained: Counter,
-    cut: Counter,
+    cuts: [Counter; CutCause::ALL.len()],
     oom_kills: Counter,
     malformed: Counter,
 }
@@ -155,7 +166,9 @@ impl WorkloadMetrics {
     /// Totals have moved.
     pub fn counted(&self, before: Totals, now: Totals) {
         self.drained.add(now.drained.saturating_sub(before.drained));
-        self.cut.add(now.cut.saturating_sub(before.cut));
+        for (counter, (now, before)) in self.cuts.iter().zip(now.cuts.iter().zip(before.cuts)) {
+            counter.add(now.saturating_sub(before));
+        }
         self.oom_kills.add(now.oom_kills.saturating_sub(before.oom_kills));
         self.malformed.add(now.malformed.saturating_sub(before.malformed));
     }

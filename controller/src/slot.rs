@@ -2,7 +2,7 @@
 //! Out: what is due. Left to others: decisions (`workload`), tasks (`run`).
 
 use crate::index::View;
-use crate::metrics::{Metrics, Totals, WorkloadMetrics};
+use crate::metrics::{Metrics, Totals, WorkloadMetrics, cuts_by};
 use crate::plan::{Action, Failure, Outcome};
 use crate::record::{DeploymentRecord, WorkerTemplate};
 use crate::run::Measured;
@@ -288,7 +288,7 @@ fn queries(config: &WorkerConfig) -> Vec<QueueQuery> {
 }
 
 fn totals(counters: &qscaler_api::Counters) -> Totals {
-    Totals { drained: counters.drained, cut: counters.cut, oom_kills: counters.oom_kills, malformed: counters.malformed_messages }
+    Totals { drained: counters.drained, cuts: cuts_by(counters), oom_kills: counters.oom_kills, malformed: counters.malformed_messages }
 }
 
 #[cfg(test)]

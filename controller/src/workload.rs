@@ -3,13 +3,14 @@
 
 use crate::bounds::size_bounds;
 use crate::conditions::{Conditions, Holds};
+use crate::cuts::Cuts;
 use crate::drain::{is_token, record, without_replacements};
 use crate::facts::fleet_sample;
 use crate::index::View;
 use crate::intake::Intake;
 use crate::keep::Keep;
 use crate::lasting::Lasting;
-use crate::metrics::Totals;
+use crate::metrics::{Totals, cuts_by};
 use crate::plan::{Action, Done, Failure, Notice, Outcome};
 use crate::record::Word;
 use crate::settings::{fleet_settings, scale_config};
@@ -42,6 +43,7 @@ pub struct Workload {
     pub(crate) machine: FleetMachine,
     pub(crate) learned: Learned,
     pub(crate) intake: Intake,
+    pub(crate) cuts: Cuts,
     pub(crate) sizing: Option<Sizing>,
     /// What an earlier life knew of sizes and of the worker's process.
     saved: (BTreeMap<String, ContainerSize>, Option<WorkerIds>),
@@ -125,6 +127,7 @@ impl Workload {
             config: None,
             learned,
             intake: Intake::restore(&saved.counted_cuts),
+            cuts: Cuts::default(),
             sizing: None,
             conditions: Conditions::restore(&saved.conditions),
             counters: saved.counters.clone(),
@@ -227,6 +230,7 @@ impl Workload {
         };
         let bounds = size_bounds(&config, view, cluster);
         self.sizes(&bounds, view, cluster, now_ms);
+        self.untold_cuts(view, now_ms);
         let decided = self.law(&config, view, now_ms);
         let wake_ms = self.drain(&config, view, &mut actions, now_ms);
         self.release(view, &mut actions, now_ms);
@@ -245,6 +249,7 @@ impl Workload {
     fn forget(&mut self, view: &View) {
         let uids: HashSet<&str> = view.pods.iter().chain(&view.finished).map(|p| p.uid.as_ref()).collect();
         self.intake.retain(&uids);
+        self.cuts.retain(&uids);
         self.costed.retain(|uid, _| uids.contains(uid.as_str()));
         self.keep.retain(&uids);
         self.seen_ready.retain(|uid| uids.contains(&**uid));
@@ -336,7 +341,7 @@ impl Workload {
     pub fn totals(&self) -> Totals {
         Totals {
             drained: self.counters.drained,
-            cut: self.counters.cut,
+            cuts: cuts_by(&self.counters),
             oom_kills: self.sizing.as_ref().map_or(self.counters.oom_kills, Sizing::oom_kills),
             malformed: self.counters.malformed_messages,
         }

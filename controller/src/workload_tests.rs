@@ -375,7 +375,31 @@ fn a_cut_task_is_counted_and_told_with_its_cause_even_if_the_first_try_fails() {
     assert!(events(&plan).contains(&event::TASK_CUT));
     w.applied(&Outcome { failed: Some(Failure::Other("away".into())), left: plan.actions, ..Outcome::default() }, T0_MS);
     assert!(events(&w.look(&v, &cluster(), true, T0_MS + 1_000)).contains(&event::TASK_CUT));
-    assert_eq!(w.totals().cut, 1);
+    assert_eq!(w.counters.cut, 1);
+}
+
+#[test]
+fn a_busy_worker_that_is_killed_is_a_cut_in_counter_status_and_event_though_no_sidecar_tells_it() {
+    let (mut w, v) = (workload(), view(&[deployment(1, &[]), replicaset("orders-1", 1), pod("a")]));
+    w.reports(&[report("a", 1, WorkerState::Open, Busy::Busy)], &v, &cluster(), T0_MS);
+    w.look(&v, &cluster(), true, T0_MS);
+    let end = json!({"terminated": {"exitCode": 137, "reason": "Error", "containerID": "c1", "startedAt": crate::testing::stamp(-60_000), "finishedAt": crate::testing::stamp(2_000)}});
+    let v = view(&[deployment(1, &[]), replicaset("orders-1", 1), with(pod("a"), "/status/containerStatuses/0/state", end)]);
+    let mut told = Vec::new();
+    for second in 3..40 {
+        let plan = w.look(&v, &cluster(), true, T0_MS + second * 1_000);
+        told.extend(
+            plan.actions.iter().filter_map(|a| if let Action::Event(n) = a { Some(n.clone()) } else { None }).filter(|n| n.reason == event::TASK_CUT),
+        );
+        if let Some(Action::Status(status)) = plan.actions.iter().find(|a| matches!(a, Action::Status(_)))
+            && second > 13
+        {
+            assert_eq!((&status["counters"]["cut"], &status["counters"]["cutBy"]), (&json!(1), &json!({"killed": 1})));
+        }
+        all_done(&mut w, &plan, T0_MS + second * 1_000);
+    }
+    assert!(told.len() == 1 && told[0].note.starts_with("a running task in pod a was cut: its container was killed"), "{told:?}");
+    assert_eq!(w.totals().cuts.iter().sum::<u64>(), 1);
 }
 
 #[test]
@@ -383,7 +407,7 @@ fn several_cuts_that_one_report_tells_are_told_as_several() {
     let (mut w, v) = (workload(), view(&[deployment(1, &[]), replicaset("orders-1", 1), pod("a")]));
     w.reports(&[Report { cuts: 3, ..cut(1) }], &v, &cluster(), T0_MS);
     let plan = w.look(&v, &cluster(), true, T0_MS);
-    assert_eq!(w.totals().cut, 3);
+    assert_eq!(w.counters.cut, 3);
     let notes: Vec<_> = plan.actions.iter().filter_map(|a| if let Action::Event(n) = a { Some(n.note.clone()) } else { None }).collect();
     assert!(notes.iter().any(|n| n.contains("3 running tasks in pod a were cut; the last: deadline")), "{notes:?}");
 }
@@ -399,7 +423,7 @@ fn a_cut_is_counted_though_its_pod_is_gone_before_the_report_comes() {
         let (view, now_ms) = (index.view(&orders()).unwrap(), T0_MS + second * 1_000);
         w.reports(&[cut(sequence)], &view, &cluster(), now_ms);
         w.look(&view, &cluster(), true, now_ms);
-        assert_eq!((w.totals().cut, w.intake.busy(&view.pods)), (1, 0));
+        assert_eq!((w.counters.cut, w.intake.busy(&view.pods)), (1, 0));
     }
 }
 
@@ -411,11 +435,11 @@ fn a_cut_is_counted_once_though_last_words_overtake_the_report_and_a_new_leader_
     let mut w = workload();
     let plan = w.look(&v, &cluster(), true, T0_MS);
     w.reports(&[cut(8)], &v, &cluster(), T0_MS + 500);
-    assert_eq!((w.totals().cut, &status(&plan)["countedCuts"][0]["podUid"]), (1, &json!("uid-a")));
+    assert_eq!((w.counters.cut, &status(&plan)["countedCuts"][0]["podUid"]), (1, &json!("uid-a")));
     let saved = serde_json::from_value(status(&plan)).unwrap();
     let mut next = Workload::restore(orders(), "dep".into(), saved, T0_MS + 1_000);
     next.look(&v, &cluster(), true, T0_MS + 1_000);
-    assert_eq!(next.totals().cut, 1);
+    assert_eq!(next.counters.cut, 1);
 }
 
 #[test]

@@ -9,6 +9,7 @@
 //! (identity, and what the sidecar is told), `message` (the wire).
 
 pub mod config;
+pub mod cut;
 pub mod drain;
 pub mod framework;
 pub mod message;
