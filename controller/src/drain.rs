@@ -46,6 +46,7 @@ pub(crate) fn without_replacements(mut fleet: FleetSample, mut n: u32) -> FleetS
     // The youngest are the replacements.
     fleet.starting.sort_by(|a, b| b.total_cmp(a));
     fleet.starting.truncate(starting as usize);
+    take(&mut fleet.restarting);
     take(&mut fleet.ready);
     fleet
 }

@@ -6,7 +6,7 @@ use crate::intake::Intake;
 use crate::record::{ContainerRecord, PodRecord, ReplicaSetRecord, Word};
 use qscaler_core::drain::fleet::{FleetFacts, PodFacts, REPORT_STALE_MS, ReportFacts, SetFacts};
 use qscaler_core::message::{Busy, WorkerState};
-use qscaler_core::scale::{Completion, FleetSample};
+use qscaler_core::scale::FleetSample;
 use qscaler_core::size::PodPhase;
 use std::collections::HashSet;
 
@@ -31,10 +31,23 @@ fn tasks(pod: &PodRecord, heard: &Intake, now_ms: u64) -> Option<u32> {
     }
 }
 
+/// One of its containers was started again.
+fn has_restarted(pod: &PodRecord) -> bool {
+    pod.containers.iter().any(|c| c.life.as_ref().is_some_and(|life| life.restarts > 0))
+}
+
 /// The pods as the scaling law counts them. `seen_ready` remembers whose start was counted.
-pub fn fleet_sample(view: &View, heard: &Intake, completions: Vec<Completion>, seen_ready: &mut HashSet<Word>, now_ms: u64) -> FleetSample {
+pub fn fleet_sample(view: &View, heard: &mut Intake, seen_ready: &mut HashSet<Word>, now_ms: u64) -> FleetSample {
     let seconds = |from: u64, to: u64| to.saturating_sub(from) as f64 / 1000.0;
-    let mut out = FleetSample { spec_replicas: view.deployment.spec_replicas, completions, ..FleetSample::default() };
+    let (completions, taken_up) = (heard.take_completions(), heard.take_taken_up());
+    let heard = &*heard;
+    let mut out = FleetSample {
+        spec_replicas: view.deployment.spec_replicas,
+        completions,
+        begun: taken_up.begun,
+        found: taken_up.found,
+        ..FleetSample::default()
+    };
     let mut told = 0u32;
     for pod in &view.pods {
         if pod.terminating {
@@ -48,6 +61,9 @@ pub fn fleet_sample(view: &View, heard: &Intake, completions: Vec<Completion>, s
         if !pod.ready {
             if pod.unschedulable {
                 out.pending_unschedulable += 1;
+            } else if has_restarted(pod) || seen_ready.contains(&pod.uid) {
+                // Its age says nothing of how long a pod takes to start.
+                out.restarting += 1;
             } else {
                 out.starting.push(seconds(pod.created_ms, now_ms));
             }
@@ -56,6 +72,7 @@ pub fn fleet_sample(view: &View, heard: &Intake, completions: Vec<Completion>, s
         out.ready += 1;
         if !seen_ready.contains(&pod.uid)
             && seen_ready.insert(pod.uid.clone())
+            && !has_restarted(pod)
             && seconds(pod.ready_since_ms, now_ms) * 1000.0 < REPORT_STALE_MS as f64
         {
             out.started_latencies_s.push(seconds(pod.created_ms, pod.ready_since_ms));
@@ -157,4 +174,26 @@ pub fn conflict(scalers: &[String]) -> Option<String> {
         "{first}{others} also scales this Deployment, so replicas are left alone; remove it, or set the annotation {} to protect (scaling: protect)",
         qscaler_core::names::annotation::SCALING
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{T0_MS, deployment, pod, replicaset, view, with};
+    use serde_json::json;
+
+    #[test]
+    fn a_pod_whose_worker_crashed_is_no_start_to_learn_from() {
+        let restarts = |count: i32| json!([{"name": "worker", "image": "w", "imageID": "", "ready": true, "restartCount": count}]);
+        let crashed = |name: &str, ready: &str| {
+            let pod = with(pod(name), "/status/containerStatuses", restarts(3));
+            with(pod, "/status/conditions", json!([{"type": "Ready", "status": ready, "lastTransitionTime": crate::testing::stamp(-2_000)}]))
+        };
+        let view = view(&[deployment(3, &[]), replicaset("orders-1", 3), crashed("a", "True"), crashed("b", "False"), pod("c")]);
+        let mut seen_ready = HashSet::new();
+        let sample = fleet_sample(&view, &mut Intake::default(), &mut seen_ready, T0_MS);
+        assert_eq!((sample.ready, sample.restarting, sample.starting.len()), (2, 1, 0));
+        assert_eq!(sample.useful(), 3);
+        assert!(sample.started_latencies_s.iter().all(|latency| *latency < 58.0), "the age of a pod that crashed: {:?}", sample.started_latencies_s);
+    }
 }

@@ -4,6 +4,7 @@
 use crate::conditions::shorten;
 use crate::record::{PodRecord, Word};
 use qscaler_api::CountedCuts;
+use qscaler_core::drain::fleet::REPORT_STALE_MS;
 use qscaler_core::message::{AccessLevel, Busy, GAPS_MAX, HoldGap, Report, WorkerState};
 use qscaler_core::scale::Completion;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -76,6 +77,15 @@ fn skew_ms(report: &Report, now_ms: u64) -> i64 {
     signed(report.at_ms).saturating_sub(signed(now_ms))
 }
 
+/// Tasks that run in a worker that says so; None when nothing says, or the worker is only being started.
+fn running(state: WorkerState, busy: Busy, active_tasks: Option<u32>) -> Option<u32> {
+    match (state, busy) {
+        (WorkerState::Boot, _) | (_, Busy::Unknown) => None,
+        (_, Busy::Busy) => Some(active_tasks.unwrap_or(1).max(1)),
+        (_, Busy::Idle) => Some(0),
+    }
+}
+
 fn order(report: &Report) -> (u64, u64) {
     (report.started_ms, report.sequence)
 }
@@ -106,6 +116,15 @@ pub struct Taken {
     pub drained: bool,
 }
 
+/// Tasks that workers have taken up, as their reports tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TakenUp {
+    /// Seen to begin: by workers that told what they do before and after. None: no worker has told so.
+    pub begun: Option<u32>,
+    /// Found running in workers that told nothing before: just started, started again, or silent until now.
+    pub found: u32,
+}
+
 /// Everything heard of one workload's pods.
 #[derive(Clone, Debug, Default)]
 pub struct Intake {
@@ -118,6 +137,7 @@ pub struct Intake {
     /// Cuts counted, by pod UID and start of the sidecar: it says them in every report.
     cuts: BTreeMap<(Word, u64), u32>,
     completions: Vec<Completion>,
+    taken_up: TakenUp,
     rejected: u64,
     /// By pod UID: how far a pod's clock is ahead whose reports are not believed for it, milliseconds.
     future: HashMap<Word, i64>,
@@ -140,6 +160,7 @@ impl Intake {
         }
         self.future.remove(&uid);
         let mut taken = Taken { cuts: self.new_cuts(&uid, report), ..Taken::default() };
+        self.take_up(&uid, report, now_ms);
         if let Some(service) = report.service.filter(|s| s.mean_ms.is_finite() && s.mean_ms >= 0.0) {
             let tasks = service.tasks.min(TASKS_PER_REPORT_MAX) as usize;
             let room = COMPLETIONS_MAX.saturating_sub(self.completions.len());
@@ -156,6 +177,20 @@ impl Intake {
         }
         self.pods.insert(uid, Heard::new(report, now_ms));
         Ok(taken)
+    }
+
+    /// What the report says of tasks taken up since the one before. A worker that is started again says nothing of what it did before.
+    fn take_up(&mut self, uid: &Word, report: &Report, now_ms: u64) {
+        let Some(now) = running(report.state, report.busy, report.active_tasks) else { return };
+        let before = self.pods.get(uid).filter(|h| h.order.0 == report.started_ms && now_ms < h.at_ms.saturating_add(REPORT_STALE_MS));
+        match before.and_then(|h| running(h.state, h.busy, h.active_tasks)) {
+            Some(before) => {
+                let ended = report.service.map_or(0, |s| s.tasks.min(TASKS_PER_REPORT_MAX));
+                let begun = now.saturating_add(ended).saturating_sub(before).min(TASKS_PER_REPORT_MAX);
+                self.taken_up.begun = Some(self.taken_up.begun.unwrap_or(0).saturating_add(begun));
+            }
+            None => self.taken_up.found = self.taken_up.found.saturating_add(now.min(TASKS_PER_REPORT_MAX)),
+        }
     }
 
     fn new_cuts(&mut self, uid: &Word, report: &Report) -> u32 {
@@ -239,6 +274,11 @@ impl Intake {
     /// The tasks that ended since the last call.
     pub fn take_completions(&mut self) -> Vec<Completion> {
         std::mem::take(&mut self.completions)
+    }
+
+    /// The tasks taken up since the last call.
+    pub fn take_taken_up(&mut self) -> TakenUp {
+        std::mem::take(&mut self.taken_up)
     }
 
     /// Reports dropped since the last call.

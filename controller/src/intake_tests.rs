@@ -51,6 +51,26 @@ fn tasks_that_ended_are_handed_on_once_and_nonsense_is_not() {
 }
 
 #[test]
+fn a_task_is_taken_up_only_by_a_worker_that_told_before() {
+    let mut intake = Intake::default();
+    let mut heard = |sequence, state, busy, ended| {
+        let service = (ended > 0).then_some(ServiceTime { tasks: ended, mean_ms: 100.0 });
+        take(&mut intake, &Report { service, ..report("a", sequence, state, busy) }, T0_MS).unwrap();
+        let taken_up = intake.take_taken_up();
+        (taken_up.begun, taken_up.found)
+    };
+    assert_eq!(heard(1, WorkerState::Boot, Busy::Idle, 0), (None, 0));
+    assert_eq!(heard(2, WorkerState::Open, Busy::Unknown, 0), (None, 0));
+    assert_eq!(heard(3, WorkerState::Open, Busy::Busy, 0), (None, 1), "a worker that starts looks busy until it waits for its first message");
+    assert_eq!(heard(4, WorkerState::Open, Busy::Idle, 0), (Some(0), 0));
+    assert_eq!(heard(5, WorkerState::Open, Busy::Busy, 0), (Some(1), 0));
+    assert_eq!(heard(6, WorkerState::Open, Busy::Busy, 3), (Some(3), 0), "one of them runs, three have ended, one ran before");
+    assert_eq!(heard(7, WorkerState::Boot, Busy::Idle, 0), (None, 0), "it has crashed");
+    assert_eq!(heard(8, WorkerState::Open, Busy::Busy, 0), (None, 1));
+    assert_eq!(heard(9, WorkerState::Parked, Busy::Idle, 1), (Some(0), 0));
+}
+
+#[test]
 fn a_parked_pod_that_ends_was_drained_once() {
     let mut intake = Intake::default();
     let mut drained = |sequence, state| take(&mut intake, &report("a", sequence, state, Busy::Idle), T0_MS).unwrap().drained;

@@ -308,8 +308,7 @@ impl Workload {
             }
         };
         self.law_ms = now_ms;
-        let completions = self.intake.take_completions();
-        let fleet = fleet_sample(view, &self.intake, completions, &mut self.seen_ready, now_ms);
+        let fleet = fleet_sample(view, &mut self.intake, &mut self.seen_ready, now_ms);
         let fleet = without_replacements(fleet, self.machine.replacements());
         let decision = decide(&scale_config(config), &mut self.learned, &samples, &fleet, now_ms as f64 / 1000.0);
         if self.decision.as_ref().is_none_or(|d| (d.target, d.rule) != (decision.target, decision.rule)) {

@@ -54,15 +54,18 @@ impl Play {
         self.running.retain(|left| *left > 0.0);
         completions.resize(before - self.running.len(), Completion { service_s });
         let slots = self.pods as usize * self.cfg.concurrency as usize;
+        let mut begun = 0;
         while self.running.len() < slots && self.ready > 0 {
             self.ready -= 1;
             self.running.push(service_s);
+            begun += 1;
         }
         let sample = FleetSample {
             spec_replicas: self.pods + self.starting.len() as u32,
             ready: self.pods,
             starting: self.starting.clone(),
             busy: known.then_some(self.running.len() as u32),
+            begun: known.then_some(begun),
             busy_ages_s: if known { self.running.iter().map(|left| self.service_s - left).collect() } else { Vec::new() },
             completions: if known { completions } else { Vec::new() },
             started_latencies_s: latencies,
@@ -258,23 +261,43 @@ fn any_queue() -> impl Strategy<Value = QueueSample> {
 
 fn any_fleet() -> impl Strategy<Value = FleetSample> {
     let times = || proptest::collection::vec(prop_oneof![9 => 0.0..900.0f64, 1 => Just(f64::NAN)], 0..6);
-    ((0u32..120, 0u32..60, 0u32..5, 0u32..5, 0u32..5, 0u32..3), proptest::option::of(0u32..120), times(), times(), times(), times()).prop_map(
-        |((spec_replicas, ready, pending_unschedulable, parked, terminating, untold), busy, starting, busy_ages_s, services, started_latencies_s)| {
-            FleetSample {
-                spec_replicas,
-                ready,
-                starting,
-                pending_unschedulable,
-                parked,
-                terminating,
-                busy,
-                untold: untold.min(ready),
-                busy_ages_s,
-                completions: services.into_iter().map(|service_s| Completion { service_s }).collect(),
-                started_latencies_s,
-            }
-        },
+    (
+        (0u32..120, 0u32..60, 0u32..5, 0u32..5, 0u32..5, 0u32..3),
+        proptest::option::of(0u32..120),
+        times(),
+        times(),
+        times(),
+        times(),
+        (proptest::option::of(0u32..9), 0u32..3),
     )
+        .prop_map(
+            |(
+                (spec_replicas, ready, pending_unschedulable, parked, terminating, untold),
+                busy,
+                starting,
+                busy_ages_s,
+                services,
+                started_latencies_s,
+                (begun, found),
+            )| {
+                FleetSample {
+                    spec_replicas,
+                    ready,
+                    starting,
+                    pending_unschedulable,
+                    parked,
+                    terminating,
+                    busy,
+                    untold: untold.min(ready),
+                    busy_ages_s,
+                    completions: services.into_iter().map(|service_s| Completion { service_s }).collect(),
+                    started_latencies_s,
+                    begun,
+                    found,
+                    restarting: 0,
+                }
+            },
+        )
 }
 
 fn any_config() -> impl Strategy<Value = ScaleConfig> {

@@ -41,9 +41,18 @@ fn any_fleet() -> impl Strategy<Value = FleetSample> {
         numbers(),
         completions,
         numbers(),
+        (any_pods(), any_pods(), proptest::option::of(any_pods())),
     )
         .prop_map(
-            |((spec_replicas, ready, pending_unschedulable, parked, terminating, untold), busy, starting, busy_ages_s, services, started)| {
+            |(
+                (spec_replicas, ready, pending_unschedulable, parked, terminating, untold),
+                busy,
+                starting,
+                busy_ages_s,
+                services,
+                started,
+                (found, restarting, begun),
+            )| {
                 FleetSample {
                     spec_replicas,
                     ready,
@@ -56,6 +65,9 @@ fn any_fleet() -> impl Strategy<Value = FleetSample> {
                     busy_ages_s,
                     completions: services.into_iter().map(|service_s| Completion { service_s }).collect(),
                     started_latencies_s: started,
+                    begun,
+                    found,
+                    restarting,
                 }
             },
         )

@@ -164,6 +164,7 @@ pub struct World<'a> {
     alive_since_s: f64,
     completions: Vec<f64>,
     latencies: Vec<f64>,
+    begun: u32,
     outcome: Outcome,
 }
 
@@ -195,6 +196,7 @@ impl<'a> World<'a> {
             alive_since_s: 0.0,
             completions: Vec::new(),
             latencies: Vec::new(),
+            begun: 0,
             outcome: Outcome { tasks: workload.tasks.len(), waits_s: vec![f32::INFINITY; workload.tasks.len()], ..Outcome::default() },
         }
     }
@@ -261,6 +263,11 @@ impl<'a> World<'a> {
     /// Service times of tasks ended since the last call.
     pub fn take_completions(&mut self) -> Vec<f64> {
         std::mem::take(&mut self.completions)
+    }
+
+    /// Tasks begun since the last call.
+    pub fn take_begun(&mut self) -> u32 {
+        std::mem::take(&mut self.begun)
     }
 
     /// Start latencies of pods ready since the last call.
@@ -450,6 +457,7 @@ impl<'a> World<'a> {
         let ends_s = self.now_s + self.tasks[task as usize].service_s * crowd;
         let slot = &mut self.pods[pod as usize];
         slot.state = PodState::Busy;
+        self.begun += 1;
         slot.task = task;
         slot.started_s = self.now_s;
         slot.ends_s = ends_s;

@@ -12,6 +12,10 @@ const SPREAD_MIN: f64 = 0.1;
 const SPREAD_HINT: f64 = 0.3;
 /// Bounds of the mean, seconds: below, no poll sees it; above, a pod is stuck rather than slow.
 const BOUNDS_S: (f64, f64) = (0.1, 1800.0);
+/// A pod that has been starting for this many times the mean, and for [`BROKEN_S`], is broken rather than slow: it says nothing of the next one.
+const BROKEN_MEANS: f64 = 10.0;
+/// Seconds; see [`BROKEN_MEANS`].
+const BROKEN_S: f64 = 300.0;
 /// A pod late already is expected to take at least this share of the mean still.
 const LATE_SHARE: f64 = 0.1;
 
@@ -51,7 +55,7 @@ impl StartLatency {
         let (mut weight, mut sum, mut squares) =
             if self.weight > 0.0 { (self.weight, self.sum, self.squares) } else { (1.0, hint, hint * hint * (1.0 + SPREAD_HINT * SPREAD_HINT)) };
         let mean = sum / weight;
-        for age in starting_s.iter().filter(|age| age.is_finite() && **age > mean) {
+        for age in starting_s.iter().filter(|age| **age > mean && **age <= BROKEN_S.max(BROKEN_MEANS * mean)) {
             let age = age.min(BOUNDS_S.1);
             weight += 1.0;
             sum += age;

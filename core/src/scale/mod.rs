@@ -100,7 +100,7 @@ pub fn decide(cfg: &ScaleConfig, learned: &mut Learned, queues: &[QueueSample], 
     let age_s = queues.iter().map(|queue| sane(queue.age_s, f64::MAX)).fold(0.0, f64::max);
     let mut inputs = Inputs {
         useful: fleet.useful(),
-        starting: (fleet.starting.len() as u32).saturating_add(fleet.uncreated()),
+        starting: (fleet.starting.len() as u32).saturating_add(fleet.restarting).saturating_add(fleet.uncreated()),
         unschedulable: fleet.pending_unschedulable,
         parked: fleet.parked,
         service_s: before.mean_s,
@@ -130,7 +130,7 @@ pub fn decide(cfg: &ScaleConfig, learned: &mut Learned, queues: &[QueueSample], 
     let wish = learned.wish(cfg, &situation, fleet);
     let trial = learned.shared_limit(&mut situation, &wish, fleet, now_s);
     let (target, rule, cap, hold) = learned.settle(cfg, &situation, &wish, now_s);
-    let at_work = situation.view.busy + situation.view.backlog > 0.0;
+    let at_work = situation.view.told + situation.view.backlog > 0.0;
     let load = situation.rate_per_s * situation.service.mean_s / f64::from(situation.per_pod);
     learned.load = if at_work || load >= standing::LOAD_MIN { load.max(f64::MIN_POSITIVE) } else { 0.0 };
     learned.rises.observe(situation.dt_s, learned.load);

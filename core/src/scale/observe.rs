@@ -1,24 +1,49 @@
 //! Comes in: queue and fleet samples, with holes. Goes out: one view in tasks and workers, and how many messages arrived since the last.
 //! Leaves to others: every conclusion.
 
+use std::collections::VecDeque;
+
 use serde::{Deserialize, Serialize};
 
 use super::numeric::{decay, within};
 use super::types::{FleetSample, HoldReason, QueueSample, ScaleConfig};
 
-/// Counters of one workload at the last look; differences of them are arrivals and completions.
+/// Figures of one workload at the last look; differences of them are arrivals and completions.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Counters {
     published: Option<u64>,
     completed: Option<u64>,
+    /// Messages at the broker, and by which account.
     #[serde(skip)]
-    in_system: Option<f64>,
-    /// Arrivals counted too many so far (samples of queue and workers are never of one instant); paid back before new ones count.
+    held: Option<(Account, f64)>,
+    /// When messages left the broker that no worker has told of yet, and how many: what is told of them later is no arrival.
     #[serde(skip)]
-    debt: f64,
+    owed: VecDeque<(f64, f64)>,
 }
 
+/// How messages that have left the broker's figures are told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Account {
+    /// Consumers hold them until their task is done: they leave with a completion.
+    Done,
+    /// Nobody counts what consumers hold, or they hold it only until its task begins.
+    Begun,
+}
+
+/// What workers tell of their tasks in one tick.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Told {
+    /// Tasks ended; `None` where no worker tells.
+    pub ended: Option<f64>,
+    /// Tasks seen to begin; `None` where no worker tells.
+    pub begun: Option<f64>,
+    /// Tasks found running.
+    pub found: f64,
+}
+
+/// Workers tell of a task up to this long after its message has left the broker's figures, seconds: reports come every five, and some are late.
+const OWED_S: f64 = 30.0;
 /// Most messages believed of one figure: more than any broker holds, and few enough that sums and squares of it stay numbers.
 const FIGURE_MAX: f64 = 1e12;
 /// Seconds of evidence after which half of what was believed of acknowledgements is replaced.
@@ -80,8 +105,8 @@ pub struct View {
     pub workers: f64,
     /// Ready workers without a task.
     pub idle: f64,
-    /// Messages waiting and tasks running, those of leaving pods included where the broker tells.
-    pub in_system: f64,
+    /// Tasks known to run: `busy` without what is only assumed of silent workers. Load is made of these alone.
+    pub told: f64,
     /// Whether `busy` was told by anyone.
     pub busy_known: bool,
 }
@@ -112,31 +137,23 @@ pub fn add_up(cfg: &ScaleConfig, queues: &[QueueSample]) -> (Backlog, Option<Hol
 pub fn join(cfg: &ScaleConfig, backlog: &Backlog, fleet: &FleetSample, queue_empty_s: f64, expected_busy: f64) -> View {
     let workers = f64::from(fleet.ready) * f64::from(cfg.concurrency.max(1));
     let by_unacked = backlog.unacked.filter(|unacked| *unacked > 0.0 && !cfg.acknowledges_early).map(|unacked| unacked.min(workers));
-    let (busy, busy_known) = match (fleet.busy, by_unacked) {
+    let (busy, told, busy_known) = match (fleet.busy, by_unacked) {
         (Some(busy), _) => {
             let (told, most) = (f64::from(busy), f64::from(fleet.untold) * f64::from(cfg.concurrency.max(1)));
             // What consumers hold beyond the tasks that are told of runs in the silent pods, or is prefetched.
             let silent = backlog.unacked.filter(|_| !cfg.acknowledges_early).map_or(most, |held| within(held - told, 0.0, most));
-            ((told + silent).min(workers.max(told)), fleet.untold == 0)
+            ((told + silent).min(workers.max(told)), told, fleet.untold == 0)
         }
-        (None, Some(busy)) => (busy, true),
-        (None, None) if backlog.ready > 0.0 || queue_empty_s < cfg.law.blind_idle_s => (workers, false),
-        (None, None) => (expected_busy.min(workers), false),
+        (None, Some(busy)) => (busy, busy, true),
+        (None, None) if backlog.ready > 0.0 => (workers, workers, false),
+        (None, None) if queue_empty_s < cfg.law.blind_idle_s => (workers, 0.0, false),
+        (None, None) => (expected_busy.min(workers), expected_busy.min(workers), false),
     };
     let leaving = f64::from(fleet.parked.saturating_add(fleet.terminating)) * f64::from(cfg.concurrency.max(1));
     let held = backlog.unacked.unwrap_or(0.0);
-    let (prefetched, in_system) =
-        if cfg.acknowledges_early { (held, backlog.ready + held + busy) } else { ((held - busy - leaving).max(0.0), backlog.ready + held.max(busy)) };
+    let prefetched = if cfg.acknowledges_early { held } else { (held - busy - leaving).max(0.0) };
     let behind = if backlog.ready > 0.0 || busy == 0.0 { prefetched } else { 0.0 };
-    View {
-        backlog: backlog.ready + behind,
-        waiting: backlog.ready + prefetched,
-        busy,
-        workers,
-        idle: (workers - busy).max(0.0),
-        in_system,
-        busy_known,
-    }
+    View { backlog: backlog.ready + behind, waiting: backlog.ready + prefetched, busy, workers, idle: (workers - busy).max(0.0), told, busy_known }
 }
 
 /// Messages as a number that can be reckoned with: a broker's figure beyond this is an error of its own.
@@ -145,23 +162,40 @@ fn figure(count: u64) -> f64 {
 }
 
 impl Counters {
-    /// Arrivals since the last look, and completions. By the broker's counter where there is one; else by conservation: what the system holds
-    /// more now, plus what left it. `None` at the first look, after a gap, or when a counter started anew.
-    pub fn arrivals(&mut self, backlog: &Backlog, view: &View, reported: Option<f64>, expected_completions: f64) -> (Option<f64>, f64) {
+    /// Arrivals since the last look, and completions where anything tells of them. By the broker's counter where there is one; else by conservation:
+    /// what the broker holds more now, plus what workers were seen to take from it. `None` at the first look, after a gap, or when a counter started
+    /// anew. Only what is told counts: a worker of which nothing is known has taken nothing, and what it is found at later was there before.
+    pub fn arrivals(&mut self, now_s: f64, backlog: &Backlog, told: &Told, early: bool) -> (Option<f64>, Option<f64>) {
         let difference = |now: Option<u64>, last: Option<u64>| now.zip(last).and_then(|(now, last)| now.checked_sub(last)).map(figure);
         let published = difference(backlog.published, self.published);
-        let completed = difference(backlog.completed, self.completed).or(reported).unwrap_or(expected_completions);
-        let in_system = view.in_system;
-        let conserved = self.in_system.map(|last| in_system - last + completed);
-        let arrived = published.or_else(|| {
-            conserved.map(|count| {
-                let due = count + self.debt;
-                self.debt = due.min(0.0).max(-in_system - completed);
-                due.max(0.0)
-            })
-        });
-        *self = Self { published: backlog.published, completed: backlog.completed, in_system: Some(in_system), debt: self.debt };
-        (arrived, completed)
+        let completed = difference(backlog.completed, self.completed).or(told.ended);
+        let account = if backlog.unacked.is_some() && !early { Account::Done } else { Account::Begun };
+        let held = backlog.ready + backlog.unacked.unwrap_or(0.0);
+        let taken = if account == Account::Done { completed } else { told.begun }.unwrap_or(0.0);
+        let last = self.held.replace((account, held)).filter(|(by, _)| *by == account);
+        let conserved = last.map(|(_, last)| self.settle(now_s, held - last + taken, told.found));
+        (self.published, self.completed) = (backlog.published, backlog.completed);
+        (published.or(conserved), completed)
+    }
+
+    /// What remains of `count` when it has paid for what left the broker before it was told of. `found` pays too, and is nothing beyond.
+    fn settle(&mut self, now_s: f64, count: f64, found: f64) -> f64 {
+        self.owed.retain(|(since_s, _)| (0.0..OWED_S).contains(&(now_s - since_s)));
+        if count < 0.0 {
+            self.owed.push_back((now_s, -count));
+        }
+        let mut left = [found, count.max(0.0)];
+        for part in &mut left {
+            while let Some((_, owed)) = self.owed.front_mut().filter(|_| *part > 0.0) {
+                let paid = part.min(*owed);
+                *part -= paid;
+                *owed -= paid;
+                if *owed <= 0.0 {
+                    self.owed.pop_front();
+                }
+            }
+        }
+        left[1]
     }
 
     /// Starts anew after a gap: what came in between says nothing about a rate.

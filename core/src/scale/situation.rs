@@ -62,13 +62,18 @@ impl Learned {
         let early = ScaleConfig { acknowledges_early: self.acks.early(cfg.acknowledges_early), ..cfg.clone() };
         let mut view = observe::join(&early, backlog, fleet, empty_s, expected_busy);
         view.busy = (view.busy - f64::from(stuck)).max(0.0);
+        view.told = (view.told - f64::from(stuck)).max(0.0);
         view.workers = (view.workers - f64::from(stuck)).max(view.busy);
 
         // Who tells the age of running tasks tells of ended ones too: none reported then means that none ended.
         let reporting = self.service.reported() || !fleet.busy_ages_s.is_empty();
         let reported = reporting.then_some(fleet.completions.len() as f64);
-        let (arrived, completed) = self.counters.arrivals(backlog, &view, reported, view.busy * dt / service.mean_s);
-        self.service.busy_time(dt, view.busy, completed, latency.mean_s);
+        let told = observe::Told { ended: reported, begun: fleet.begun.map(f64::from), found: f64::from(fleet.found) };
+        let (arrived, completed) = self.counters.arrivals(now_s, backlog, &told, early.acknowledges_early);
+        if let Some(completed) = completed {
+            self.service.busy_time(dt, view.told, completed, latency.mean_s);
+        }
+        let completed = completed.unwrap_or(0.0);
         if dt > 0.0 {
             let keep = decay(dt, RATE_OUT_HALF_LIFE_S);
             self.rate_out = self.rate_out * keep + (1.0 - keep) * completed / dt;
@@ -83,7 +88,7 @@ impl Learned {
         let per_pod = cfg.concurrency.max(1);
         let limit = cfg.max_replicas.saturating_mul(per_pod).min(cfg.max_parallel.unwrap_or(u32::MAX)).max(1);
         let not_ready = fleet.useful() - fleet.ready;
-        let in_system = view.backlog + view.busy;
+        let in_system = view.backlog + view.told;
         let service_s = service.mean_s;
         let standing_s = self.standing_wait(cfg, rate.per_s, &view, &service, &latency);
         let load = in_system / (1.0 + standing_s / service_s);

@@ -154,6 +154,8 @@ pub struct FleetSample {
     pub ready: u32,
     /// Age in seconds of each pod that exists, is scheduled (or may soon be), and isn't Ready yet.
     pub starting: Vec<f64>,
+    /// Pods whose worker has run before and is being started again (a crash, a failed probe): useful again soon, but no starts to learn from.
+    pub restarting: u32,
     /// Pods the scheduler could not place.
     pub pending_unschedulable: u32,
     /// Pods that take no more work and wait to leave.
@@ -166,6 +168,11 @@ pub struct FleetSample {
     pub untold: u32,
     /// Age in seconds of each running task that is known; may be empty.
     pub busy_ages_s: Vec<f64>,
+    /// Tasks that workers were seen to begin since the sample before this: by workers that told what they do before and after. `None` where no worker
+    /// tells.
+    pub begun: Option<u32>,
+    /// Tasks found running in workers that told nothing before (just started, silent until now): nobody saw them begin, so they are no arrivals.
+    pub found: u32,
     /// Tasks that ended since the sample before this, from the workers' own reports; may be empty.
     pub completions: Vec<Completion>,
     /// Start latency in seconds (created to first able to take work) of pods that became Ready since the sample before this.
@@ -185,7 +192,7 @@ impl FleetSample {
 
     /// Pods that exist, neither parked nor terminating.
     fn seen(&self) -> u32 {
-        self.ready.saturating_add(self.starting.len() as u32).saturating_add(self.pending_unschedulable)
+        self.ready.saturating_add(self.starting.len() as u32).saturating_add(self.restarting).saturating_add(self.pending_unschedulable)
     }
 }
 
