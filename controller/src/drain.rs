@@ -3,6 +3,7 @@
 
 use crate::facts::{Circumstances, conflict, fleet_facts, is_parked};
 use crate::index::View;
+use crate::injected::refused;
 use crate::plan::{Action, Notice, PodRef};
 use crate::settings::TOKEN_TTL_MS;
 use crate::workload::{LAW_PERIOD_MS, Workload};
@@ -64,7 +65,8 @@ impl Workload {
 
     /// Steps the drain. Returns when to look again.
     pub(crate) fn drain(&mut self, config: &WorkerConfig, view: &View, actions: &mut Vec<Action>, now_ms: u64) -> Option<u64> {
-        let conflict = if config.scaling == Scaling::Managed { conflict(&view.scalers) } else { None };
+        let refused = || view.deployment.refusal.as_deref().map(refused);
+        let conflict = if config.scaling == Scaling::Managed { conflict(&view.scalers).or_else(refused) } else { None };
         let waits_for_watch =
             self.scaled.as_ref().is_some_and(|(v, at)| *v == view.deployment.resource_version && now_ms < at.saturating_add(ECHO_MS));
         if config.dry_run || waits_for_watch || self.decision.is_none() || self.broker.mistake.is_some() {

@@ -96,7 +96,7 @@ pub fn fleet_sample(view: &View, heard: &mut Intake, seen_ready: &mut HashSet<Wo
 /// What the facts cannot be read from a view.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Circumstances {
-    /// Another scaler on the target, as a sentence.
+    /// Why the replicas are somebody else's or nobody's to change: another scaler, pods that cannot have the sidecar; as a sentence.
     pub conflict: Option<String>,
     /// What the wish is made from is too old to lower by.
     pub data_stale: bool,

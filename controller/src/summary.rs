@@ -137,7 +137,9 @@ impl Workload {
     fn scaling_condition(&mut self, view: &View, config: &WorkerConfig, now_ms: u64) {
         let refused = self.lasting.uncreated(view.failure.is_some(), now_ms);
         if let Some(failure) = view.failure.as_ref().filter(|_| refused) {
-            self.set(view, condition::SCALING, false, REASON_FAILED_CREATE, injected::not_created(failure), now_ms);
+            let words = injected::not_created(failure);
+            let words = self.not_raised.as_ref().map_or(words.clone(), |why| format!("{words}; {why}"));
+            self.set(view, condition::SCALING, false, REASON_FAILED_CREATE, words, now_ms);
             return self.scale_down_condition(view, now_ms);
         }
         let (holds, reason, message) = if config.dry_run {
@@ -148,6 +150,8 @@ impl Workload {
             (true, "Protect", "another owns the replica count; tasks are kept whole")
         } else if !view.scalers.is_empty() {
             (false, "Conflict", "another scaler writes the replica count")
+        } else if view.deployment.refusal.is_some() {
+            (false, "Refused", "pods cannot have the sidecar, so the replicas are left alone: condition Injected says why")
         } else if self.broker.mistake.is_some() {
             (false, "InvalidConfig", "the broker is not known, so the workload is left alone")
         } else if self.broker.queues.is_some() {

@@ -234,6 +234,34 @@ fn a_fleet_whose_pods_are_not_listed_yet_is_not_cut() {
 }
 
 #[test]
+fn what_cannot_be_injected_is_not_raised_and_the_webhooks_reason_is_said() {
+    for (pointer, value, reason) in [
+        (
+            "/spec/template/spec/containers/0/lifecycle",
+            json!({"preStop": {"exec": {"command": ["x"]}}}),
+            "container worker has a preStop hook of its own",
+        ),
+        ("/spec/template/spec/hostNetwork", json!(true), "hostNetwork"),
+    ] {
+        let bare = |name| with(pod(name), "/spec/initContainers", json!([]));
+        let v = view(&[with(deployment(1, &[]), pointer, value), replicaset("orders-1", 1), bare("a")]);
+        let (mut w, mut last) = (workload(), None);
+        for second in 0..60 {
+            let now = T0_MS + second * 1_000;
+            w.sampled(waiting(500), now);
+            let plan = w.look(&v, &cluster(), true, now);
+            all_done(&mut w, &plan, now);
+            assert!(scales(&plan).is_empty(), "{plan:?}");
+            last = plan.actions.iter().find_map(|a| if let Action::Status(s) = a { Some(s.clone()) } else { None }).or(last);
+        }
+        let last = last.unwrap();
+        let (holds, message) = condition_of(&last, condition::INJECTED);
+        assert!(holds == "False" && message.contains(reason) && !message.contains("restart"), "{message}");
+        assert_eq!(condition_of(&last, condition::SCALING).0, "False");
+    }
+}
+
+#[test]
 fn pods_that_the_api_server_refuses_are_told_with_its_words_and_the_mend_and_once() {
     let quota = "pods \"orders-1-\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=2, limited: pods=2";
     let failed = json!([{"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": quota}]);
@@ -776,7 +804,7 @@ fn a_rollout_without_room_gets_room_and_the_condition_says_why_no_more_is_asked_
         let plan = w.look(&v, &cluster(), true, T0_MS + 130_000);
         if let Some(says) = says {
             let (holds, message) = condition_of(&status(&plan), condition::SCALING);
-            assert!(holds == "True" && message.contains(says), "{message}");
+            assert!(holds == "False" && message.contains(says) && message.contains("a rollout is under way"), "{message}");
         }
     }
 }
