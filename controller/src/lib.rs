@@ -4,6 +4,7 @@
 //! - `record`, `index`, `watch`: objects -> compact records -> one view per workload.
 //! - `resolve`, `store`, `brokers`: the broker's URL, and one connection per distinct one.
 //! - `intake`, `facts`, `bounds`, `sizing`: reports believed as far as the API bears them out; facts for `core`.
+//! - `scale_down`: what a wished scale-down hangs in.
 //! - `hold_effective`, `injected`: whether a deletion lets running tasks finish, and whether pods have the sidecar; `lasting`: since when.
 //! - `cuts`: running tasks that were cut, each counted once, whoever tells them.
 //! - `keep`: node scalers kept away from pods with a task.
@@ -36,6 +37,7 @@ mod record_bounds;
 mod record_pod;
 pub mod resolve;
 pub mod run;
+mod scale_down;
 pub mod settings;
 pub mod sizing;
 pub mod slot;

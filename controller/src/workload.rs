@@ -101,6 +101,8 @@ pub(crate) struct Broker {
     pub(crate) control: Option<String>,
     /// It has answered once.
     pub(crate) answered: bool,
+    /// Messages that wait in all queues, and those that are in flight, as the broker said last; None: it does not say.
+    pub(crate) messages: (Option<u64>, Option<u64>),
     /// When it last answered.
     good_ms: u64,
 }
@@ -169,8 +171,10 @@ impl Workload {
 
     /// The queues were measured, in the order of the configuration.
     pub fn sampled(&mut self, samples: Vec<QueueSample>, now_ms: u64) {
+        let messages = (samples.iter().map(|s| s.ready).sum(), samples.iter().map(|s| s.unacked).sum());
         self.samples = Some(samples);
-        self.broker = Broker { mistake: None, queues: None, gap: None, answered: true, good_ms: now_ms, control: self.broker.control.take() };
+        self.broker =
+            Broker { messages, mistake: None, queues: None, gap: None, answered: true, good_ms: now_ms, control: self.broker.control.take() };
     }
 
     /// The broker gave fewer figures than it could, and why.

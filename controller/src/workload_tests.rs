@@ -280,6 +280,34 @@ fn pods_that_the_api_server_refuses_are_told_with_its_words_and_the_mend_and_onc
     assert_eq!(told, [10]);
 }
 
+#[test]
+fn a_scale_down_that_nobody_answers_is_said_within_minutes_and_never_that_nothing_is_in_the_way() {
+    let objects = [deployment(2, &[("min-replicas", "0")]), replicaset("orders-1", 2), pod("a"), pod("b")];
+    let (mut w, v) = (workload(), view(&objects));
+    let (mut asked, mut said, mut blocked) = (None, Vec::new(), Vec::new());
+    for second in 0..3_000 {
+        let now = T0_MS + second * 1_000;
+        let idle = |name| Report { at_ms: now, ..report(name, second + 1, WorkerState::Open, Busy::Idle) };
+        w.reports(&[idle("a"), idle("b")], &v, &cluster(), now);
+        w.sampled(waiting(0), now);
+        let plan = w.look(&v, &cluster(), true, now);
+        all_done(&mut w, &plan, now);
+        if plan.actions.iter().any(is_token) {
+            asked.get_or_insert(second);
+        }
+        if asked.is_some_and(|at| second == at + 30 || second == at + 200) {
+            let found = w.conditions.list().into_iter().find(|c| c.type_ == condition::SCALE_DOWN_BLOCKED).unwrap();
+            said.push((found.reason, found.message));
+        }
+        blocked.extend(events(&plan).into_iter().filter(|e| *e == event::SCALE_DOWN_BLOCKED));
+        if said.len() == 2 {
+            break;
+        }
+    }
+    let reasons: Vec<&str> = said.iter().map(|(reason, _)| reason.as_str()).collect();
+    assert_eq!((reasons, blocked.len()), (vec!["UnderWay", "NobodyParks"], 1), "{said:?}");
+}
+
 fn oom(name: &str) -> Value {
     let ended = json!({"terminated": {"exitCode": 137, "reason": "OOMKilled", "containerID": "c1", "finishedAt": crate::testing::stamp(0)}});
     with(pod(name), "/status/containerStatuses/0/lastState", ended)

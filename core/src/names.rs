@@ -159,6 +159,8 @@ pub mod condition {
     pub const REASON_FAILED_CREATE: &str = "FailedCreate";
     /// A wished scale-down is not carried out, and why.
     pub const SCALE_DOWN_BLOCKED: &str = "ScaleDownBlocked";
+    /// Reason of [`SCALE_DOWN_BLOCKED`]: every pod that could go has a task.
+    pub const REASON_BUSY: &str = "Busy";
     /// The broker answers.
     pub const BROKER_REACHABLE: &str = "BrokerReachable";
     /// Every active pod has the sidecar.
