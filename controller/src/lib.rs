@@ -7,7 +7,7 @@
 //! - `scale_down`: what a wished scale-down hangs in.
 //! - `hold_effective`, `injected`: whether a deletion lets running tasks finish, and whether pods have the sidecar; `lasting`: since when.
 //! - `cuts`: running tasks that were cut, each counted once, whoever tells them.
-//! - `keep`: node scalers kept away from pods with a task.
+//! - `keep`, `marks`: node scalers kept away from pods with a task; whatever we marked taken back.
 //! - `workload`, `drain`, `learn`, `summary`, `conditions`, `status`: observe, decide, say what to do.
 //! - `plan`, `apply`, `events`: what to do, as values; doing it, without choices.
 //! - `lease`, `slot`, `run`: one leader, one task that owns all state, at most one list of actions per workload.
@@ -30,6 +30,7 @@ pub mod kills;
 mod lasting;
 mod learn;
 pub mod lease;
+pub mod marks;
 pub mod metrics;
 pub mod plan;
 pub mod record;

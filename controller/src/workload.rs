@@ -17,7 +17,7 @@ use crate::settings::{fleet_settings, scale_config};
 use crate::sizing::{Cluster, Sizing, resize_notices};
 use crate::status::{Digest, Writer};
 use qscaler_api::{ContainerSize, Counters, Intent, QWorkerStatus, WorkerIds};
-use qscaler_core::config::{Paused, WorkerConfig};
+use qscaler_core::config::WorkerConfig;
 use qscaler_core::drain::fleet::{FleetMachine, Phase};
 use qscaler_core::names::{condition, event};
 use qscaler_core::scale::{FleetSample, Learned, QueueSample, Rule, ScaleDecision, decide};
@@ -228,6 +228,7 @@ impl Workload {
         let mut actions = Vec::new();
         let Some(config) = self.config.clone() else {
             self.mistakes(view, now_ms);
+            actions.extend(self.keep.take_back(view, now_ms));
             self.finish(view, None, room, &mut actions, now_ms);
             actions.extend(std::mem::take(&mut self.notices).into_iter().map(Action::Event));
             return Plan { actions, ..Plan::default() };
@@ -241,7 +242,9 @@ impl Workload {
         let resizes = self.resize(&config, &bounds, view, cluster, now_ms);
         self.finish(view, Some((&config, &bounds)), room, &mut actions, now_ms);
         actions.extend(resizes);
-        if !config.dry_run && config.paused != Paused::All {
+        if config.changes_nothing() {
+            actions.extend(self.keep.take_back(view, now_ms));
+        } else {
             actions.extend(self.keep.step(view, &self.intake, now_ms));
         }
         let events = std::mem::take(&mut self.notices).into_iter().map(Action::Event);
@@ -373,7 +376,7 @@ impl Workload {
                         sizing.refused(pod, to, *cause, now_ms);
                     }
                 }
-                (Action::Keep { pod, .. }, _) => self.keep.written(pod, now_ms),
+                (Action::Mark { pod, .. }, _) => self.keep.written(pod, now_ms),
                 (Action::Status(_), _) => {
                     if let Some((digest, containers)) = self.pending_status.take() {
                         self.writer.written(digest, containers, now_ms);
