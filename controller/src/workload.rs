@@ -315,7 +315,8 @@ impl Workload {
             }
         };
         self.law_ms = now_ms;
-        let fleet = fleet_sample(view, &mut self.intake, &mut self.seen_ready, now_ms);
+        let mut fleet = fleet_sample(view, &mut self.intake, &mut self.seen_ready, now_ms);
+        fleet.broker_down = self.broker.queues.is_some() && self.broker.control.is_some();
         let fleet = without_replacements(fleet, self.machine.replacements());
         let decision = decide(&scale_config(config), &mut self.learned, &samples, &fleet, now_ms as f64 / 1000.0);
         if self.decision.as_ref().is_none_or(|d| (d.target, d.rule) != (decision.target, decision.rule)) {
