@@ -46,7 +46,7 @@ pub(crate) fn list(text: &str) -> Result<Vec<Parts>, UrlError> {
 }
 
 /// A semicolon ends a URL where what follows begins one, or where the URL up to it has its host: in a password it does not.
-fn split(text: &str) -> Vec<&str> {
+pub(crate) fn split(text: &str) -> Vec<&str> {
     let mut out = Vec::new();
     let mut rest = text;
     let mut from = 0;

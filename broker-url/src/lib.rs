@@ -9,12 +9,14 @@
 //! - `?db=` wins over the path (redis-py); an `ssl_` parameter on `redis://` or `amqp://` turns TLS on (kombu);
 //! - of `sentinel://…;sentinel://…` (kombu) the first URL gives user, password and database, all give addresses.
 
+mod attach;
 mod cut;
 pub mod expand;
 mod management;
 mod secret;
 mod tls;
 
+pub use attach::attach;
 pub use management::{Management, VALID as VALID_MANAGEMENT};
 pub use secret::{Login, Secret};
 pub use tls::{Tls, TlsMaterial, Verify};
@@ -300,28 +302,6 @@ fn database(path: &str, url: &Parts) -> Result<i64, UrlError> {
 }
 
 impl BrokerUrl {
-    /// With what an annotation or the installation says of TLS; of a URL without TLS this changes nothing.
-    #[must_use]
-    pub fn with_tls(mut self, material: &TlsMaterial) -> Self {
-        let tls = match &mut self {
-            Self::Redis(url) => &mut url.tls,
-            Self::Amqp(url) => &mut url.tls,
-        };
-        if let Some(tls) = tls {
-            tls.material = material.clone();
-        }
-        self
-    }
-
-    /// With another address of the management API; of a Redis this changes nothing.
-    #[must_use]
-    pub fn with_management(mut self, management: Management) -> Self {
-        if let Self::Amqp(url) = &mut self {
-            url.management = management;
-        }
-        self
-    }
-
     /// Scheme and addresses, for messages.
     #[must_use]
     pub fn place(&self) -> String {

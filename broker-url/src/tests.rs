@@ -181,9 +181,8 @@ fn no_debug_of_a_url_shows_a_secret() {
     for text in
         ["amqp://u:hunter2@h?management=http://m:hunter2@h", "redis://u:hunter2@h", "redis+sentinel://u:hunter2@h/m?sentinel_password=hunter2"]
     {
-        let key = Some(Secret::from("hunter2".to_owned()));
-        let material = TlsMaterial { ca: None, certificate: None, key };
-        let url = parse(text).unwrap().with_tls(&material);
+        let material = TlsMaterial { ca: None, certificate: None, key: Some(Secret::from("hunter2".to_owned())) };
+        let url = parse(&attach(text, &material, None)).unwrap();
         assert!(!format!("{url:?} {material:?} {}", url.place()).contains("hunter2"), "{url:?}");
     }
 }
@@ -212,17 +211,5 @@ fn the_address_of_a_management_api_may_have_a_prefix_and_a_login() {
     for text in ["", "h:15672", "ftp://h", "http://h:x", "http://", "http://h/a b", "http://u:hunter2@h;http://u:hunter2@i"] {
         let error = Management::parse(text).unwrap_err();
         assert!(error.part == "management" && error.to_string().contains("valid are http://") && !error.to_string().contains("hunter2"), "{error}");
-    }
-}
-
-#[test]
-fn what_an_annotation_says_of_tls_reaches_urls_with_tls_alone() {
-    let material = TlsMaterial { ca: Some("PEM".to_owned()), ..TlsMaterial::default() };
-    for (text, reaches) in [("rediss://h", true), ("redis://h", false), ("amqps://h", true), ("amqp://h", false)] {
-        let found = match parse(text).unwrap().with_tls(&material) {
-            BrokerUrl::Redis(url) => url.tls,
-            BrokerUrl::Amqp(url) => url.tls,
-        };
-        assert_eq!(found.map(|tls| tls.material.ca), reaches.then(|| material.ca.clone()), "{text}");
     }
 }

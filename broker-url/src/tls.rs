@@ -15,7 +15,7 @@ pub enum Verify {
     Nothing,
 }
 
-/// Certificates and keys as PEM, from a Secret or from the installation.
+/// Certificates and keys as PEM, from a Secret or from the installation; [`crate::attach`] puts them into a URL.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TlsMaterial {
     /// Authorities to trust beside the machine's own. None: those alone.
@@ -68,6 +68,6 @@ impl Tls {
             verify = Verify::Nothing;
         }
         let files = ["ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "cacertfile", "certfile", "keyfile", "ssl_ca_file"];
-        Ok(Some(Self { verify, names_file: files.iter().any(|name| url.option(name).is_some()), material: TlsMaterial::default() }))
+        Ok(Some(Self { verify, names_file: files.iter().any(|name| url.option(name).is_some()), material: crate::attach::material(url) }))
     }
 }

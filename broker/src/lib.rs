@@ -5,6 +5,7 @@
 pub mod activity;
 mod rabbitmq;
 mod redis;
+mod tls;
 
 #[cfg(feature = "contract")]
 pub mod contract;
@@ -206,12 +207,6 @@ pub(crate) fn read_url(text: &str) -> Result<BrokerUrl, BrokerError> {
 /// Milliseconds since the Unix epoch: messages carry the hour at which they die, which only a clock on the wall can tell.
 pub(crate) fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
-}
-
-/// Makes ring the process's provider of TLS where none was chosen yet: both client libraries look for one.
-pub(crate) fn ensure_tls_provider() {
-    // An error means that one is installed already, which is all that is wanted.
-    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 /// A message taken and not acknowledged yet.

@@ -3,7 +3,6 @@
 
 use crate::record::PodRecord;
 use qscaler_api::Intent;
-use qscaler_core::mark::Patch;
 use qscaler_core::message::ControlMessage;
 use qscaler_core::size::{ContainerResources, RefusalCause};
 use serde_json::Value;
@@ -28,17 +27,15 @@ pub enum Action {
     SetCost {
         /// The pod as read.
         pod: PodRef,
-        /// None: what it had before us.
+        /// None: remove it.
         cost: Option<i32>,
-        /// The annotations that make it so.
-        patch: Patch,
     },
-    /// Set or take back other marks on a pod, if it is as read.
-    Mark {
+    /// Keep node scalers away from a pod, or let them have it.
+    Keep {
         /// The pod as read.
         pod: PodRef,
-        /// The annotations to write.
-        patch: Patch,
+        /// Whether to keep them away.
+        keep: bool,
     },
     /// Put a message on the control channel.
     Publish(ControlMessage),

@@ -9,13 +9,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Api, DeleteParams, PostParams, Preconditions};
 use kube::{Client, ResourceExt};
 use qscaler_api::{QWorker, QWorkerSpec, QWorkerStatus};
-use qscaler_core::config::{BrokerRef, WorkerConfig};
-use qscaler_core::names::MANAGER;
+use qscaler_broker_url::{TlsMaterial, attach};
+use qscaler_core::config::{BrokerRef, ManagementRef, WorkerConfig};
+use qscaler_core::names::annotation::BROKER_TLS;
+use qscaler_core::names::{MANAGER, TLS_KEY_CA, TLS_KEY_CERT, TLS_KEY_KEY};
 use qscaler_core::size::ClusterVersion;
 use qscaler_core::workload::WorkloadId;
 
 use crate::record::WorkerTemplate;
-use std::time::Duration;
 
 /// A QWorker as found or made.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,10 +64,6 @@ pub enum UrlError {
 /// # Errors
 /// When the API server refuses, or a QWorker of a deleted namesake is still there (it is removed, and the next try makes a new one).
 pub async fn load(client: &Client, id: &WorkloadId, deployment_uid: &str) -> Result<Loaded, Failure> {
-    within(load_unbounded(client, id, deployment_uid)).await
-}
-
-async fn load_unbounded(client: &Client, id: &WorkloadId, deployment_uid: &str) -> Result<Loaded, Failure> {
     let api: Api<QWorker> = Api::namespaced(client.clone(), &id.namespace);
     let found = api.get_opt(&id.name).await.map_err(|e| failure(&e, true))?;
     if let Some(found) = found {
@@ -92,33 +89,16 @@ async fn load_unbounded(client: &Client, id: &WorkloadId, deployment_uid: &str) 
     Ok(Loaded { version: made.resource_version().unwrap_or_default(), status: QWorkerStatus::default() })
 }
 
-/// Removes the QWorker of a workload that is not ours any more: exactly the one that was read, for a namesake may have a new one already.
-/// `deployment_uid`: whose it has to be; None: anybody's.
+/// Removes the QWorker of a workload that is not ours any more.
 ///
 /// # Errors
-/// When the API server refuses; one that is gone already, or another's, is no error.
-pub async fn remove(client: &Client, id: &WorkloadId, deployment_uid: Option<&str>) -> Result<(), Failure> {
-    within(async {
-        let api: Api<QWorker> = Api::namespaced(client.clone(), &id.namespace);
-        let Some(found) = api.get_opt(&id.name).await.map_err(|e| failure(&e, true))? else { return Ok(()) };
-        if deployment_uid.is_some_and(|uid| !found.owner_references().iter().any(|o| o.uid == uid)) {
-            return Ok(());
-        }
-        let preconditions = Preconditions { uid: found.uid(), resource_version: None };
-        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-        match api.delete(&id.name, &params).await.map_err(|e| failure(&e, true)) {
-            Ok(_) | Err(Failure::Gone | Failure::Changed { .. }) => Ok(()),
-            Err(other) => Err(other),
-        }
-    })
-    .await
-}
-
-/// Longest time for one reading from here: an API server that takes longer is not there, and whoever waits tries again.
-const READ_MAX: Duration = Duration::from_secs(20);
-
-async fn within<T>(reading: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    tokio::time::timeout(READ_MAX, reading).await.unwrap_or_else(|_| Err(Failure::Other("the API server does not answer in time".to_owned())))
+/// When the API server refuses; one that is gone already is no error.
+pub async fn remove(client: &Client, id: &WorkloadId) -> Result<(), Failure> {
+    let api: Api<QWorker> = Api::namespaced(client.clone(), &id.namespace);
+    match api.delete(&id.name, &DeleteParams::default()).await.map_err(|e| failure(&e, true)) {
+        Ok(_) | Err(Failure::Gone) => Ok(()),
+        Err(other) => Err(other),
+    }
 }
 
 /// The workload's broker URLs.
@@ -126,20 +106,41 @@ async fn within<T>(reading: impl Future<Output = Result<T, Failure>>) -> Result<
 /// # Errors
 /// When something on the way is missing or cannot be read; the error names it.
 pub async fn urls(client: &Client, id: &WorkloadId, config: &WorkerConfig, worker: &WorkerTemplate) -> Result<Urls, UrlError> {
-    match tokio::time::timeout(READ_MAX, urls_unbounded(client, id, config, worker)).await {
-        Ok(urls) => urls,
-        Err(_) => Err(UrlError::Read { kind: "Secret or ConfigMap of", name: id.name.clone(), problem: "no answer in time".to_owned() }),
-    }
-}
-
-async fn urls_unbounded(client: &Client, id: &WorkloadId, config: &WorkerConfig, worker: &WorkerTemplate) -> Result<Urls, UrlError> {
-    use qscaler_core::names::annotation::{BROKER, CONTROL_BROKER};
-    let queues = url(client, id, worker, BROKER, &config.broker).await?;
+    use qscaler_core::names::annotation::{BROKER, CONTROL_BROKER, MANAGEMENT};
+    let certificates = certificates(client, id, config.broker_tls.as_deref()).await?;
+    let management = match &config.management {
+        Some(ManagementRef::Url(url)) => Some(SecretUrl::from(url.clone())),
+        Some(ManagementRef::At(reference)) => Some(url(client, id, worker, MANAGEMENT, reference).await?),
+        None => None,
+    };
+    let with = |url: &SecretUrl| SecretUrl::from(attach(url.expose(), &certificates, management.as_ref().map(SecretUrl::expose)));
+    let queues = with(&url(client, id, worker, BROKER, &config.broker).await?);
     let control = match &config.control_broker {
-        Some(reference) => url(client, id, worker, CONTROL_BROKER, reference).await?,
+        Some(reference) => with(&url(client, id, worker, CONTROL_BROKER, reference).await?),
         None => queues.clone(),
     };
     Ok(Urls { queues, control })
+}
+
+/// The certificates that the workload's annotation names.
+async fn certificates(client: &Client, id: &WorkloadId, secret: Option<&str>) -> Result<TlsMaterial, UrlError> {
+    let Some(name) = secret else { return Ok(TlsMaterial::default()) };
+    let api: Api<Secret> = Api::namespaced(client.clone(), &id.namespace);
+    let found = api.get_opt(name).await.map_err(|e| UrlError::Read { kind: "Secret", name: name.to_owned(), problem: e.to_string() })?;
+    let missing = || UrlError::Missing {
+        key: BROKER_TLS,
+        problem: ResolveError::NoObject { kind: "Secret", name: name.to_owned(), namespace: id.namespace.clone() },
+    };
+    let data = found.ok_or_else(missing)?.data.unwrap_or_default();
+    let text = |key: &str| data.get(key).map(|bytes| String::from_utf8_lossy(&bytes.0).into_owned());
+    let material = TlsMaterial { ca: text(TLS_KEY_CA), certificate: text(TLS_KEY_CERT), key: text(TLS_KEY_KEY).map(Into::into) };
+    if material == TlsMaterial::default() {
+        let has = data.keys().cloned().collect::<Vec<_>>().join(", ");
+        let key = [TLS_KEY_CA, TLS_KEY_CERT, TLS_KEY_KEY].join(", ");
+        let problem = ResolveError::NoKey { kind: "Secret", name: name.to_owned(), namespace: id.namespace.clone(), key, has };
+        return Err(UrlError::Missing { key: BROKER_TLS, problem });
+    }
+    Ok(material)
 }
 
 async fn url(client: &Client, id: &WorkloadId, worker: &WorkerTemplate, key: &'static str, reference: &BrokerRef) -> Result<SecretUrl, UrlError> {

@@ -10,10 +10,10 @@
 //! the very same object, the copy waits with it. Nothing is lost by that, and a Secret that is made after its Deployment is then known to both.
 
 use crate::{MESH_PROXIES, array, name};
-use qscaler_broker_url::expand::{expand, references};
-use qscaler_broker_url::parse;
-use qscaler_core::config::BrokerRef;
-use qscaler_core::names::{annotation, sidecar};
+use qscaler_broker_url::expand::{escape, expand, references};
+use qscaler_broker_url::{Management, parse};
+use qscaler_core::config::{BrokerRef, ManagementRef, WorkerConfig};
+use qscaler_core::names::{TLS_KEY_CA, TLS_KEY_CERT, TLS_KEY_KEY, annotation, sidecar};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -71,8 +71,10 @@ impl fmt::Display for BlindReason {
     }
 }
 
-/// The entries for the broker, and for the control broker if it is another.
-pub(crate) fn broker_env(pod: &Value, container: &Value, broker: &BrokerRef, control: Option<&BrokerRef>) -> BrokerEnv {
+/// The entries for the broker, for the control broker and the management API if they are others, and for certificates. Those are never waited for: a broker
+/// that asks for them says so.
+pub(crate) fn broker_env(pod: &Value, container: &Value, wanted: &Wanted<'_>) -> BrokerEnv {
+    let Wanted { broker, control, management, tls } = *wanted;
     let worker = WorkerEnv::new(pod, container);
     let mut out = BrokerEnv::default();
     let mut needed = Needed::default();
@@ -80,12 +82,47 @@ pub(crate) fn broker_env(pod: &Value, container: &Value, broker: &BrokerRef, con
     if let Some(control) = control {
         own.push(worker.entry(sidecar::ENV_CONTROL_BROKER_URL, annotation::CONTROL_BROKER, control, &mut needed, &mut out));
     }
+    match management {
+        Some(ManagementRef::Url(url)) => {
+            let problem = Management::parse(url).err().map(|error| BlindReason::BadUrl { key: annotation::MANAGEMENT, problem: error.to_string() });
+            out.problems.extend(problem);
+            own.push(json!({"name": sidecar::ENV_MANAGEMENT_URL, "value": escape(url)}));
+        }
+        Some(ManagementRef::At(at)) => own.push(worker.entry(sidecar::ENV_MANAGEMENT_URL, annotation::MANAGEMENT, at, &mut needed, &mut out)),
+        None => {}
+    }
+    if let Some(secret) = tls {
+        for (name, key) in [(sidecar::ENV_BROKER_CA, TLS_KEY_CA), (sidecar::ENV_BROKER_CERT, TLS_KEY_CERT), (sidecar::ENV_BROKER_KEY, TLS_KEY_KEY)] {
+            own.push(json!({"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key, "optional": true}}}));
+        }
+    }
     out.env = needed.entries.iter().map(|i| worker.copied(&worker.env[*i], "valueFrom", &["secretKeyRef", "configMapKeyRef"])).collect();
     out.env.append(&mut own);
     if needed.env_from {
         out.env_from = worker.env_from.iter().map(|source| worker.relaxed(source, &["secretRef", "configMapRef"])).collect();
     }
     out
+}
+
+/// What of a configuration the sidecar needs to reach its broker.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) broker: &'a BrokerRef,
+    pub(crate) control: Option<&'a BrokerRef>,
+    pub(crate) management: Option<&'a ManagementRef>,
+    /// A Secret with certificates.
+    pub(crate) tls: Option<&'a str>,
+}
+
+impl<'a> From<&'a WorkerConfig> for Wanted<'a> {
+    fn from(config: &'a WorkerConfig) -> Self {
+        Self {
+            broker: &config.broker,
+            control: config.control_broker.as_ref(),
+            management: config.management.as_ref(),
+            tls: config.broker_tls.as_deref(),
+        }
+    }
 }
 
 /// Positions in the worker's `env` that must be copied, and whether `envFrom` must.
@@ -143,7 +180,8 @@ impl<'a> WorkerEnv<'a> {
         }
         self.follow(at, needed);
         if let (Some(value), None) = (self.literal(at, REFERENCES_DEEP), from) {
-            out.problems.extend(parse(&value).err().map(|error| BlindReason::BadUrl { key, problem: error.to_string() }));
+            let error = if key == annotation::MANAGEMENT { Management::parse(&value).err() } else { parse(&value).err() };
+            out.problems.extend(error.map(|error| BlindReason::BadUrl { key, problem: error.to_string() }));
         }
         let mut entry = self.copied(entry, "valueFrom", &["secretKeyRef", "configMapKeyRef"]);
         entry["name"] = json!(name);
@@ -223,18 +261,40 @@ mod tests {
         BrokerRef::Env(name.to_owned())
     }
 
+    fn wanted<'a>(broker: &'a BrokerRef, control: Option<&'a BrokerRef>) -> Wanted<'a> {
+        Wanted { broker, control, management: None, tls: None }
+    }
+
+    #[test]
+    fn certificates_and_the_management_api_come_along_and_hold_nothing_up() {
+        let container = json!({"name": "w", "env": [
+            {"name": "HOST", "value": "mq"}, {"name": "API", "value": "http://$(HOST):15672"}, {"name": "URL", "value": "amqps://mq"}]});
+        let pod = json!({"spec": {"containers": [container]}});
+        let (url, at) = (env("URL"), ManagementRef::At(env("API")));
+        let got = broker_env(&pod, &container, &Wanted { management: Some(&at), tls: Some("mq-tls"), ..wanted(&url, None) });
+        let names: Vec<_> = got.env.iter().map(|e| e["name"].as_str().unwrap()).collect();
+        assert_eq!(names, ["HOST", "QSCALER_BROKER_URL", "QSCALER_MANAGEMENT_URL", "QSCALER_BROKER_CA", "QSCALER_BROKER_CERT", "QSCALER_BROKER_KEY"]);
+        assert_eq!(got.env[2]["value"], "http://$(HOST):15672");
+        assert_eq!(got.env[5]["valueFrom"], json!({"secretKeyRef": {"name": "mq-tls", "key": "tls.key", "optional": true}}));
+        assert!(got.problems.is_empty());
+        let bad = ManagementRef::Url("http://mq:port/$x".to_owned());
+        let got = broker_env(&pod, &container, &Wanted { management: Some(&bad), ..wanted(&url, None) });
+        assert_eq!(got.env[1]["value"], "http://mq:port/$$x");
+        assert!(got.problems[0].to_string().contains("qscaler.dev/management"), "{:?}", got.problems);
+    }
+
     fn secret(name: &str, key: &str) -> BrokerRef {
         BrokerRef::Secret { name: name.into(), key: key.into() }
     }
 
     /// Alone in its pod.
     fn alone(container: &Value, broker: &BrokerRef, control: Option<&BrokerRef>) -> BrokerEnv {
-        broker_env(&json!({"spec": {"containers": [container]}}), container, broker, control)
+        broker_env(&json!({"spec": {"containers": [container]}}), container, &wanted(broker, control))
     }
 
     /// With another container beside it.
     fn beside(container: &Value, broker: &BrokerRef, control: Option<&BrokerRef>) -> BrokerEnv {
-        broker_env(&json!({"spec": {"containers": [container, {"name": "helper"}]}}), container, broker, control)
+        broker_env(&json!({"spec": {"containers": [container, {"name": "helper"}]}}), container, &wanted(broker, control))
     }
 
     #[test]
@@ -272,9 +332,9 @@ mod tests {
         // Another container may be what makes them.
         assert_eq!(optional(&beside(&own(json!(false)), &env("URL"), None)), [true; 4]);
         let pod = json!({"spec": {"initContainers": [{"name": "init"}], "containers": [own(json!(false))]}});
-        assert_eq!(optional(&broker_env(&pod, &own(json!(false)), &env("URL"), None)), [true; 4]);
+        assert_eq!(optional(&broker_env(&pod, &own(json!(false)), &wanted(&env("URL"), None))), [true; 4]);
         let pod = json!({"spec": {"initContainers": [{"name": "istio-proxy", "restartPolicy": "Always"}], "containers": [own(json!(false))]}});
-        assert_eq!(optional(&broker_env(&pod, &own(json!(false)), &env("URL"), None)), [false; 4]);
+        assert_eq!(optional(&broker_env(&pod, &own(json!(false)), &wanted(&env("URL"), None))), [false; 4]);
         // A Secret of the annotation: only where the worker waits for the very same key.
         for (container, name, key, waits) in [
             (own(json!(false)), "mq", "pass", true),

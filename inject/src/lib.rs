@@ -260,7 +260,7 @@ impl<'a> Plan<'a> {
             return Err(Refusal::OwnPreStop { container: (*container).to_owned() });
         }
         let worker = &containers[worker_at];
-        let broker = env::broker_env(pod, worker, &config.broker, config.control_broker.as_ref());
+        let broker = env::broker_env(pod, worker, &config.into());
         let share_processes = config.share_processes && spec("shareProcessNamespace").and_then(Value::as_bool) != Some(false);
         Ok(Self { pod, config, containers, worker, worker_at, broker, share_processes, replaced: with_hook.into_iter().map(str::to_owned).collect() })
     }

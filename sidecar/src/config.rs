@@ -5,6 +5,7 @@
 //! cannot be read takes its default. Signals, processes and the kubelet's calls need neither.
 
 use qscaler_broker_url::expand::references;
+use qscaler_broker_url::{Management, Secret, TlsMaterial, attach};
 use qscaler_core::config::DeadlinePolicy;
 use qscaler_core::framework::{BusySource, Signal};
 use qscaler_core::names::sidecar as names;
@@ -100,6 +101,22 @@ impl Settings {
         });
         let mut config = read_config(&config_text, &mut mistakes);
 
+        let certificates = TlsMaterial {
+            ca: value(names::ENV_BROKER_CA),
+            certificate: value(names::ENV_BROKER_CERT),
+            key: value(names::ENV_BROKER_KEY).map(Secret::from),
+        };
+        let management = value(names::ENV_MANAGEMENT_URL).filter(|text| match Management::parse(text) {
+            Ok(_) => true,
+            Err(error) => {
+                // Figures come from it, messages do not: the rest works without.
+                mistakes.push(format!("{}: {error}", names::ENV_MANAGEMENT_URL));
+                false
+            }
+        });
+        let url = |name, text, mistakes: &mut Vec<String>| {
+            url(name, text, mistakes).map(|BrokerUrl(text)| BrokerUrl(attach(&text, &certificates, management.as_deref())))
+        };
         let broker = url(names::ENV_BROKER_URL, value(names::ENV_BROKER_URL), &mut broker_mistakes);
         let control = match value(names::ENV_CONTROL_BROKER_URL) {
             Some(text) => url(names::ENV_CONTROL_BROKER_URL, Some(text), &mut broker_mistakes),
@@ -266,6 +283,24 @@ pub(crate) mod tests {
         table.0.insert(names::ENV_CONTROL_BROKER_URL, "redis://r".to_owned());
         let settings = Settings::read(&table);
         assert!(settings.control.is_some() && settings.config.busy == BusySource::Unknown && settings.broker_mistakes.len() == 1);
+    }
+
+    #[test]
+    fn certificates_and_the_management_api_go_with_the_url_and_are_not_shown() {
+        let mut table = good();
+        table.0.insert(names::ENV_BROKER_URL, "amqps://u:p@mq".to_owned());
+        table.0.insert(names::ENV_BROKER_CA, "CA".to_owned());
+        table.0.insert(names::ENV_BROKER_CERT, "CERT".to_owned());
+        table.0.insert(names::ENV_BROKER_KEY, "hunter2".to_owned());
+        table.0.insert(names::ENV_MANAGEMENT_URL, "https://api/rabbit".to_owned());
+        let settings = Settings::read(&table);
+        let Ok(qscaler_broker_url::BrokerUrl::Amqp(url)) = qscaler_broker_url::parse(settings.broker.as_str()) else { panic!("{settings:?}") };
+        assert_eq!(url.management.place(), "https://api:443/rabbit");
+        assert_eq!(url.tls.unwrap().material.key.unwrap().expose(), "hunter2");
+        assert!(!format!("{settings:?}").contains("hunter2"));
+        table.0.insert(names::ENV_MANAGEMENT_URL, "api".to_owned());
+        let settings = Settings::read(&table);
+        assert!(settings.mistakes.len() == 1 && settings.control.is_some() && settings.mistakes[0].contains("http://HOST:PORT"), "{settings:?}");
     }
 
     #[test]

@@ -78,6 +78,19 @@ fn start(name: &str, log: &Path, mut command: Command) -> Result<Server> {
     Ok(Server(Some(command.spawn().with_context(|| format!("{name} cannot be started"))?)))
 }
 
+/// Files of a server that speaks TLS.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    /// Authority that clients' certificates must be signed by.
+    pub ca: PathBuf,
+    /// The server's certificate.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// Whether clients must show a certificate.
+    pub clients: bool,
+}
+
 /// A Redis server, without persistence unless it is asked for.
 pub struct RedisServer {
     bin: PathBuf,
@@ -86,6 +99,7 @@ pub struct RedisServer {
     port: u16,
     password: Option<String>,
     persistent: bool,
+    tls: Option<TlsFiles>,
     server: Server,
 }
 
@@ -103,7 +117,15 @@ impl RedisServer {
     /// # Errors
     /// It does not start.
     pub fn start_at(bind: IpAddr, password: Option<&str>) -> Result<Self> {
-        Self::start_with(bind, password, false)
+        Self::start_with(bind, password, false, None)
+    }
+
+    /// Starts one on loopback that speaks nothing but TLS.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start_tls(password: Option<&str>, tls: TlsFiles) -> Result<Self> {
+        Self::start_with(IpAddr::V4(Ipv4Addr::LOCALHOST), password, false, Some(tls))
     }
 
     /// Starts one on this address that keeps its data when it is started again: its log of writes is written before each answer, so that nothing
@@ -112,10 +134,10 @@ impl RedisServer {
     /// # Errors
     /// It does not start.
     pub fn start_persistent_at(bind: IpAddr, password: Option<&str>) -> Result<Self> {
-        Self::start_with(bind, password, true)
+        Self::start_with(bind, password, true, None)
     }
 
-    fn start_with(bind: IpAddr, password: Option<&str>, persistent: bool) -> Result<Self> {
+    fn start_with(bind: IpAddr, password: Option<&str>, persistent: bool, tls: Option<TlsFiles>) -> Result<Self> {
         let mut redis = Self {
             bin: bin()?,
             data: tempfile::tempdir()?,
@@ -123,6 +145,7 @@ impl RedisServer {
             port: free_port(bind)?,
             password: password.map(str::to_owned),
             persistent,
+            tls,
             server: Server(None),
         };
         redis.restart()?;
@@ -144,7 +167,13 @@ impl RedisServer {
         let mut command = Command::new(self.bin.join("redis-server"));
         let log_of_writes = if self.persistent { "yes" } else { "no" };
         command.args(["--save", "", "--appendonly", log_of_writes, "--protected-mode", "no", "--databases", "64"]);
-        command.arg("--bind").arg(self.bind.to_string()).arg("--port").arg(self.port.to_string()).arg("--dir").arg(self.data.path());
+        command.arg("--bind").arg(self.bind.to_string()).arg("--dir").arg(self.data.path());
+        if let Some(tls) = &self.tls {
+            command.args(["--port", "0", "--tls-auth-clients", if tls.clients { "yes" } else { "no" }]).arg("--tls-port").arg(self.port.to_string());
+            command.arg("--tls-ca-cert-file").arg(&tls.ca).arg("--tls-cert-file").arg(&tls.certificate).arg("--tls-key-file").arg(&tls.key);
+        } else {
+            command.arg("--port").arg(self.port.to_string());
+        }
         if let Some(password) = &self.password {
             command.args(["--requirepass", password]);
         }
@@ -159,11 +188,11 @@ impl RedisServer {
         self.server.kill();
     }
 
-    /// `redis://[:password@]host:port/db`.
+    /// `redis://[:password@]host:port/db`, with TLS `rediss://`.
     #[must_use]
     pub fn url(&self, db: u32) -> String {
         let user = self.password.as_ref().map_or(String::new(), |p| format!(":{p}@"));
-        format!("redis://{user}{}:{}/{db}", self.bind, self.port)
+        format!("redis{}://{user}{}:{}/{db}", if self.tls.is_some() { "s" } else { "" }, self.bind, self.port)
     }
 
     /// A `redis-cli` that speaks to it, and fails where the server answers with an error. The password goes by the environment: in a URL without a
@@ -225,6 +254,8 @@ pub struct RabbitServer {
     bind: IpAddr,
     /// AMQP, management, metrics, distribution, port mapper.
     ports: [u16; 5],
+    /// Further lines of its configuration.
+    config: String,
     server: Server,
 }
 
@@ -242,14 +273,7 @@ impl RabbitServer {
     /// # Errors
     /// It does not start.
     pub fn start_at(bind: IpAddr) -> Result<Self> {
-        let mut ports = [0; 5];
-        // Taken together, so that no two are the same.
-        let held: Vec<TcpListener> = (0..5).map(|_| TcpListener::bind((bind, 0))).collect::<Result<_, _>>()?;
-        for (port, listener) in ports.iter_mut().zip(&held) {
-            *port = listener.local_addr()?.port();
-        }
-        drop(held);
-        Self::start_on(bind, ports)
+        Self::start_on(bind, Self::free_ports(bind)?)
     }
 
     /// Starts one on this address and these ports: AMQP, management, metrics, distribution, port mapper.
@@ -257,9 +281,33 @@ impl RabbitServer {
     /// # Errors
     /// It does not start.
     pub fn start_on(bind: IpAddr, ports: [u16; 5]) -> Result<Self> {
-        let mut rabbit = Self { bin: bin()?, data: tempfile::tempdir()?, bind, ports, server: Server(None) };
+        Self::start_with(bind, ports, "")
+    }
+
+    /// Starts one on loopback with further lines of `rabbitmq.conf`.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start_configured(config: &str) -> Result<Self> {
+        let bind = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        Self::start_with(bind, Self::free_ports(bind)?, config)
+    }
+
+    fn start_with(bind: IpAddr, ports: [u16; 5], config: &str) -> Result<Self> {
+        let config = format!("collect_statistics_interval = 1000\n{config}");
+        let mut rabbit = Self { bin: bin()?, data: tempfile::tempdir()?, bind, ports, config, server: Server(None) };
         rabbit.restart()?;
         Ok(rabbit)
+    }
+
+    fn free_ports(bind: IpAddr) -> Result<[u16; 5]> {
+        let mut ports = [0; 5];
+        // Taken together, so that no two are the same.
+        let held: Vec<TcpListener> = (0..5).map(|_| TcpListener::bind((bind, 0))).collect::<Result<_, _>>()?;
+        for (port, listener) in ports.iter_mut().zip(&held) {
+            *port = listener.local_addr()?.port();
+        }
+        Ok(ports)
     }
 
     fn command(&self, program: &str) -> Command {
@@ -274,7 +322,7 @@ impl RabbitServer {
             .env("RABBITMQ_PROMETHEUS_PORT", metrics)
             .env("RABBITMQ_DIST_PORT", distribution)
             .env("ERL_EPMD_PORT", mapper)
-            .env("RABBITMQ_EXTRA_CONFIG", "collect_statistics_interval = 1000");
+            .env("RABBITMQ_EXTRA_CONFIG", &self.config);
         command
     }
 

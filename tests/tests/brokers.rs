@@ -11,6 +11,8 @@ mod redis_contract;
 mod redis_keys;
 #[path = "brokers/redis_users.rs"]
 mod redis_users;
+#[path = "brokers/tls.rs"]
+mod tls;
 
 use qscaler_broker::QueueQuery;
 use qscaler_core::framework::framework;

@@ -26,7 +26,7 @@ pub(super) struct Books {
 enum Kind {
     Processes(ByProcess),
     Fleet {
-        stats: RedisStats,
+        stats: Box<RedisStats>,
         queries: Vec<QueueQuery>,
     },
     FleetAcks {
@@ -72,7 +72,7 @@ impl Books {
             }
             Shape::Fleet => {
                 let query = |queue: &String| QueueQuery { queue: queue.clone(), framework, names: whose.names.clone() };
-                Kind::Fleet { stats: RedisStats::new(url.clone()), queries: whose.queues.iter().map(query).collect() }
+                Kind::Fleet { stats: Box::new(RedisStats::new(url.clone())), queries: whose.queues.iter().map(query).collect() }
             }
             Shape::FleetAcks { processes, acks } => Kind::FleetAcks { processes: named(processes), acks: named(acks), queues: whose.queues.to_vec() },
         };

@@ -136,7 +136,7 @@ pub struct Bookkeeping {
 
 enum Kind {
     Redis(Box<Books>),
-    Amqp(Connections),
+    Amqp(Box<Connections>),
 }
 
 impl Bookkeeping {
@@ -149,7 +149,7 @@ impl Bookkeeping {
         let kind = match crate::read_url(url)? {
             _ if whose.framework.acknowledges_early => None,
             BrokerUrl::Redis(url) => Books::new(url, whose, host).map(|books| Kind::Redis(Box::new(books))),
-            BrokerUrl::Amqp(url) => address.map(|address| Kind::Amqp(Connections::new(url, address))),
+            BrokerUrl::Amqp(url) => address.map(|address| Kind::Amqp(Box::new(Connections::new(url, address)))),
         };
         Ok(kind.map(|kind| Self { kind }))
     }

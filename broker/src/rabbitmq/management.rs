@@ -8,17 +8,17 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
-use qscaler_broker_url::{AmqpUrl, Management, Secret};
-use rustls::pki_types::ServerName;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use qscaler_broker_url::{AmqpUrl, Secret, Tls};
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// For the connection and every answer together: 200 queues take 24 ms on a small server, and figures that take longer than this are of no use.
@@ -79,15 +79,14 @@ impl Queue {
 ///
 /// # Errors
 /// In words, without the password: not reachable, not allowed, not understood.
-pub(crate) async fn fetch(url: &AmqpUrl, queues: &[String]) -> Result<HashMap<String, QueueFigures>, String> {
-    match timeout(FETCH_TIMEOUT, fetch_all(url, queues)).await {
+pub(crate) async fn fetch(api: &Api, url: &AmqpUrl, queues: &[String]) -> Result<HashMap<String, QueueFigures>, String> {
+    match timeout(FETCH_TIMEOUT, fetch_all(api, url, queues)).await {
         Ok(result) => result.map_err(|message| url.scrub(&message)),
         Err(_) => Err(format!("no answer within {} s", FETCH_TIMEOUT.as_secs())),
     }
 }
 
-async fn fetch_all(url: &AmqpUrl, queues: &[String]) -> Result<HashMap<String, QueueFigures>, String> {
-    let mut api = Api::connect(&url.management, url).await?;
+async fn fetch_all(api: &Api, url: &AmqpUrl, queues: &[String]) -> Result<HashMap<String, QueueFigures>, String> {
     let vhost = encode(&url.vhost);
     let mut found = HashMap::new();
     if queues.len() <= SINGLE_MAX {
@@ -126,7 +125,7 @@ where
 {
     let name = if address.is_ipv4() { format!("name={address}&use_regex=false&") } else { String::new() };
     let request = async {
-        let mut api = Api::connect(&url.management, url).await?;
+        let api = Api::new(url)?;
         // Channels first: then of each one its connection is there, if it still lives.
         let channels = api.pages("/api/channels", &format!("{name}columns={channels}")).await?;
         let connections = api.pages("/api/connections", &format!("{name}columns={connections}")).await?;
@@ -147,32 +146,53 @@ fn encode(text: &str) -> String {
     percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
 }
 
-/// One kept-alive connection.
-struct Api {
-    sender: SendRequest<Empty<Bytes>>,
-    host: String,
+/// The API; its connections are kept alive between calls.
+pub(crate) struct Api {
+    client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    base: String,
     authorization: String,
+    tls: Option<Tls>,
+    asked: Arc<AtomicBool>,
+}
+
+impl std::fmt::Debug for Api {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Api").field("base", &self.base).finish_non_exhaustive()
+    }
 }
 
 impl Api {
-    async fn connect(management: &Management, url: &AmqpUrl) -> Result<Self, String> {
-        let address = &management.address;
-        let stream = TcpStream::connect((address.host.as_str(), address.port)).await.map_err(|error| error.to_string())?;
-        let sender = if management.tls {
-            let name = ServerName::try_from(address.host.clone()).map_err(|error| error.to_string())?;
-            let stream = tls()?.connect(name, stream).await.map_err(|error| error.to_string())?;
-            handshake(stream).await?
-        } else {
-            handshake(stream).await?
+    /// Connects at the first call.
+    ///
+    /// # Errors
+    /// When the certificates that were given cannot be used.
+    pub(crate) fn new(url: &AmqpUrl) -> Result<Self, String> {
+        let management = &url.management;
+        // A management API with TLS beside a broker without: the certificates of the machine.
+        let tls = management.tls.then(|| url.tls.clone().unwrap_or_default());
+        let asked = Arc::default();
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        let config = match &tls {
+            Some(tls) => crate::tls::client(tls, &asked)?,
+            None => {
+                let provider = Arc::new(rustls::crypto::ring::default_provider());
+                let builder =
+                    rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(|e| e.to_string())?;
+                Arc::new(builder.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth())
+            }
         };
-        let user = url.login.user.as_deref().unwrap_or_default();
-        let password = url.login.password.as_ref().map(Secret::expose).unwrap_or_default();
+        let connector = HttpsConnectorBuilder::new().with_tls_config((*config).clone()).https_or_http().enable_http1().wrap_connector(tcp);
+        let login = management.login.as_ref().unwrap_or(&url.login);
+        let user = login.user.as_deref().unwrap_or_default();
+        let password = login.password.as_ref().map(Secret::expose).unwrap_or_default();
         let authorization = format!("Basic {}", STANDARD.encode(format!("{user}:{password}")));
-        Ok(Self { sender, host: address.to_string(), authorization })
+        Ok(Self { client: Client::builder(TokioExecutor::new()).build(connector), base: management.place(), authorization, tls, asked })
     }
 
     /// All pages of a list.
-    async fn pages<T: for<'de> Deserialize<'de>>(&mut self, path: &str, query: &str) -> Result<Vec<T>, String> {
+    async fn pages<T: for<'de> Deserialize<'de>>(&self, path: &str, query: &str) -> Result<Vec<T>, String> {
         let mut items = Vec::new();
         for page in 1..=PAGES_MAX {
             let Some(body) = self.get(&format!("{path}?page={page}&page_size={PAGE_SIZE}&{query}")).await? else { break };
@@ -185,15 +205,25 @@ impl Api {
         Ok(items)
     }
 
+    /// What went wrong, down to its cause: the outermost error says "client error (Connect)" alone.
+    fn words(&self, error: &dyn std::error::Error) -> String {
+        let mut words = error.to_string();
+        let mut source = error.source();
+        while let Some(inner) = source {
+            words = format!("{words}: {inner}");
+            source = inner.source();
+        }
+        crate::tls::explain(&words, self.tls.as_ref(), self.asked.load(Ordering::Relaxed)).unwrap_or(words)
+    }
+
     /// The body; None for 404.
-    async fn get(&mut self, path: &str) -> Result<Option<Bytes>, String> {
-        let request = Request::get(path)
-            .header(header::HOST, &self.host)
+    async fn get(&self, path: &str) -> Result<Option<Bytes>, String> {
+        let request = Request::get(format!("{}{path}", self.base))
             .header(header::AUTHORIZATION, &self.authorization)
             .body(Empty::new())
             .map_err(|error| error.to_string())?;
-        self.sender.ready().await.map_err(|error| error.to_string())?;
-        let response = self.sender.send_request(request).await.map_err(|error| error.to_string())?;
+        let response = self.client.request(request).await.map_err(|error| self.words(&error))?;
+        self.asked.store(false, Ordering::Relaxed);
         let status = response.status();
         let body = Limited::new(response.into_body(), BODY_BYTES_MAX).collect().await.map_err(|error| error.to_string())?.to_bytes();
         match status {
@@ -203,24 +233,6 @@ impl Api {
             status => Err(format!("HTTP {status}")),
         }
     }
-}
-
-async fn handshake<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S) -> Result<SendRequest<Empty<Bytes>>, String> {
-    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
-    // Ends when the sender is dropped; its errors come out of the sender's calls too.
-    tokio::spawn(connection);
-    Ok(sender)
-}
-
-fn tls() -> Result<tokio_rustls::TlsConnector, String> {
-    crate::ensure_tls_provider();
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        return Err("no root certificates on this machine: set SSL_CERT_FILE".to_owned());
-    }
-    let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-    Ok(tokio_rustls::TlsConnector::from(Arc::new(config)))
 }
 
 #[cfg(test)]

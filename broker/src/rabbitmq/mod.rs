@@ -16,10 +16,13 @@ pub(crate) mod stats;
 
 use crate::{BrokerError, Retry};
 use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
-use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
+use lapin::tcp::{AsyncTcpStream, RustlsConnector};
+use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo, SASLMechanism};
 use lapin::{Channel, Connection, ConnectionProperties, ErrorKind};
-use qscaler_broker_url::{AmqpUrl, Secret};
+use qscaler_broker_url::{Address, AmqpUrl, Secret};
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -36,47 +39,69 @@ pub(crate) struct Link {
     pub(crate) url: AmqpUrl,
     /// Shown in the management API.
     name: &'static str,
+    /// The server has asked for a client's certificate, and no connection has worked since.
+    asked: Arc<AtomicBool>,
 }
 
 impl Link {
     pub(crate) fn new(url: AmqpUrl, name: &'static str) -> Self {
-        Self { url, name }
+        Self { url, name, asked: Arc::default() }
     }
 
     /// A new connection, to the first address that takes one.
     pub(crate) async fn connect(&self, operation: &'static str) -> Result<Connection, BrokerError> {
-        if self.url.tls.is_some() {
-            crate::ensure_tls_provider();
-        }
         let mut last = None;
         for address in &self.url.addresses {
-            let uri = AMQPUri {
-                scheme: if self.url.tls.is_some() { AMQPScheme::AMQPS } else { AMQPScheme::AMQP },
-                authority: AMQPAuthority {
-                    userinfo: AMQPUserInfo {
-                        username: self.url.login.user.clone().unwrap_or_default(),
-                        password: self.url.login.password.as_ref().map(Secret::expose).unwrap_or_default().to_owned(),
-                    },
-                    host: address.host.clone(),
-                    port: address.port,
-                },
-                vhost: self.url.vhost.clone(),
-                query: AMQPQueryString { heartbeat: Some(HEARTBEAT_S), ..AMQPQueryString::default() },
-            };
-            let properties = ConnectionProperties::default().with_connection_name(self.name.into());
-            match timeout(CONNECT_TIMEOUT, Connection::connect_uri(uri, properties)).await {
+            match timeout(CONNECT_TIMEOUT, self.connect_to(operation, address)).await {
                 Ok(Ok(connection)) => return Ok(connection),
-                Ok(Err(error)) => {
-                    let error = self.error(operation, &error);
-                    if error.retry == Retry::AfterChange {
-                        return Err(error);
-                    }
-                    last = Some(error);
-                }
+                Ok(Err(error)) if error.retry == Retry::AfterChange => return Err(error),
+                Ok(Err(error)) => last = Some(error),
                 Err(_) => last = Some(self.slow(operation)),
             }
         }
         Err(last.unwrap_or_else(|| self.slow(operation)))
+    }
+
+    async fn connect_to(&self, operation: &'static str, address: &Address) -> Result<Connection, BrokerError> {
+        let uri = AMQPUri {
+            scheme: if self.url.tls.is_some() { AMQPScheme::AMQPS } else { AMQPScheme::AMQP },
+            authority: AMQPAuthority {
+                userinfo: AMQPUserInfo {
+                    username: self.url.login.user.clone().unwrap_or_default(),
+                    password: self.url.login.password.as_ref().map(Secret::expose).unwrap_or_default().to_owned(),
+                },
+                host: address.host.clone(),
+                port: address.port,
+            },
+            vhost: self.url.vhost.clone(),
+            query: AMQPQueryString {
+                heartbeat: Some(HEARTBEAT_S),
+                auth_mechanism: self.url.external.then_some(SASLMechanism::External),
+                ..AMQPQueryString::default()
+            },
+        };
+        // Tried by us and not by lapin, which would go on trying on a thread of its own when nobody waits for it any more.
+        let runtime = lapin::runtime::default_runtime().map_err(|error| self.error(operation, &error))?;
+        let connect = async {
+            let found: Vec<_> = tokio::net::lookup_host((address.host.as_str(), address.port)).await?.collect();
+            AsyncTcpStream::connect(&runtime, found).await
+        };
+        let mut stream = connect.await.map_err(|error| self.failed(operation, &error.to_string(), Retry::Later))?;
+        if let Some(tls) = &self.url.tls {
+            let config = crate::tls::client(tls, &self.asked).map_err(|problem| self.failed(operation, &problem, Retry::AfterChange))?;
+            let handshake = stream.into_rustls(&RustlsConnector::from(config), &address.host).await;
+            stream = handshake.map_err(|error| self.explained(operation, &error.to_string(), Retry::Later))?;
+        }
+        let stream = std::sync::Mutex::new(Some(stream));
+        let once = async move |_, _| {
+            let stream = stream.lock().unwrap_or_else(PoisonError::into_inner).take();
+            stream.ok_or_else(|| lapin::Error::from(std::io::Error::from(std::io::ErrorKind::ConnectionAborted)))
+        };
+        let properties =
+            ConnectionProperties::default().with_connection_name(self.name.into()).configure_backoff(|backoff| backoff.with_max_times(0));
+        let connection = Connection::connector(uri, runtime, once, properties).await.map_err(|error| self.error(operation, &error))?;
+        self.asked.store(false, Ordering::Relaxed);
+        Ok(connection)
     }
 
     /// Runs one call against the time limit.
@@ -99,7 +124,15 @@ impl Link {
     /// What a user reads, without the password.
     pub(crate) fn error(&self, operation: &'static str, error: &lapin::Error) -> BrokerError {
         let retry = if is_wrong_until_changed(error) { Retry::AfterChange } else { Retry::Later };
-        self.failed(operation, &error.to_string(), retry)
+        self.explained(operation, &error.to_string(), retry)
+    }
+
+    /// The same, in better words where a certificate is the cause.
+    fn explained(&self, operation: &'static str, message: &str, retry: Retry) -> BrokerError {
+        match crate::tls::explain(message, self.url.tls.as_ref(), self.asked.load(Ordering::Relaxed)) {
+            Some(words) => self.failed(operation, &words, Retry::AfterChange),
+            None => self.failed(operation, message, retry),
+        }
     }
 
     pub(crate) fn slow(&self, operation: &'static str) -> BrokerError {

@@ -3,7 +3,7 @@
 //! A queue that does not exist holds nothing: workers that have not started yet will make it. Its passive declare costs a channel, so it is asked
 //! again only after [`MISSING_AGAIN`].
 
-use super::management::{self, QueueFigures};
+use super::management::{self, Api, QueueFigures};
 use super::{Link, is_missing, is_refused, names};
 use crate::{BrokerError, QueueQuery, QueueStats};
 use async_trait::async_trait;
@@ -34,6 +34,7 @@ const OPERATION: &str = "measuring queues";
 pub(crate) struct RabbitStats {
     link: Link,
     session: tokio::sync::Mutex<Option<Arc<Session>>>,
+    api: Result<Arc<Api>, String>,
     management: tokio::sync::Mutex<ManagementCache>,
     missing: Mutex<HashMap<String, Instant>>,
     /// Why the API gave no figures when it was asked last.
@@ -66,6 +67,7 @@ enum Depth {
 impl RabbitStats {
     pub(crate) fn new(url: AmqpUrl) -> Self {
         Self {
+            api: Api::new(&url).map(Arc::new),
             link: Link::new(url, "qscaler figures"),
             session: tokio::sync::Mutex::new(None),
             management: tokio::sync::Mutex::new(ManagementCache::default()),
@@ -153,7 +155,8 @@ impl RabbitStats {
         if cache.fetching.is_none() && due {
             cache.tried = Some(Instant::now());
             let (url, names) = (self.link.url.clone(), queues.iter().cloned().collect::<Vec<_>>());
-            cache.fetching = Some(tokio::spawn(async move { management::fetch(&url, &names).await }));
+            let api = self.api.clone();
+            cache.fetching = Some(tokio::spawn(async move { management::fetch(&*api?, &url, &names).await }));
         }
         let first = cache.fetched.is_none() && self.gap().is_none();
         if let Some(task) = cache.fetching.as_mut().filter(|task| first || task.is_finished()) {
@@ -170,7 +173,7 @@ impl RabbitStats {
     }
 
     fn told(&self, problem: Option<String>) {
-        let place = &self.link.url.management.address;
+        let place = self.link.url.management.place();
         let mut gap = self.gap.lock().unwrap_or_else(PoisonError::into_inner);
         match problem {
             None => *gap = None,

@@ -8,26 +8,27 @@
 //! - sidecar: `~qscaler:ctl:<ns>/<name> ~qscaler:ctl:<ns>/<name>:* ~qscaler:reports:<ns>/<name>` with
 //!   `xadd xack xdel xreadgroup xautoclaim xgroup|create pexpire`.
 
+mod connect;
+mod guard;
 pub(crate) mod keys;
 pub(crate) mod receiver;
 pub(crate) mod sender;
 pub(crate) mod stats;
 
 use crate::{BrokerError, Retry};
-use qscaler_broker_url::{Address, Login, RedisUrl, Secret};
+use guard::Guarded;
+use qscaler_broker_url::RedisUrl;
 use redis::aio::MultiplexedConnection;
-use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
-use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, IntoConnectionInfo, RedisConnectionInfo, RedisError, ServerErrorKind, TlsMode,
-};
+use redis::{AsyncConnectionConfig, ErrorKind, RedisError, ServerErrorKind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-/// A server on the same continent answers a connect within a second; twice that leaves room for one lost packet.
-pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Sentinels are asked one after the other, each with its own connect, then the master's role is checked.
-const SENTINEL_TIMEOUT: Duration = Duration::from_secs(6);
+/// For everything that a connection takes: several addresses or Sentinels are asked one after the other, each with its own limit, then the login.
+const CONNECT_ALL_TIMEOUT: Duration = Duration::from_secs(6);
 /// A call that takes longer than this has a server that hangs: the decision loop must learn of it before its figures are stale.
 pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -36,12 +37,29 @@ pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
 pub(crate) struct Link {
     url: RedisUrl,
     response_timeout: Duration,
+    /// Longest value of an answer; see [`guard`].
+    value_length_max: u64,
+    tripped: Arc<AtomicBool>,
+    /// The server has asked for a client's certificate, and has answered nothing since.
+    asked: connect::Asked,
     connection: Mutex<Option<Live>>,
 }
 
+/// The task that moves a connection's bytes; it ends with this, so that a connection that is given up takes no message any more.
+#[derive(Debug)]
+struct Driver(JoinHandle<()>);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+#[derive(Clone)]
 struct Live {
     generation: u64,
     connection: MultiplexedConnection,
+    _driver: Arc<Driver>,
 }
 
 impl std::fmt::Debug for Live {
@@ -52,30 +70,41 @@ impl std::fmt::Debug for Live {
 
 impl Link {
     pub(crate) fn new(url: RedisUrl, response_timeout: Duration) -> Self {
-        Self { url, response_timeout, connection: Mutex::new(None) }
+        Self::bounded(url, response_timeout, u64::MAX)
+    }
+
+    /// The same, where no value of an answer may be longer: the connection fails before such a value is read.
+    pub(crate) fn bounded(url: RedisUrl, response_timeout: Duration, value_length_max: u64) -> Self {
+        Self { url, response_timeout, value_length_max, tripped: Arc::default(), asked: Arc::default(), connection: Mutex::new(None) }
     }
 
     pub(crate) fn place(&self) -> String {
         self.url.place()
     }
 
-    /// The live connection, or a new one, and its number: it grows with each new one.
-    pub(crate) async fn connection(&self, operation: &'static str) -> Result<(MultiplexedConnection, u64), BrokerError> {
+    /// Whether a value was too long since the last call.
+    pub(crate) fn tripped(&self) -> bool {
+        self.tripped.swap(false, Ordering::Relaxed)
+    }
+
+    /// The live connection, or a new one.
+    async fn connection(&self, operation: &'static str) -> Result<Live, BrokerError> {
         let mut slot = self.connection.lock().await;
         if let Some(live) = slot.as_ref() {
-            return Ok((live.connection.clone(), live.generation));
+            return Ok(live.clone());
         }
-        let connection = self.connect().await.map_err(|error| self.error(operation, &error))?;
-        let generation = next_generation();
-        *slot = Some(Live { generation, connection: connection.clone() });
-        Ok((connection, generation))
+        let (connection, driver) = self.connect().await.map_err(|error| self.error(operation, &error))?;
+        let live = Live { generation: next_generation(), connection, _driver: Arc::new(driver) };
+        *slot = Some(live.clone());
+        Ok(live)
     }
 
     /// Runs a pipeline; the answers of its commands one by one, errors of single commands among them. A broken connection is forgotten.
     pub(crate) async fn run(&self, operation: &'static str, pipeline: &mut redis::Pipeline) -> Result<Vec<redis::Value>, BrokerError> {
-        let (mut connection, generation) = self.connection(operation).await?;
+        let Live { mut connection, generation, _driver } = self.connection(operation).await?;
         match pipeline.ignore_errors().query_async::<Vec<redis::Value>>(&mut connection).await {
             Ok(values) => {
+                self.asked.store(false, Ordering::Relaxed);
                 if let Some(redis::Value::ServerError(error)) =
                     values.iter().find(|v| matches!(v, redis::Value::ServerError(e) if needs_new_connection(e.kind())))
                 {
@@ -111,89 +140,34 @@ impl Link {
         }
     }
 
-    async fn connect(&self) -> Result<MultiplexedConnection, RedisError> {
-        if self.url.tls.is_some() {
-            crate::ensure_tls_provider();
-        }
-        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT_TIMEOUT)).set_response_timeout(Some(self.response_timeout));
-        let elapsed = || RedisError::from((ErrorKind::Io, "the server did not answer in time"));
-        let Some(master) = self.master() else {
-            let client = self.client()?;
-            return timeout(CONNECT_TIMEOUT, client.get_multiplexed_async_connection_with_config(&config)).await.map_err(|_| elapsed())?;
+    async fn connect(&self) -> Result<(MultiplexedConnection, Driver), RedisError> {
+        let config = AsyncConnectionConfig::new().set_response_timeout(Some(self.response_timeout));
+        let elapsed = || connect::failed("the server did not answer in time");
+        let connecting = async {
+            let (stream, login) = connect::connect(&self.url, &self.asked).await?;
+            let stream = Guarded::new(stream, self.value_length_max, Arc::clone(&self.tripped));
+            let (connection, driver) = MultiplexedConnection::new_with_config(&login, stream, config).await?;
+            Ok((connection, Driver(tokio::spawn(driver))))
         };
-        let mut client = self.sentinels(&master)?;
-        timeout(SENTINEL_TIMEOUT, client.get_async_connection_with_config(&config)).await.map_err(|_| elapsed())?
+        timeout(CONNECT_ALL_TIMEOUT, connecting).await.map_err(|_| elapsed())?
     }
 
     /// A connection of its own for subscriptions.
     pub(crate) async fn subscriber(&self, operation: &'static str) -> Result<redis::aio::PubSub, BrokerError> {
-        if self.url.tls.is_some() {
-            crate::ensure_tls_provider();
-        }
         let connect = async {
-            let client = match self.master() {
-                Some(master) => self.sentinels(&master)?.async_get_client().await?,
-                None => self.client()?,
-            };
-            client.get_async_pubsub().await
+            let (stream, login) = connect::connect(&self.url, &self.asked).await?;
+            redis::aio::PubSub::new(&login, stream).await
         };
-        let connected = timeout(SENTINEL_TIMEOUT, connect).await.map_err(|_| RedisError::from((ErrorKind::Io, "the server did not answer in time")));
+        let connected = timeout(CONNECT_ALL_TIMEOUT, connect).await.map_err(|_| connect::failed("the server did not answer in time"));
         connected.and_then(|result| result).map_err(|error| self.error(operation, &error))
-    }
-
-    fn master(&self) -> Option<String> {
-        self.url.sentinel.then(|| self.url.master.clone().unwrap_or_default())
-    }
-
-    fn sentinels(&self, master: &str) -> Result<SentinelClient, RedisError> {
-        let addresses: Vec<ConnectionAddr> = self.url.addresses.iter().map(|a| self.address(a)).collect();
-        let mut builder = SentinelClientBuilder::new(addresses, master, SentinelServerType::Master)?.set_client_to_redis_db(self.url.database);
-        if self.url.tls.is_some() {
-            builder = builder.set_client_to_redis_tls_mode(TlsMode::Secure).set_client_to_sentinel_tls_mode(TlsMode::Secure);
-        }
-        let Login { user, password } = &self.url.login;
-        if let Some(user) = user {
-            builder = builder.set_client_to_redis_username(user);
-        }
-        if let Some(password) = password {
-            builder = builder.set_client_to_redis_password(password.expose());
-        }
-        let Login { user, password } = &self.url.sentinel_login;
-        if let Some(user) = user {
-            builder = builder.set_client_to_sentinel_username(user);
-        }
-        if let Some(password) = password {
-            builder = builder.set_client_to_sentinel_password(password.expose());
-        }
-        builder.build()
-    }
-
-    fn client(&self) -> Result<Client, RedisError> {
-        let address =
-            self.url.addresses.first().map(|a| self.address(a)).ok_or_else(|| RedisError::from((ErrorKind::InvalidClientConfig, "no address")))?;
-        let mut login = RedisConnectionInfo::default().set_db(self.url.database).set_skip_set_lib_name();
-        if let Some(user) = &self.url.login.user {
-            login = login.set_username(user);
-        }
-        if let Some(password) = self.url.login.password.as_ref().map(Secret::expose) {
-            login = login.set_password(password);
-        }
-        Client::open(address.into_connection_info()?.set_redis_settings(login))
-    }
-
-    fn address(&self, address: &Address) -> ConnectionAddr {
-        let (host, port) = (address.host.clone(), address.port);
-        if self.url.tls.is_some() {
-            ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
-        } else {
-            ConnectionAddr::Tcp(host, port)
-        }
     }
 
     /// What a user reads, without the password.
     pub(crate) fn error(&self, operation: &'static str, error: &RedisError) -> BrokerError {
-        let retry = if is_wrong_until_changed(error) { Retry::AfterChange } else { Retry::Later };
-        BrokerError { operation, place: self.place(), message: self.url.scrub(&error.to_string()), retry }
+        let text = error.to_string();
+        let certificate = crate::tls::explain(&text, self.url.tls.as_ref(), self.asked.load(Ordering::Relaxed));
+        let retry = if certificate.is_some() || is_wrong_until_changed(error) { Retry::AfterChange } else { Retry::Later };
+        BrokerError { operation, place: self.place(), message: self.url.scrub(&certificate.unwrap_or(text)), retry }
     }
 
     /// An error in the project's own words.
@@ -209,8 +183,15 @@ fn next_generation() -> u64 {
 }
 
 fn is_wrong_until_changed(error: &RedisError) -> bool {
-    matches!(error.kind(), ErrorKind::AuthenticationFailed | ErrorKind::InvalidClientConfig | ErrorKind::Server(ServerErrorKind::NoPerm))
+    is_certificate(error)
+        || matches!(error.kind(), ErrorKind::AuthenticationFailed | ErrorKind::InvalidClientConfig | ErrorKind::Server(ServerErrorKind::NoPerm))
         || matches!(error.code(), Some("WRONGPASS" | "NOAUTH" | "NOPERM" | "WRONGTYPE" | "MOVED" | "CROSSSLOT"))
+}
+
+/// A certificate that one side does not accept: as rustls says it.
+fn is_certificate(error: &RedisError) -> bool {
+    let text = error.to_string();
+    text.contains("invalid peer certificate") || text.contains("received fatal alert: ")
 }
 
 /// A server that has become a replica, or lost its master, will not change its mind: the next call shall find the new master.

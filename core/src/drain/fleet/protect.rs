@@ -39,8 +39,7 @@ impl Edges {
                 Busy::Busy => BUSY_COST,
                 Busy::Unknown => continue,
             };
-            let users = pod.deletion_cost != 0 && !pod.cost_ours;
-            if lasts && !users && pod.deletion_cost != cost && writes.len() < WRITES_MAX {
+            if lasts && pod.deletion_cost != cost && writes.len() < WRITES_MAX {
                 writes.push(set_cost(pod, Some(cost)));
             }
         }
