@@ -12,7 +12,7 @@ use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
 use qscaler_api::QWorker;
 use qscaler_broker::ControlSender;
-use qscaler_core::names::{MANAGER, annotation};
+use qscaler_core::names::MANAGER;
 use qscaler_core::size::{ContainerResources, RefusalCause};
 use qscaler_core::workload::WorkloadId;
 use serde_json::{Value, json};
@@ -97,15 +97,7 @@ impl Applier {
                 let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
                 api.replace_scale(name, &params, &scale).await.map_err(|e| failure(&e, false))?;
             }
-            Action::SetCost { pod, cost } => {
-                let cost = cost.map(|c| c.to_string());
-                self.annotate(namespace, pod, json!({ annotation::POD_DELETION_COST: cost })).await?;
-            }
-            Action::Keep { pod, keep } => {
-                let (karpenter, autoscaler) = if *keep { (Some("true"), Some("false")) } else { (None, None) };
-                self.annotate(namespace, pod, json!({ annotation::KARPENTER_DO_NOT_DISRUPT: karpenter, annotation::SAFE_TO_EVICT: autoscaler }))
-                    .await?;
-            }
+            Action::SetCost { pod, patch, .. } | Action::Mark { pod, patch } => self.annotate(namespace, pod, json!(patch)).await?,
             Action::Publish(message) => {
                 broker(target.control.as_ref(), |control| async move { control.publish(&target.id, message).await }).await?;
             }

@@ -80,9 +80,14 @@ async fn the_intent_is_saved_before_its_messages_and_without_it_none_is_sent() {
     assert_eq!((outcome.failed, outcome.done.len(), outcome.left.len()), (Some(Failure::Changed { qworker: true }), 0, 2));
 }
 
+fn set_cost(cost: Option<i32>) -> Action {
+    let patch = [("controller.kubernetes.io/pod-deletion-cost".to_owned(), cost.map(|c| c.to_string()))].into();
+    Action::SetCost { pod: reference(), cost, patch }
+}
+
 #[tokio::test]
 async fn a_list_ends_at_the_first_failure_and_says_what_is_left() {
-    let cost = Action::SetCost { pod: reference(), cost: Some(i32::MIN) };
+    let cost = set_cost(Some(i32::MIN));
     let (outcome, script) = run(vec![refusal(409, "Conflict", "changed")], None, vec![cost.clone(), scale()]).await;
     assert_eq!((outcome.failed, outcome.left), (Some(Failure::Changed { qworker: false }), vec![cost, scale()]));
     assert_eq!(script.seen(), ["PATCH /api/v1/namespaces/shop/pods/a"]);
@@ -90,7 +95,7 @@ async fn a_list_ends_at_the_first_failure_and_says_what_is_left() {
 
 #[tokio::test]
 async fn a_cost_is_written_to_exactly_the_pod_as_read_and_removed_by_null() {
-    let list = vec![Action::SetCost { pod: reference(), cost: Some(-5) }, Action::SetCost { pod: reference(), cost: None }];
+    let list = vec![set_cost(Some(-5)), set_cost(None)];
     let (_, script) = run(vec![pod_answer(), pod_answer()], None, list).await;
     let metadata: Vec<Value> = script.calls().into_iter().map(|c| c.body["metadata"].clone()).collect();
     let expected = |cost: Value| json!({"uid": "uid-a", "resourceVersion": "7", "annotations": {"controller.kubernetes.io/pod-deletion-cost": cost}});

@@ -20,6 +20,9 @@ pub struct Args {
     /// Where /livez, /readyz, /metrics and /debug/decisions are served.
     #[arg(long, default_value = "0.0.0.0:8080")]
     pub admin_address: SocketAddr,
+    /// Takes back every mark that was left on pods of the cluster, and ends: what comes before an uninstallation.
+    #[arg(long)]
+    pub take_back_marks: bool,
     /// How log lines look: text or json.
     #[arg(long, default_value_t = Format::Json)]
     pub log_format: Format,

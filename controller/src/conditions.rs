@@ -135,10 +135,10 @@ impl Conditions {
             return told;
         };
         // Another mistake in the place of the first is news as well, and so is another reason for what is not as it should be.
-        let bad = holds == Holds::False;
+        let bad = holds == if kind == condition::SCALE_DOWN_BLOCKED { Holds::True } else { Holds::False };
         let another = match kind {
             condition::READY => old.message != message,
-            condition::HOLD_EFFECTIVE | condition::INJECTED | condition::SCALING => old.reason != reason,
+            condition::HOLD_EFFECTIVE | condition::INJECTED | condition::SCALING | condition::SCALE_DOWN_BLOCKED => old.reason != reason,
             _ => false,
         };
         let news = old.holds != holds || (bad && another);
@@ -178,6 +178,8 @@ fn notice(kind: &str, holds: Holds, reason: &str, first: bool, message: &str) ->
         (condition::SCALING, false) if reason == condition::REASON_FAILED_CREATE => Some(Notice::warning(event::FAILED_CREATE, message)),
         (condition::BROKER_REACHABLE, false) => Some(Notice::warning(event::BROKER_UNREACHABLE, message)),
         (condition::BROKER_REACHABLE, true) if !first => Some(Notice::normal(event::BROKER_REACHABLE, message)),
+        // Long tasks are no trouble.
+        (condition::SCALE_DOWN_BLOCKED, true) if reason == condition::REASON_BUSY => None,
         (condition::SCALE_DOWN_BLOCKED, true) => Some(Notice::warning(event::SCALE_DOWN_BLOCKED, message)),
         (condition::INJECTED, false) => Some(Notice::warning(event::NOT_INJECTED, message)),
         (condition::HOLD_EFFECTIVE, false) => Some(Notice::warning(event::HOLD_NOT_EFFECTIVE, message)),

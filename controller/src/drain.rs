@@ -3,6 +3,7 @@
 
 use crate::facts::{Circumstances, conflict, fleet_facts, is_parked};
 use crate::index::View;
+use crate::injected::refused;
 use crate::plan::{Action, Notice, PodRef};
 use crate::settings::TOKEN_TTL_MS;
 use crate::workload::{LAW_PERIOD_MS, Workload};
@@ -64,7 +65,8 @@ impl Workload {
 
     /// Steps the drain. Returns when to look again.
     pub(crate) fn drain(&mut self, config: &WorkerConfig, view: &View, actions: &mut Vec<Action>, now_ms: u64) -> Option<u64> {
-        let conflict = if config.scaling == Scaling::Managed { conflict(&view.scalers) } else { None };
+        let refused = || view.deployment.refusal.as_deref().map(refused);
+        let conflict = if config.scaling == Scaling::Managed { conflict(&view.scalers).or_else(refused) } else { None };
         let waits_for_watch =
             self.scaled.as_ref().is_some_and(|(v, at)| *v == view.deployment.resource_version && now_ms < at.saturating_add(ECHO_MS));
         if config.dry_run || waits_for_watch || self.decision.is_none() || self.broker.mistake.is_some() {
@@ -77,7 +79,7 @@ impl Workload {
         let facts = fleet_facts(view, &self.intake, Circumstances { conflict, data_stale: stale });
         let step = self.machine.step(&facts, self.desired(config, view, now_ms), now_ms);
         for effect in &step.effects {
-            self.effect(effect, actions, now_ms);
+            self.effect(effect, view, actions, now_ms);
         }
         let busy = matches!(step.phase, Phase::Asking | Phase::Marking | Phase::Echo | Phase::Resuming);
         let wake = if busy { Some(now_ms.saturating_add(DRAIN_PERIOD_MS)) } else { step.next_wake_ms };
@@ -107,7 +109,7 @@ impl Workload {
         self.machine.intent().count > 0 || self.fleet.parked > 0
     }
 
-    fn effect(&mut self, effect: &FleetEffect, actions: &mut Vec<Action>, now_ms: u64) {
+    fn effect(&mut self, effect: &FleetEffect, view: &View, actions: &mut Vec<Action>, now_ms: u64) {
         match effect {
             FleetEffect::SaveIntent(intent) => {
                 let intent = Intent { epoch: intent.epoch, count: intent.count, issued_ms: intent.issued_ms, expires_ms: intent.expires_ms };
@@ -116,11 +118,15 @@ impl Workload {
             FleetEffect::Publish(message) => actions.push(Action::Publish(message.clone())),
             FleetEffect::Purge => actions.push(Action::Purge),
             FleetEffect::SetDeletionCost { pod_uid, pod_name, resource_version, cost } => {
-                if self.costed.get(pod_uid).is_some_and(|(v, at)| v == resource_version && now_ms < at.saturating_add(ECHO_MS)) {
+                // While nothing is to be changed marks only come off, and `keep` takes them all.
+                if self.config.as_ref().is_some_and(|c| c.changes_nothing())
+                    || self.costed.get(pod_uid).is_some_and(|(v, at)| v == resource_version && now_ms < at.saturating_add(ECHO_MS))
+                {
                     return;
                 }
                 let pod = PodRef { uid: pod_uid.clone(), name: pod_name.clone(), resource_version: resource_version.clone() };
-                actions.push(Action::SetCost { pod, cost: *cost });
+                let marks = view.pods.iter().find(|p| *p.uid == **pod_uid).and_then(|p| p.marks.as_deref()).cloned().unwrap_or_default();
+                actions.push(Action::SetCost { pod, cost: *cost, patch: marks.cost(*cost) });
             }
             // A short trial: those who park are likely to be called back.
             FleetEffect::Scale { from, to, .. } if to < from && self.decision.as_ref().is_some_and(|d| d.keep_parked) => {}

@@ -4,8 +4,9 @@
 use crate::index::View;
 use crate::intake::Intake;
 use crate::record::{ContainerRecord, PodRecord, ReplicaSetRecord, Word};
-use qscaler_core::drain::fleet::{FleetFacts, PodFacts, REPORT_STALE_MS, ReportFacts, SetFacts};
+use qscaler_core::drain::fleet::{FleetFacts, PodFacts, REPORT_STALE_MS, ReportFacts, SetFacts, is_fresh};
 use qscaler_core::message::{Busy, WorkerState};
+use qscaler_core::names::annotation;
 use qscaler_core::scale::FleetSample;
 use qscaler_core::size::PodPhase;
 use std::collections::HashSet;
@@ -15,13 +16,13 @@ const FIRST_REPORT_MS: u64 = 15_000;
 
 /// The pod said that it is parked, and said so lately.
 pub(crate) fn is_parked(pod: &PodRecord, heard: &Intake, now_ms: u64) -> bool {
-    heard.heard(&pod.uid).is_some_and(|h| h.state == WorkerState::Parked && now_ms < h.at_ms.saturating_add(REPORT_STALE_MS))
+    heard.fresh(&pod.uid, now_ms).is_some_and(|h| h.state == WorkerState::Parked)
 }
 
 /// Tasks that run in a pod; None when nothing says.
 fn tasks(pod: &PodRecord, heard: &Intake, now_ms: u64) -> Option<u32> {
     match heard.heard(&pod.uid) {
-        Some(h) if now_ms < h.at_ms.saturating_add(REPORT_STALE_MS) => match h.busy {
+        Some(h) if is_fresh(h.at_ms, now_ms) => match h.busy {
             Busy::Busy => Some(h.active_tasks.unwrap_or(1).max(1)),
             Busy::Idle => Some(0),
             Busy::Unknown => None,
@@ -96,7 +97,7 @@ pub fn fleet_sample(view: &View, heard: &mut Intake, seen_ready: &mut HashSet<Wo
 /// What the facts cannot be read from a view.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Circumstances {
-    /// Another scaler on the target, as a sentence.
+    /// Why the replicas are somebody else's or nobody's to change: another scaler, pods that cannot have the sidecar; as a sentence.
     pub conflict: Option<String>,
     /// What the wish is made from is too old to lower by.
     pub data_stale: bool,
@@ -139,6 +140,7 @@ fn pod_facts(pod: &PodRecord, view: &View, heard: &Intake) -> PodFacts {
         sidecar_started: pod.sidecar_started,
         sidecar_ready: pod.sidecar_ready,
         deletion_cost: pod.deletion_cost,
+        cost_ours: pod.marks.as_ref().is_some_and(|marks| marks.is_ours(annotation::POD_DELETION_COST)),
         report: heard.heard(&pod.uid).map(|h| ReportFacts { state: h.state, epoch: h.epoch, busy: h.busy, at_ms: h.at_ms }),
         node_cordoned: pod.node.as_ref().is_some_and(|n| view.cordoned.contains(n)),
         gapped: heard.heard(&pod.uid).is_some_and(|h| !h.gaps.is_empty()),

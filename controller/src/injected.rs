@@ -39,8 +39,9 @@ impl Verdict {
 pub(crate) fn judge(view: &View, now_ms: u64) -> Verdict {
     let active: Vec<&Arc<PodRecord>> = view.pods.iter().filter(|p| !p.terminating).collect();
     let failed = view.failure.as_deref().filter(|f| ours(f));
-    failed
-        .map(|failure| Verdict::bad("FailedCreate", not_created(failure)))
+    let refused = view.deployment.refusal.as_deref().map(|why| Verdict::bad("Refused", refused(why)));
+    refused
+        .or_else(|| failed.map(|failure| Verdict::bad("FailedCreate", not_created(failure))))
         .or_else(|| sidecar_waits(&active))
         .or_else(|| worker_crashes(&active, now_ms))
         .or_else(|| bare(&active, now_ms))
@@ -53,6 +54,11 @@ pub(crate) fn judge(view: &View, now_ms: u64) -> Verdict {
             },
             _ => Verdict { holds: Holds::True, reason: "Injected", message: "every pod has the sidecar".into() },
         })
+}
+
+/// Why nothing is scaled, where pods of the Deployment cannot have the sidecar: what was raised could never be lowered again.
+pub(crate) fn refused(why: &str) -> String {
+    format!("pods of this Deployment cannot have the sidecar, so its replicas are left alone: {why}")
 }
 
 // === pods that are not created ===

@@ -4,7 +4,7 @@
 use crate::conditions::shorten;
 use crate::record::{PodRecord, Word};
 use qscaler_api::CountedCuts;
-use qscaler_core::drain::fleet::REPORT_STALE_MS;
+use qscaler_core::drain::fleet::is_fresh;
 use qscaler_core::message::{AccessLevel, Busy, GAPS_MAX, HoldGap, Report, WorkerState};
 use qscaler_core::scale::Completion;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -182,7 +182,7 @@ impl Intake {
     /// What the report says of tasks taken up since the one before. A worker that is started again says nothing of what it did before.
     fn take_up(&mut self, uid: &Word, report: &Report, now_ms: u64) {
         let Some(now) = running(report.state, report.busy, report.active_tasks) else { return };
-        let before = self.pods.get(uid).filter(|h| h.order.0 == report.started_ms && now_ms < h.at_ms.saturating_add(REPORT_STALE_MS));
+        let before = self.pods.get(uid).filter(|h| h.order.0 == report.started_ms && is_fresh(h.at_ms, now_ms));
         match before.and_then(|h| running(h.state, h.busy, h.active_tasks)) {
             Some(before) => {
                 let ended = report.service.map_or(0, |s| s.tasks.min(TASKS_PER_REPORT_MAX));
@@ -259,7 +259,13 @@ impl Intake {
         self.cuts.retain(|(uid, _), _| pods.contains(&**uid));
     }
 
-    /// What the pod said last.
+    /// What the pod said last, if that still says something about now.
+    #[must_use]
+    pub fn fresh(&self, pod_uid: &str, now_ms: u64) -> Option<&Heard> {
+        self.heard(pod_uid).filter(|h| is_fresh(h.at_ms, now_ms))
+    }
+
+    /// What the pod said last, however long ago.
     #[must_use]
     pub fn heard(&self, pod_uid: &str) -> Option<&Heard> {
         self.pods.get(pod_uid)

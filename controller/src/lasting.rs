@@ -16,12 +16,14 @@ pub(crate) struct Lasting {
     unheld_ms: Option<u64>,
     blocked_ms: Option<u64>,
     uncreated_ms: Option<u64>,
+    /// Since when fewer pods are wished for, and how many had been removed by then.
+    fewer: Option<(u64, u64)>,
 }
 
 impl Lasting {
     /// Of a workload that is looked at from now on.
     pub(crate) fn new(now_ms: u64) -> Self {
-        Self { born_ms: now_ms, channel_ms: None, unheld_ms: None, blocked_ms: None, uncreated_ms: None }
+        Self { born_ms: now_ms, channel_ms: None, unheld_ms: None, blocked_ms: None, uncreated_ms: None, fewer: None }
     }
 
     /// Reports could be fetched.
@@ -47,6 +49,12 @@ impl Lasting {
     /// Whether pods have been refused for long enough.
     pub(crate) fn uncreated(&mut self, is: bool, now_ms: u64) -> bool {
         lasts(&mut self.uncreated_ms, is, UNCREATED_LASTS_MS, now_ms)
+    }
+
+    /// For how long fewer pods have been wished for with none removed, milliseconds; `removed` counts all that ever were.
+    pub(crate) fn fewer(&mut self, wished: bool, removed: u64, now_ms: u64) -> u64 {
+        self.fewer = wished.then(|| self.fewer.filter(|(_, before)| *before == removed).unwrap_or((now_ms, removed)));
+        self.fewer.map_or(0, |(since, _)| now_ms.saturating_sub(since))
     }
 
     /// Whether a scale-down has been blocked for long enough.

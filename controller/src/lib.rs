@@ -4,9 +4,10 @@
 //! - `record`, `index`, `watch`: objects -> compact records -> one view per workload.
 //! - `resolve`, `store`, `brokers`: the broker's URL, and one connection per distinct one.
 //! - `intake`, `facts`, `bounds`, `sizing`: reports believed as far as the API bears them out; facts for `core`.
+//! - `scale_down`: what a wished scale-down hangs in.
 //! - `hold_effective`, `injected`: whether a deletion lets running tasks finish, and whether pods have the sidecar; `lasting`: since when.
 //! - `cuts`: running tasks that were cut, each counted once, whoever tells them.
-//! - `keep`: node scalers kept away from pods with a task.
+//! - `keep`, `marks`: node scalers kept away from pods with a task; whatever we marked taken back.
 //! - `workload`, `drain`, `learn`, `summary`, `conditions`, `status`: observe, decide, say what to do.
 //! - `plan`, `apply`, `events`: what to do, as values; doing it, without choices.
 //! - `lease`, `slot`, `run`: one leader, one task that owns all state, at most one list of actions per workload.
@@ -29,6 +30,7 @@ pub mod kills;
 mod lasting;
 mod learn;
 pub mod lease;
+pub mod marks;
 pub mod metrics;
 pub mod plan;
 pub mod record;
@@ -36,6 +38,7 @@ mod record_bounds;
 mod record_pod;
 pub mod resolve;
 pub mod run;
+mod scale_down;
 pub mod settings;
 pub mod sizing;
 pub mod slot;

@@ -22,6 +22,12 @@ async fn main() -> anyhow::Result<()> {
     log::init(args.log_format, &args.log_filter)?;
     // An error means that a provider is installed already, which is all that is wanted.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    if args.take_back_marks {
+        let client = Client::try_default().await.context("reading the cluster's configuration")?;
+        let pods = qscaler_controller::marks::take_back(&client, None).await.context("taking marks back")?;
+        tracing::info!(pods, "marks were taken back");
+        return Ok(());
+    }
     let stop = shutdown::on_signals().context("installing signal handlers")?;
     let listener = TcpListener::bind(args.admin_address).await.with_context(|| format!("listening on {}", args.admin_address))?;
     let client = Client::try_default().await.context("reading the cluster's configuration")?;

@@ -3,6 +3,7 @@
 
 use crate::record::PodRecord;
 use qscaler_api::Intent;
+use qscaler_core::mark::Patch;
 use qscaler_core::message::ControlMessage;
 use qscaler_core::size::{ContainerResources, RefusalCause};
 use serde_json::Value;
@@ -27,15 +28,17 @@ pub enum Action {
     SetCost {
         /// The pod as read.
         pod: PodRef,
-        /// None: remove it.
+        /// None: what it had before us.
         cost: Option<i32>,
+        /// The annotations that make it so.
+        patch: Patch,
     },
-    /// Keep node scalers away from a pod, or let them have it.
-    Keep {
+    /// Set or take back other marks on a pod, if it is as read.
+    Mark {
         /// The pod as read.
         pod: PodRef,
-        /// Whether to keep them away.
-        keep: bool,
+        /// The annotations to write.
+        patch: Patch,
     },
     /// Put a message on the control channel.
     Publish(ControlMessage),

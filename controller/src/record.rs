@@ -3,7 +3,7 @@
 
 use crate::conditions::shorten;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{Container, EnvFromSource, EnvVar, Node};
+use k8s_openapi::api::core::v1::{Container, EnvFromSource, EnvVar, Node, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use qscaler_core::config::{ConfigError, Parsed, WorkerConfig, parse};
@@ -12,6 +12,7 @@ use qscaler_core::names::annotation;
 use qscaler_core::size::ContainerResources;
 use qscaler_core::units::{Bytes, Millicores};
 use qscaler_core::workload::WorkloadId;
+use qscaler_inject::{Allowed, Injection, Outcome, Settings, preview};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -59,6 +60,8 @@ pub struct DeploymentRecord {
     pub config: Result<Arc<WorkerConfig>, Vec<ConfigError>>,
     /// The working container as the template has it; None: the template has no such container.
     pub worker: Option<WorkerTemplate>,
+    /// Why pods of this template cannot have the sidecar, in the webhook's own words; None: they can.
+    pub refusal: Option<Arc<str>>,
 }
 
 /// The working container in the pod template.
@@ -104,8 +107,11 @@ impl DeploymentRecord {
         }
         let status = object.status.clone().unwrap_or_default();
         let spec_replicas = count(spec.replicas, 1);
+        let id = WorkloadId { namespace: meta.namespace.clone()?, name: meta.name.clone()? };
+        let refusal = config.as_ref().ok().and_then(|config| refusal(template, config, &id));
         Some(Self {
-            id: WorkloadId { namespace: meta.namespace.clone()?, name: meta.name.clone()? },
+            id,
+            refusal,
             uid: meta.uid.clone().unwrap_or_default(),
             resource_version: meta.resource_version.clone().unwrap_or_default(),
             generation: meta.generation.unwrap_or(0),
@@ -117,6 +123,16 @@ impl DeploymentRecord {
             config,
             worker,
         })
+    }
+}
+
+/// By the same function as the webhook: what it will say of the next pod.
+fn refusal(template: &PodTemplateSpec, config: &WorkerConfig, id: &WorkloadId) -> Option<Arc<str>> {
+    let template = serde_json::to_value(template).ok()?;
+    let settings = Settings::default();
+    match preview(&template, config, &Injection::preview(&settings, id.clone(), Allowed::default())) {
+        Outcome::Refuse(refusal) => Some(refusal.sentences().join("; ").into()),
+        Outcome::Patch { .. } | Outcome::Complete { .. } | Outcome::Skip(_) => None,
     }
 }
 

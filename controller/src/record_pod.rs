@@ -3,6 +3,7 @@
 use crate::record::{millis, owner};
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodCondition, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use qscaler_core::mark::Marks;
 use qscaler_core::names::{MANAGER, annotation, sidecar};
 use qscaler_core::size::{ContainerResources, InProgress, Pending, PendingReason, PodPhase, QosClass};
 use qscaler_core::units::{Bytes, Millicores};
@@ -77,8 +78,8 @@ pub struct PodRecord {
     pub in_progress: Option<Box<InProgress>>,
     /// Its end has been ordered by annotation.
     pub release: bool,
-    /// It carries the marks that keep node scalers away.
-    pub kept_from_eviction: bool,
+    /// What it carries of annotations that others act on, and whose it is; None: nothing.
+    pub marks: Option<Box<Marks>>,
     /// Its plain containers.
     pub containers: Vec<ContainerRecord>,
     /// Who else has set its resources since it was made.
@@ -228,7 +229,7 @@ impl PodRecord {
             pending: condition("PodResizePending").filter(|c| c.status == "True").map(|c| Box::new(pending(c, meta.generation))),
             in_progress: condition("PodResizeInProgress").filter(|c| c.status == "True").map(|c| Box::new(in_progress(c))),
             release: note(annotation::RELEASE) == Some("now"),
-            kept_from_eviction: note(annotation::SAFE_TO_EVICT) == Some("false") && note(annotation::KARPENTER_DO_NOT_DISRUPT) == Some("true"),
+            marks: meta.annotations.as_ref().and_then(Marks::read).map(Box::new),
             containers: spec.containers.iter().map(|c| container(c, statuses.iter().find(|s| s.name == c.name))).collect(),
             other_sizer: other_sizer(meta),
             inits_guaranteed: inits.iter().all(|c| guaranteed(&resources(c.resources.as_ref()))),

@@ -4,6 +4,7 @@
 use crate::apply::{Applier, Target};
 use crate::brokers::Brokers;
 use crate::lease::Leadership;
+use crate::marks;
 use crate::metrics::Metrics;
 use crate::plan::{Action, Failure, Outcome};
 use crate::record::DeploymentRecord;
@@ -335,7 +336,7 @@ impl Loop {
     /// The workload is gone, or not ours any more: its queues on the broker and its QWorker go too.
     fn abandon(&mut self, id: &WorkloadId, now_ms: u64) {
         tracing::info!(workload = %id, "not managed any more");
-        self.slots.remove(id);
+        let uid = self.slots.remove(id).map(|slot| slot.uid).unwrap_or_default();
         let control = self.parts.brokers.control(id);
         self.parts.brokers.deregister(id);
         self.parts.metrics.forget(&id.to_string());
@@ -348,7 +349,10 @@ impl Loop {
             {
                 tracing::warn!(workload = %gone, "its control queues could not be removed");
             }
-            if let Err(error) = store::remove(&client, &gone).await {
+            if let Err(error) = marks::take_back(&client, Some(&gone)).await {
+                tracing::warn!(workload = %gone, %error, "marks on its pods could not all be taken back");
+            }
+            if let Err(error) = store::remove(&client, &gone, Some(&uid)).await {
                 tracing::warn!(workload = %gone, ?error, "its QWorker could not be removed");
             }
         });
@@ -374,7 +378,11 @@ impl Loop {
             if now_ms >= since.saturating_add(ORPHAN_MS) {
                 let client = self.parts.client.clone();
                 self.tasks.spawn(async move {
-                    if let Err(error) = store::remove(&client, &id).await {
+                    // Nobody took its marks back: it was let go while no controller ran.
+                    if let Err(error) = marks::take_back(&client, Some(&id)).await {
+                        tracing::warn!(workload = %id, %error, "marks on its pods could not all be taken back");
+                    }
+                    if let Err(error) = store::remove(&client, &id, None).await {
                         tracing::warn!(workload = %id, ?error, "a left-over QWorker could not be removed");
                     }
                 });

@@ -401,7 +401,7 @@ impl Sizing {
             phase: pod.phase,
             terminating: pod.terminating,
             held: report.is_some_and(|r| leaving(r.state)),
-            idle: report.is_some_and(|r| r.busy == Busy::Idle),
+            idle: view.out_of_sync.is_none() && heard.fresh(&pod.uid, now_ms).is_some_and(|r| r.busy == Busy::Idle),
             qos: pod.qos,
             others_guaranteed: pod.inits_guaranteed && pod.containers.iter().all(|c| c.name == container.name || c.is_guaranteed()),
             memory_resize_restarts: container.memory_resize_restarts,

@@ -17,6 +17,7 @@ use qscaler_core::size::ClusterVersion;
 use qscaler_core::workload::WorkloadId;
 
 use crate::record::WorkerTemplate;
+use std::time::Duration;
 
 /// A QWorker as found or made.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,6 +65,10 @@ pub enum UrlError {
 /// # Errors
 /// When the API server refuses, or a QWorker of a deleted namesake is still there (it is removed, and the next try makes a new one).
 pub async fn load(client: &Client, id: &WorkloadId, deployment_uid: &str) -> Result<Loaded, Failure> {
+    within(load_unbounded(client, id, deployment_uid)).await
+}
+
+async fn load_unbounded(client: &Client, id: &WorkloadId, deployment_uid: &str) -> Result<Loaded, Failure> {
     let api: Api<QWorker> = Api::namespaced(client.clone(), &id.namespace);
     let found = api.get_opt(&id.name).await.map_err(|e| failure(&e, true))?;
     if let Some(found) = found {
@@ -89,16 +94,33 @@ pub async fn load(client: &Client, id: &WorkloadId, deployment_uid: &str) -> Res
     Ok(Loaded { version: made.resource_version().unwrap_or_default(), status: QWorkerStatus::default() })
 }
 
-/// Removes the QWorker of a workload that is not ours any more.
+/// Removes the QWorker of a workload that is not ours any more: exactly the one that was read, for a namesake may have a new one already.
+/// `deployment_uid`: whose it has to be; None: anybody's.
 ///
 /// # Errors
-/// When the API server refuses; one that is gone already is no error.
-pub async fn remove(client: &Client, id: &WorkloadId) -> Result<(), Failure> {
-    let api: Api<QWorker> = Api::namespaced(client.clone(), &id.namespace);
-    match api.delete(&id.name, &DeleteParams::default()).await.map_err(|e| failure(&e, true)) {
-        Ok(_) | Err(Failure::Gone) => Ok(()),
-        Err(other) => Err(other),
-    }
+/// When the API server refuses; one that is gone already, or another's, is no error.
+pub async fn remove(client: &Client, id: &WorkloadId, deployment_uid: Option<&str>) -> Result<(), Failure> {
+    within(async {
+        let api: Api<QWorker> = Api::namespaced(client.clone(), &id.namespace);
+        let Some(found) = api.get_opt(&id.name).await.map_err(|e| failure(&e, true))? else { return Ok(()) };
+        if deployment_uid.is_some_and(|uid| !found.owner_references().iter().any(|o| o.uid == uid)) {
+            return Ok(());
+        }
+        let preconditions = Preconditions { uid: found.uid(), resource_version: None };
+        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        match api.delete(&id.name, &params).await.map_err(|e| failure(&e, true)) {
+            Ok(_) | Err(Failure::Gone | Failure::Changed { .. }) => Ok(()),
+            Err(other) => Err(other),
+        }
+    })
+    .await
+}
+
+/// Longest time for one reading from here: an API server that takes longer is not there, and whoever waits tries again.
+const READ_MAX: Duration = Duration::from_secs(20);
+
+async fn within<T>(reading: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::time::timeout(READ_MAX, reading).await.unwrap_or_else(|_| Err(Failure::Other("the API server does not answer in time".to_owned())))
 }
 
 /// The workload's broker URLs.
@@ -106,6 +128,13 @@ pub async fn remove(client: &Client, id: &WorkloadId) -> Result<(), Failure> {
 /// # Errors
 /// When something on the way is missing or cannot be read; the error names it.
 pub async fn urls(client: &Client, id: &WorkloadId, config: &WorkerConfig, worker: &WorkerTemplate) -> Result<Urls, UrlError> {
+    match tokio::time::timeout(READ_MAX, urls_unbounded(client, id, config, worker)).await {
+        Ok(urls) => urls,
+        Err(_) => Err(UrlError::Read { kind: "Secret or ConfigMap of", name: id.name.clone(), problem: "no answer in time".to_owned() }),
+    }
+}
+
+async fn urls_unbounded(client: &Client, id: &WorkloadId, config: &WorkerConfig, worker: &WorkerTemplate) -> Result<Urls, UrlError> {
     use qscaler_core::names::annotation::{BROKER, CONTROL_BROKER, MANAGEMENT};
     let certificates = certificates(client, id, config.broker_tls.as_deref()).await?;
     let management = match &config.management {

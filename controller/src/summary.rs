@@ -7,6 +7,7 @@ use crate::hold_effective::{Known, judge};
 use crate::index::View;
 use crate::injected;
 use crate::plan::Action;
+use crate::scale_down::{self, Stuck, Wish};
 use crate::sizing::Sizing;
 use crate::status::{Digest, Pressure};
 use crate::workload::Workload;
@@ -14,6 +15,7 @@ use qscaler_api::{ContainerSize, Counters, Intent, QWorkerStatus, Resources, Wor
 use qscaler_core::config::{Paused, Scaling, Vertical, WorkerConfig};
 use qscaler_core::drain::fleet::Phase;
 use qscaler_core::names::condition::{self, REASON_FAILED_CREATE};
+use qscaler_core::scale::{Rule, ScaleDecision};
 use qscaler_core::size::SizeBounds;
 use qscaler_core::units::Bytes;
 use serde::Serialize;
@@ -137,8 +139,10 @@ impl Workload {
     fn scaling_condition(&mut self, view: &View, config: &WorkerConfig, now_ms: u64) {
         let refused = self.lasting.uncreated(view.failure.is_some(), now_ms);
         if let Some(failure) = view.failure.as_ref().filter(|_| refused) {
-            self.set(view, condition::SCALING, false, REASON_FAILED_CREATE, injected::not_created(failure), now_ms);
-            return self.scale_down_condition(view, now_ms);
+            let words = injected::not_created(failure);
+            let words = self.not_raised.as_ref().map_or(words.clone(), |why| format!("{words}; {why}"));
+            self.set(view, condition::SCALING, false, REASON_FAILED_CREATE, words, now_ms);
+            return self.scale_down_condition(view, config, now_ms);
         }
         let (holds, reason, message) = if config.dry_run {
             (false, "DryRun", "dry-run: decided and explained, nothing is changed")
@@ -148,6 +152,8 @@ impl Workload {
             (true, "Protect", "another owns the replica count; tasks are kept whole")
         } else if !view.scalers.is_empty() {
             (false, "Conflict", "another scaler writes the replica count")
+        } else if view.deployment.refusal.is_some() {
+            (false, "Refused", "pods cannot have the sidecar, so the replicas are left alone: condition Injected says why")
         } else if self.broker.mistake.is_some() {
             (false, "InvalidConfig", "the broker is not known, so the workload is left alone")
         } else if self.broker.queues.is_some() {
@@ -159,10 +165,10 @@ impl Workload {
             Some(why) => self.set(view, condition::SCALING, true, "NoRoom", why, now_ms),
             None => self.set(view, condition::SCALING, holds, reason, message, now_ms),
         }
-        self.scale_down_condition(view, now_ms);
+        self.scale_down_condition(view, config, now_ms);
     }
 
-    fn scale_down_condition(&mut self, view: &View, now_ms: u64) {
+    fn scale_down_condition(&mut self, view: &View, config: &WorkerConfig, now_ms: u64) {
         let limited = self.decision.as_ref().is_some_and(|d| d.cap == Some(qscaler_core::scale::Cap::Downstream));
         let (reason, message) = if limited {
             ("SharedBottleneck", "more pods have made every task slower, so what they share is the bottleneck")
@@ -175,10 +181,29 @@ impl Workload {
             _ => None,
         };
         let lasts = self.lasting.blocked(blocked.is_some(), now_ms);
-        let blocked = blocked.filter(|_| lasts);
-        let holds = blocked.is_some();
-        let text = blocked.map_or(Cow::Borrowed("nothing is in the way"), Cow::Owned);
-        self.set(view, condition::SCALE_DOWN_BLOCKED, holds, if holds { "Blocked" } else { "None" }, text, now_ms);
+        let (holds, reason, text) = match (blocked, self.hangs(view, config, now_ms)) {
+            (Some(blocked), _) if lasts => (true, "Blocked", Cow::Owned(blocked)),
+            (None, Some(stuck)) => (true, stuck.reason, Cow::Owned(stuck.message)),
+            _ if self.wishes_fewer() => (false, "UnderWay", Cow::Borrowed("fewer pods are wanted, and they leave as they fall idle")),
+            _ => (false, "None", Cow::Borrowed("nothing is in the way")),
+        };
+        self.set(view, condition::SCALE_DOWN_BLOCKED, holds, reason, text, now_ms);
+    }
+
+    /// Fewer pods are wanted, or would be were they not busy with nothing that waits.
+    fn wishes_fewer(&self) -> bool {
+        let all_busy = |d: &ScaleDecision| d.rule == Rule::Busy && d.inputs.backlog == Some(0);
+        self.decision.as_ref().is_some_and(|d| d.hold.is_none() && (d.target < self.fleet.useful() || all_busy(d)))
+    }
+
+    /// What a scale-down that is wished for since minutes hangs in.
+    fn hangs(&mut self, view: &View, config: &WorkerConfig, now_ms: u64) -> Option<Stuck> {
+        let acts = !config.dry_run && config.scaling == Scaling::Managed && !matches!(config.paused, Paused::All | Paused::ScaleDown);
+        let for_ms = self.lasting.fewer(acts && self.wishes_fewer(), self.counters.scaled_down, now_ms);
+        let empty = self.broker.messages.0 == Some(0);
+        let no_message = empty && self.broker.messages.1 == Some(0);
+        let wish = Wish { for_ms, empty, no_message, max_task_ms: config.max_task_duration_ms };
+        scale_down::hangs(view, &self.intake, &self.phase, wish, now_ms)
     }
 
     fn injected_condition(&mut self, view: &View, now_ms: u64) {

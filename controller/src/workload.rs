@@ -17,7 +17,7 @@ use crate::settings::{fleet_settings, scale_config};
 use crate::sizing::{Cluster, Sizing, resize_notices};
 use crate::status::{Digest, Writer};
 use qscaler_api::{ContainerSize, Counters, Intent, QWorkerStatus, WorkerIds};
-use qscaler_core::config::{Paused, WorkerConfig};
+use qscaler_core::config::WorkerConfig;
 use qscaler_core::drain::fleet::{FleetMachine, Phase};
 use qscaler_core::names::{condition, event};
 use qscaler_core::scale::{FleetSample, Learned, QueueSample, Rule, ScaleDecision, decide};
@@ -101,6 +101,8 @@ pub(crate) struct Broker {
     pub(crate) control: Option<String>,
     /// It has answered once.
     pub(crate) answered: bool,
+    /// Messages that wait in all queues, and those that are in flight, as the broker said last; None: it does not say.
+    pub(crate) messages: (Option<u64>, Option<u64>),
     /// When it last answered.
     good_ms: u64,
 }
@@ -169,8 +171,10 @@ impl Workload {
 
     /// The queues were measured, in the order of the configuration.
     pub fn sampled(&mut self, samples: Vec<QueueSample>, now_ms: u64) {
+        let messages = (samples.iter().map(|s| s.ready).sum(), samples.iter().map(|s| s.unacked).sum());
         self.samples = Some(samples);
-        self.broker = Broker { mistake: None, queues: None, gap: None, answered: true, good_ms: now_ms, control: self.broker.control.take() };
+        self.broker =
+            Broker { messages, mistake: None, queues: None, gap: None, answered: true, good_ms: now_ms, control: self.broker.control.take() };
     }
 
     /// The broker gave fewer figures than it could, and why.
@@ -224,6 +228,7 @@ impl Workload {
         let mut actions = Vec::new();
         let Some(config) = self.config.clone() else {
             self.mistakes(view, now_ms);
+            actions.extend(self.keep.take_back(view, now_ms));
             self.finish(view, None, room, &mut actions, now_ms);
             actions.extend(std::mem::take(&mut self.notices).into_iter().map(Action::Event));
             return Plan { actions, ..Plan::default() };
@@ -237,7 +242,9 @@ impl Workload {
         let resizes = self.resize(&config, &bounds, view, cluster, now_ms);
         self.finish(view, Some((&config, &bounds)), room, &mut actions, now_ms);
         actions.extend(resizes);
-        if !config.dry_run && config.paused != Paused::All {
+        if config.changes_nothing() {
+            actions.extend(self.keep.take_back(view, now_ms));
+        } else {
             actions.extend(self.keep.step(view, &self.intake, now_ms));
         }
         let events = std::mem::take(&mut self.notices).into_iter().map(Action::Event);
@@ -308,7 +315,8 @@ impl Workload {
             }
         };
         self.law_ms = now_ms;
-        let fleet = fleet_sample(view, &mut self.intake, &mut self.seen_ready, now_ms);
+        let mut fleet = fleet_sample(view, &mut self.intake, &mut self.seen_ready, now_ms);
+        fleet.broker_down = self.broker.queues.is_some() && self.broker.control.is_some();
         let fleet = without_replacements(fleet, self.machine.replacements());
         let decision = decide(&scale_config(config), &mut self.learned, &samples, &fleet, now_ms as f64 / 1000.0);
         if self.decision.as_ref().is_none_or(|d| (d.target, d.rule) != (decision.target, decision.rule)) {
@@ -369,7 +377,7 @@ impl Workload {
                         sizing.refused(pod, to, *cause, now_ms);
                     }
                 }
-                (Action::Keep { pod, .. }, _) => self.keep.written(pod, now_ms),
+                (Action::Mark { pod, .. }, _) => self.keep.written(pod, now_ms),
                 (Action::Status(_), _) => {
                     if let Some((digest, containers)) = self.pending_status.take() {
                         self.writer.written(digest, containers, now_ms);

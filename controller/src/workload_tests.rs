@@ -234,6 +234,34 @@ fn a_fleet_whose_pods_are_not_listed_yet_is_not_cut() {
 }
 
 #[test]
+fn what_cannot_be_injected_is_not_raised_and_the_webhooks_reason_is_said() {
+    for (pointer, value, reason) in [
+        (
+            "/spec/template/spec/containers/0/lifecycle",
+            json!({"preStop": {"exec": {"command": ["x"]}}}),
+            "container worker has a preStop hook of its own",
+        ),
+        ("/spec/template/spec/hostNetwork", json!(true), "hostNetwork"),
+    ] {
+        let bare = |name| with(pod(name), "/spec/initContainers", json!([]));
+        let v = view(&[with(deployment(1, &[]), pointer, value), replicaset("orders-1", 1), bare("a")]);
+        let (mut w, mut last) = (workload(), None);
+        for second in 0..60 {
+            let now = T0_MS + second * 1_000;
+            w.sampled(waiting(500), now);
+            let plan = w.look(&v, &cluster(), true, now);
+            all_done(&mut w, &plan, now);
+            assert!(scales(&plan).is_empty(), "{plan:?}");
+            last = plan.actions.iter().find_map(|a| if let Action::Status(s) = a { Some(s.clone()) } else { None }).or(last);
+        }
+        let last = last.unwrap();
+        let (holds, message) = condition_of(&last, condition::INJECTED);
+        assert!(holds == "False" && message.contains(reason) && !message.contains("restart"), "{message}");
+        assert_eq!(condition_of(&last, condition::SCALING).0, "False");
+    }
+}
+
+#[test]
 fn pods_that_the_api_server_refuses_are_told_with_its_words_and_the_mend_and_once() {
     let quota = "pods \"orders-1-\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=2, limited: pods=2";
     let failed = json!([{"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": quota}]);
@@ -250,6 +278,34 @@ fn pods_that_the_api_server_refuses_are_told_with_its_words_and_the_mend_and_onc
     let (holds, message) = condition_of(&last.unwrap(), condition::SCALING);
     assert!(holds == "False" && message.contains(quota) && message.contains("raise the ResourceQuota"), "{message}");
     assert_eq!(told, [10]);
+}
+
+#[test]
+fn a_scale_down_that_nobody_answers_is_said_within_minutes_and_never_that_nothing_is_in_the_way() {
+    let objects = [deployment(2, &[("min-replicas", "0")]), replicaset("orders-1", 2), pod("a"), pod("b")];
+    let (mut w, v) = (workload(), view(&objects));
+    let (mut asked, mut said, mut blocked) = (None, Vec::new(), Vec::new());
+    for second in 0..3_000 {
+        let now = T0_MS + second * 1_000;
+        let idle = |name| Report { at_ms: now, ..report(name, second + 1, WorkerState::Open, Busy::Idle) };
+        w.reports(&[idle("a"), idle("b")], &v, &cluster(), now);
+        w.sampled(waiting(0), now);
+        let plan = w.look(&v, &cluster(), true, now);
+        all_done(&mut w, &plan, now);
+        if plan.actions.iter().any(is_token) {
+            asked.get_or_insert(second);
+        }
+        if asked.is_some_and(|at| second == at + 30 || second == at + 200) {
+            let found = w.conditions.list().into_iter().find(|c| c.type_ == condition::SCALE_DOWN_BLOCKED).unwrap();
+            said.push((found.reason, found.message));
+        }
+        blocked.extend(events(&plan).into_iter().filter(|e| *e == event::SCALE_DOWN_BLOCKED));
+        if said.len() == 2 {
+            break;
+        }
+    }
+    let reasons: Vec<&str> = said.iter().map(|(reason, _)| reason.as_str()).collect();
+    assert_eq!((reasons, blocked.len()), (vec!["UnderWay", "NobodyParks"], 1), "{said:?}");
 }
 
 fn oom(name: &str) -> Value {
@@ -776,7 +832,7 @@ fn a_rollout_without_room_gets_room_and_the_condition_says_why_no_more_is_asked_
         let plan = w.look(&v, &cluster(), true, T0_MS + 130_000);
         if let Some(says) = says {
             let (holds, message) = condition_of(&status(&plan), condition::SCALING);
-            assert!(holds == "True" && message.contains(says), "{message}");
+            assert!(holds == "False" && message.contains(says) && message.contains("a rollout is under way"), "{message}");
         }
     }
 }
@@ -789,4 +845,37 @@ fn a_raise_to_the_minimum_is_told_as_such() {
     assert_eq!(scales(&plan), [(0, 1)]);
     let note = plan.actions.iter().find_map(|a| if let Action::Event(n) = a { Some(n.note.clone()) } else { None }).unwrap();
     assert!(note.contains("min-replicas 1 raised it") && !note.contains("first message"), "{note}");
+}
+
+#[test]
+fn one_idle_report_and_then_silence_for_an_hour_takes_no_mark_off() {
+    let marks = json!({"karpenter.sh/do-not-disrupt": {"set": "true"}, "cluster-autoscaler.kubernetes.io/safe-to-evict": {"set": "false"}});
+    let all = json!({"karpenter.sh/do-not-disrupt": "true", "cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "qscaler.dev/marks": marks.to_string()});
+    let kept = with(pod("a"), "/metadata/annotations", all);
+    let (mut w, v) = (workload(), view(&[deployment(1, &[("vertical", "in-place")]), replicaset("orders-1", 1), kept]));
+    w.reports(&[report("a", 1, WorkerState::Open, Busy::Idle)], &v, &cluster(), T0_MS);
+    for second in (0..3_600).step_by(5) {
+        let now = T0_MS + second * 1_000;
+        w.sampled(waiting(0), now);
+        let plan = w.look(&v, &cluster(), true, now);
+        all_done(&mut w, &plan, now);
+        // What was idle for a minute while it was heard may go; after that nothing is known.
+        let changes = plan.actions.iter().filter(|a| matches!(a, Action::Mark { .. } | Action::Resize { .. })).count();
+        assert!(changes == 0 || second < 60, "second {second}: {plan:?}");
+    }
+}
+
+#[test]
+fn a_pause_and_a_dry_run_take_our_marks_back_and_restore_the_users() {
+    let cost = "controller.kubernetes.io/pod-deletion-cost";
+    let memory = json!({cost: {"set": "-2147483648", "before": "5"}});
+    let marked = with(pod("a"), "/metadata/annotations", json!({cost: "-2147483648", "qscaler.dev/marks": memory.to_string()}));
+    for annotation in [("paused", "true"), ("dry-run", "true"), ("max-replicas", "many")] {
+        let (mut w, v) = (workload(), view(&[deployment(1, &[annotation]), replicaset("orders-1", 1), marked.clone()]));
+        w.sampled(waiting(0), T0_MS);
+        let plan = w.look(&v, &cluster(), true, T0_MS);
+        let patch = plan.actions.iter().find_map(|a| if let Action::Mark { patch, .. } = a { Some(patch.clone()) } else { None });
+        let expected = [(cost.to_owned(), Some("5".to_owned())), ("qscaler.dev/marks".to_owned(), None)].into();
+        assert_eq!(patch, Some(expected), "{annotation:?}: {plan:?}");
+    }
 }

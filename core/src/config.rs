@@ -174,6 +174,12 @@ impl WorkerConfig {
     pub fn framework(&self) -> &'static Framework {
         framework(&self.worker).unwrap_or(&CUSTOM)
     }
+
+    /// The user wants nothing changed: all is paused, or decided and explained only.
+    #[must_use]
+    pub fn changes_nothing(&self) -> bool {
+        self.dry_run || self.paused == Paused::All
+    }
 }
 
 /// One mistake in the annotations.

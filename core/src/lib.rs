@@ -5,13 +5,14 @@
 //! 2. a wished decrease -> `drain::fleet` (controller half) -> message -> `drain::worker` (sidecar half) -> signal -> exit -> replica count;
 //! 3. peaks and OOM kills -> `size` -> a recommendation -> a resize plan.
 //!
-//! Around them: `names` (every word users see), `units` (quantities), `framework` (worker frameworks), `config` (annotations), `workload`
+//! Around them: `mark` (annotations on pods that others act on), `names` (every word users see), `units` (quantities), `framework` (worker frameworks), `config` (annotations), `workload`
 //! (identity, and what the sidecar is told), `message` (the wire).
 
 pub mod config;
 pub mod cut;
 pub mod drain;
 pub mod framework;
+pub mod mark;
 pub mod message;
 pub mod names;
 pub mod scale;

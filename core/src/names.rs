@@ -96,8 +96,10 @@ pub mod annotation {
         SHARE_PROCESSES,
     ];
 
+    /// On a pod: JSON with what we set of others' annotations and what was there before, see `core::mark`.
+    pub const MARKS: &str = "qscaler.dev/marks";
     /// Annotations that the system itself writes on pods; never read as the user's.
-    pub const SYSTEM: &[&str] = &[INJECTED, RELEASE];
+    pub const SYSTEM: &[&str] = &[INJECTED, MARKS, RELEASE];
     /// On an injected pod: JSON with the sidecar's version, the worker's container and the configuration's hash.
     pub const INJECTED: &str = "qscaler.dev/injected";
     /// On a pod, value `now`: end its hold at once.
@@ -159,6 +161,8 @@ pub mod condition {
     pub const REASON_FAILED_CREATE: &str = "FailedCreate";
     /// A wished scale-down is not carried out, and why.
     pub const SCALE_DOWN_BLOCKED: &str = "ScaleDownBlocked";
+    /// Reason of [`SCALE_DOWN_BLOCKED`]: every pod that could go has a task.
+    pub const REASON_BUSY: &str = "Busy";
     /// The broker answers.
     pub const BROKER_REACHABLE: &str = "BrokerReachable";
     /// Every active pod has the sidecar.

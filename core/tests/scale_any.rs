@@ -66,6 +66,7 @@ fn any_fleet() -> impl Strategy<Value = FleetSample> {
                     completions: services.into_iter().map(|service_s| Completion { service_s }).collect(),
                     started_latencies_s: started,
                     begun,
+                    broker_down: found % 2 == 1,
                     found,
                     restarting,
                 }

@@ -82,6 +82,7 @@ impl World {
                 sidecar_ready: seen.api.sidecar_ready && !parked,
                 deletion_cost: if seen.api.marked { PARKED_COST } else { 0 },
                 report: seen.heard.map(|h| ReportFacts { state: h.state, epoch: u64::from(h.epoch), busy: h.busy, at_ms: NOW_MS }),
+                cost_ours: false,
                 gapped: false,
                 node_cordoned: false,
                 set_uid: String::new(),

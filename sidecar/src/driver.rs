@@ -3,16 +3,18 @@
 //! or a word left for a task that does wait.
 
 use crate::busy::Activity;
+use crate::container::Container;
 use crate::control::{Mailbox, Settle};
+use crate::gaps::Gaps;
 use crate::gate::GateSwitch;
 use crate::metrics::Metrics;
 use crate::procs::ProcFs;
 use crate::report::{Reporter, write_termination};
 use crate::server::Hooks;
-use crate::signal::{self, Sent};
+use crate::signal;
 use crate::watch::MainReceiver;
+use qscaler_core::drain::plan::{HoldAction, HoldPlan, Holder};
 use qscaler_core::drain::worker::{WorkerEffect, WorkerEvent, WorkerMachine};
-use qscaler_core::framework::Signal;
 use qscaler_core::message::{Busy, Report, WorkerState};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,8 +29,11 @@ pub const REPORT_PERIOD: Duration = Duration::from_secs(5);
 /// The pod's end waits for the sidecar's: the last report has this long to arrive. The termination message carries it as well.
 const LAST_REPORT_WAIT: Duration = Duration::from_millis(300);
 
-/// Between two looks at a worker that has no handler yet for the signal that would quiet it.
-const HANDLER_LOOK: Duration = Duration::from_millis(250);
+/// Between two looks at the container's processes while it is held: a worker that was started again is told before it can have a task, for even small
+/// interpreters need longer to start and connect. A look costs some 0.2 ms.
+const HELD_LOOK: Duration = Duration::from_millis(250);
+/// The same where a supervisor starts a worker again the moment that one has left.
+const RESTLESS_LOOK: Duration = Duration::from_millis(25);
 
 /// What the driver takes in.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,10 +86,16 @@ pub struct Driver {
     pub reporter: Reporter,
     /// Figures.
     pub metrics: Metrics,
-    /// The worker that runs now has been sent a signal.
-    pub told: bool,
-    /// A signal that waits for its handler, and when it is tried again.
-    pub held_back: Option<(Signal, Instant)>,
+    /// Reads the processes of the worker's container.
+    pub processes: Container,
+    /// Who of them was told what.
+    pub holder: Holder,
+    /// The plan as it was last said in the log.
+    pub said: String,
+    /// What of the hold is less than whole.
+    pub gaps: Gaps,
+    /// The sidecar's own user.
+    pub own_uid: u32,
     /// The worker's container.
     pub container: String,
     /// Where the kubelet looks for the last words.
@@ -96,6 +107,7 @@ impl Driver {
     pub async fn run(mut self, mut inputs: mpsc::Receiver<Input>) {
         let mut clock = WallClock::default();
         let mut report_due = Instant::now() + REPORT_PERIOD;
+        let mut look_due = Instant::now();
         loop {
             if self.perform(&mut clock) {
                 self.leave(&mut inputs, &mut clock).await;
@@ -103,7 +115,7 @@ impl Driver {
             }
             let now_ms = clock.now_ms();
             let timer = self.machine.next_deadline().map(|at_ms| Duration::from_millis(at_ms.saturating_sub(now_ms)));
-            let again = self.held_back.map_or(report_due, |(_, at)| at.min(report_due));
+            let again = if self.holder.is_held() { look_due.min(report_due) } else { report_due };
             let timer_due = timer.map_or(again, |timer| again.min(Instant::now() + timer));
             tokio::select! {
                 input = inputs.recv() => match input {
@@ -113,11 +125,13 @@ impl Driver {
                 },
                 () = tokio::time::sleep_until(timer_due) => self.machine.on_timeout(clock.now_ms()),
             }
-            if let Some((signal, _)) = self.held_back.filter(|(_, at)| *at <= Instant::now()) {
-                self.signal(signal, &mut clock);
+            if self.holder.is_held() && look_due <= Instant::now() {
+                look_due = Instant::now() + if self.holder.is_restless() { RESTLESS_LOOK } else { HELD_LOOK };
+                self.look(&mut clock);
             }
             if report_due <= Instant::now() {
                 report_due = Instant::now() + REPORT_PERIOD;
+                self.plan();
                 self.report(false, &mut clock);
             }
         }
@@ -131,10 +145,10 @@ impl Driver {
                     WorkerEvent::MainSeen { .. } => {
                         self.reporter.meter.restart();
                         self.reporter.activity = Activity::unknown();
-                        self.told = false;
-                        self.held_back = None;
+                        self.holder = self.holder.again();
+                        self.plan();
                     }
-                    WorkerEvent::MainExited { .. } => self.held_back = None,
+                    WorkerEvent::MainExited { .. } => self.holder = self.holder.again(),
                     // First of all: the grace may be spent.
                     WorkerEvent::Terminated => self.last_words(clock),
                     _ => {}
@@ -147,7 +161,7 @@ impl Driver {
             Input::Activity(activity) => {
                 let now_ms = clock.now_ms();
                 // Figures from before the worker took the word that it is to take no more do not say that it is idle now.
-                let outdated = (self.told || self.held_back.is_some()) && activity.taking && activity.busy == Busy::Idle;
+                let outdated = self.holder.is_held() && activity.taking && activity.busy == Busy::Idle;
                 let activity = if outdated { Activity::unknown() } else { activity };
                 self.metrics.busy.set(if activity.busy == Busy::Busy { 1.0 } else { 0.0 });
                 self.reporter.meter.observe(&activity, now_ms);
@@ -177,8 +191,15 @@ impl Driver {
                 WorkerEffect::SetReady(ready) => self.hooks.set_ready(ready),
                 WorkerEffect::CloseGate => self.switch_gate(true),
                 WorkerEffect::OpenGate => self.switch_gate(false),
-                WorkerEffect::Signal(signal) => self.signal(signal, clock),
-                WorkerEffect::AnswerHolds | WorkerEffect::AnswerHelpers => self.hooks.answer_holds(),
+                WorkerEffect::Signal(_) => {
+                    self.holder.release();
+                    if self.main.borrow().is_none() {
+                        self.signal_failed("the worker's process is not visible", clock);
+                    }
+                    self.look(clock);
+                }
+                WorkerEffect::AnswerHolds => self.hooks.answer_holds(),
+                WorkerEffect::AnswerHelpers => self.hooks.answer_helpers(),
                 WorkerEffect::KillMain => self.kill(clock),
                 WorkerEffect::CountCut(cause) => {
                     tracing::warn!(cause, "a task is cut");
@@ -197,29 +218,52 @@ impl Driver {
         }
     }
 
-    fn signal(&mut self, number: Signal, clock: &mut WallClock) {
-        let main = self.main.borrow().clone();
-        let sent = match &main {
-            Some(main) => signal::send(&self.procs, main, number).map(Some),
-            None => Ok(None),
-        };
-        // The next signal takes the place of one that still waits.
-        self.held_back = None;
-        match sent {
-            Ok(Some(Sent::NotYet(pid))) => {
-                tracing::debug!(pid, signal = number.name(), "the worker has no handler for this signal yet");
-                self.held_back = Some((number, Instant::now() + HANDLER_LOOK));
-            }
-            Ok(Some(sent)) => {
-                self.told = true;
-                self.metrics.signals.inc();
-                tracing::info!(signal = number.name(), ?sent, "told the worker to leave");
-                if let Sent::Unhandled(pid) = sent {
-                    tracing::warn!(pid, signal = number.name(), "the worker has no handler for this signal: a running task is cut");
+    /// One look at a container that is held, and what follows from it.
+    fn look(&mut self, clock: &mut WallClock) {
+        let Some(main) = self.main.borrow().clone() else { return };
+        let processes = self.processes.processes(main.pid);
+        for action in self.holder.look(&processes, main.pid, clock.now_ms()) {
+            tracing::info!(?action, "the hold");
+            let done = match action {
+                HoldAction::Suspend(id) => signal::suspend(&self.procs, id),
+                HoldAction::Resume(id) => signal::resume(&self.procs, id),
+                HoldAction::Kill(id) => signal::end(&self.procs, id),
+                HoldAction::Signal(id, number) => {
+                    self.metrics.signals.inc();
+                    signal::send(&self.procs, id, number)
                 }
+                HoldAction::Say(telling) => {
+                    self.machine.handle(WorkerEvent::Telling(telling), clock.now_ms());
+                    Ok(())
+                }
+                HoldAction::Left => {
+                    self.machine.handle(WorkerEvent::WorkersLeft, clock.now_ms());
+                    Ok(())
+                }
+            };
+            if let Err(error) = done {
+                tracing::warn!(%error, "the hold cannot do what it should");
+                self.metrics.signal_failures.inc();
             }
-            Ok(None) => self.signal_failed("the worker's process is not visible", clock),
-            Err(error) => self.signal_failed(&error.to_string(), clock),
+        }
+    }
+
+    /// Makes the plan of what a hold would do now, and says in what it is less than whole.
+    fn plan(&mut self) {
+        let Some(main) = self.main.borrow().clone() else { return };
+        let Some(plan) = self.holder.plan(&self.processes.processes(main.pid), main.pid) else { return };
+        self.reporter.worker = plan.workers.first().map(|worker| worker.id.pid);
+        let text = plan.to_string();
+        if text != self.said {
+            tracing::info!(plan = text, "the hold plan");
+            self.said = text;
+        }
+        let gaps = plan.gaps(self.own_uid);
+        for reason in HoldPlan::GAPS {
+            match gaps.iter().find(|(found, _)| found == reason) {
+                Some((_, detail)) => self.gaps.set(*reason, detail.clone()),
+                None => self.gaps.clear(*reason),
+            }
         }
     }
 

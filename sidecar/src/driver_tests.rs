@@ -71,7 +71,7 @@ impl Drop for Worker {
 }
 
 struct Pod {
-    fake: FakeProc,
+    fake: Arc<FakeProc>,
     folder: tempfile::TempDir,
     address: SocketAddr,
     messages: mpsc::UnboundedSender<ControlMessage>,
@@ -111,6 +111,7 @@ impl Pod {
         };
         let shutdown = CancellationToken::new();
         let sidecar = tokio::spawn(run(settings, surroundings, listener, shutdown.clone()));
+        let fake = Arc::new(fake);
         Self { fake, folder, address, messages, reports, settled, shutdown, sidecar }
     }
 
@@ -331,28 +332,5 @@ async fn on_sigterm_the_last_report_is_written_and_published_and_the_sidecar_lea
     assert!(last.peaks.contains_key("worker"), "{last:?}");
 }
 
-#[tokio::test]
-async fn the_child_of_a_shell_is_told_and_not_the_shell() {
-    let mut pod = Pod::start(|_| {}).await;
-    // The shell would die of the signal with 143; its child ends by itself, and the shell goes on to its own end.
-    let child = pod.worker(&mut shell("sh -c 'trap \"exit 5\" TERM; while :; do sleep 0.05; done'; exit $?"), "/w1");
-    pod.report(|report| report.state == WorkerState::Open).await;
-    let top = child.pid();
-    // The made-up /proc shows what the real one does: the shell's only child.
-    let real = ProcFs::at("/proc");
-    let inner = within(async {
-        loop {
-            let found = real.processes().unwrap().into_iter().find(|process| process.parent == top);
-            match found {
-                Some(found) => return found,
-                None => tokio::time::sleep(Duration::from_millis(10)).await,
-            }
-        }
-    })
-    .await;
-    pod.fake.add(inner.pid, top, "sh", inner.start_ticks, Some("worker"), "/w1");
-    until_it_catches_term(inner.pid).await;
-    let call = pod.call(&format!("/hold/{TOKEN}"));
-    assert_eq!(exit_code(child).await, Some(5));
-    assert!(within(call).await.unwrap().starts_with("HTTP/1.1 200"));
-}
+#[path = "hold_tests.rs"]
+mod holds;

@@ -1,20 +1,13 @@
-//! Which process is the worker. In: the processes of the pod. Out: the top process of the worker's container, and the process that signals go
-//! to. Left to others: reading `/proc` (`procs`), opening a handle to it (`watch`).
+//! Which process is the top of the worker's container. In: the processes of the pod. Out: that process. Left to others: who below it works
+//! (`container`, `core::drain::plan`), reading `/proc` (`procs`), opening a handle to it (`watch`).
 //!
 //! Rules, each measured on a real cluster: a process belongs to the container whose termination log it has mounted, never to "the one that is
-//! not mine" (other sidecars have no parent either); of those the oldest, since `kubectl exec` and exec hooks have no parent too; behind a
-//! shell that waits for one child, the child, since the shell dies of the signal and takes the task with it.
+//! not mine" (other sidecars have no parent either); of those the oldest, since `kubectl exec` and exec hooks have no parent too.
 
 use crate::procs::{ProcFs, Process};
 
 /// PID 1 of a shared namespace is the pod's sandbox: ending it ends the pod.
 const SANDBOX: i32 = 1;
-/// Programs that only wait for one child: shells die of a signal at once; the init programs pass it on, `dumb-init` even to the whole
-/// group, which cuts the tasks of a worker that forks.
-const WRAPPERS: &[&str] = &["sh", "bash", "dash", "ash", "ksh", "zsh", "busybox", "tini", "dumb-init", "docker-init", "catatonit"];
-/// A wrapper in a wrapper (an init program that runs a shell script) and one more; a longer chain is not a worker's start.
-const WRAPPER_DEPTH_MAX: usize = 4;
-
 /// The top process of the worker's container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Top {
@@ -50,23 +43,6 @@ fn only_other_container(procs: &ProcFs, tops: &[&Process], own_pid: i32) -> Opti
     let mut others = tops.iter().filter_map(|p| Some((procs.cgroup(p.pid)?, *p))).filter(|(cgroup, _)| *cgroup != own);
     let (first_cgroup, first) = others.next()?;
     others.all(|(cgroup, _)| cgroup == first_cgroup).then(|| first.clone())
-}
-
-/// The process that signals go to: the top process, or the only child of a shell or init program, and so on down. None: `top` is gone.
-#[must_use]
-pub fn worker_below(processes: &[Process], top: i32) -> Option<Process> {
-    let mut at = processes.iter().find(|p| p.pid == top)?;
-    for _ in 0..WRAPPER_DEPTH_MAX {
-        if !WRAPPERS.contains(&at.comm.as_str()) {
-            break;
-        }
-        let mut children = processes.iter().filter(|p| p.parent == at.pid && p.state != 'Z');
-        match (children.next(), children.next()) {
-            (Some(child), None) => at = child,
-            _ => break,
-        }
-    }
-    Some(at.clone())
 }
 
 /// A process and everything below it, parents before their children; zombies left out.
@@ -149,30 +125,8 @@ mod tests {
     }
 
     #[test]
-    fn behind_shells_and_init_programs_the_only_child_is_signalled() {
-        let fake = pod();
-        fake.add(50, 0, "dumb-init", 50, Some("shelled"), "/s");
-        fake.add(51, 50, "sh", 51, Some("shelled"), "/s");
-        fake.add(52, 51, "celery", 52, Some("shelled"), "/s");
-        fake.add(53, 52, "celery", 53, Some("shelled"), "/s");
-        let worker = |top: i32| worker_below(&fake.procs().processes().unwrap(), top).map(|p| p.pid);
-        assert_eq!(worker(50), Some(52));
-        assert_eq!(worker(30), Some(30));
-        assert_eq!(worker(999), None);
-    }
-
-    #[test]
-    fn a_shell_with_two_children_is_signalled_itself() {
-        let fake = pod();
-        fake.add(51, 0, "bash", 51, Some("shelled"), "/s");
-        fake.add(52, 51, "a", 52, Some("shelled"), "/s");
-        fake.add(53, 51, "b", 53, Some("shelled"), "/s");
-        assert_eq!(worker_below(&fake.procs().processes().unwrap(), 51).map(|p| p.pid), Some(51));
-    }
-
-    #[test]
     fn a_family_is_a_process_and_all_below_it() {
-        let process = |pid, parent, state| Process { pid, parent, comm: String::new(), state, start_ticks: 1 };
+        let process = |pid, parent, state| Process { pid, parent, comm: String::new(), state, start_ticks: 1, image: None };
         let all = [process(9, 5, 'S'), process(5, 0, 'S'), process(6, 5, 'Z'), process(7, 9, 'S'), process(8, 1, 'S')];
         assert_eq!(family(&all, 5).iter().map(|p| p.pid).collect::<Vec<_>>(), [5, 9, 7]);
         assert!(family(&all, 4).is_empty());

@@ -10,6 +10,7 @@ pub mod blind;
 pub mod busy;
 pub mod cgroup;
 pub mod config;
+pub mod container;
 pub mod control;
 pub mod driver;
 pub mod find;

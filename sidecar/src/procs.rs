@@ -2,7 +2,7 @@
 //! termination-log mount, their ids and high-water marks. Left to others: which of them is the worker (`find`), who ends it (`signal`).
 //! Everything read here except `root` is readable across user ids.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -26,6 +26,8 @@ pub struct Process {
     pub state: char,
     /// Start, in ticks since boot: with the pid it names a process for ever.
     pub start_ticks: u64,
+    /// Where its code and its stack begin: the same in its forks, another after an exec. None: the kernel does not say.
+    pub image: Option<(u64, u64)>,
 }
 
 /// What `/proc/PID/status` adds.
@@ -41,6 +43,8 @@ pub struct Status {
     pub caught: u64,
     /// Bit n-1: signal n is ignored.
     pub ignored: u64,
+    /// Bit n-1: signal n is blocked.
+    pub blocked: u64,
 }
 
 /// A proc file system.
@@ -114,8 +118,50 @@ impl ProcFs {
     #[must_use]
     pub fn others_ports(&self) -> BTreeSet<u16> {
         let own: BTreeSet<u64> = own_sockets(&self.root.join("self/fd"));
+        self.connections().into_iter().filter(|row| !own.contains(&row.inode)).map(|row| row.local).collect()
+    }
+
+    /// The established connections of this network namespace: by inode, the port at the other end.
+    #[must_use]
+    pub fn established(&self) -> BTreeMap<u64, u16> {
+        self.connections().into_iter().map(|row| (row.inode, row.remote)).collect()
+    }
+
+    fn connections(&self) -> Vec<Connection> {
         let tables = ["net/tcp", "net/tcp6"].iter().filter_map(|name| fs::read_to_string(self.root.join(name)).ok());
-        tables.flat_map(|text| established(&text)).filter(|(_, inode)| !own.contains(inode)).map(|(port, _)| port).collect()
+        tables.flat_map(|text| established(&text)).collect()
+    }
+
+    /// What stands behind each descriptor of a process, and whether it can be read and written. None: not ours to read.
+    #[must_use]
+    pub fn descriptors(&self, pid: i32) -> Option<Vec<(String, bool, bool)>> {
+        use std::os::unix::fs::MetadataExt;
+        let entry = |entry: io::Result<fs::DirEntry>| -> Option<(String, bool, bool)> {
+            let path = entry.ok()?.path();
+            let link = fs::read_link(&path).ok()?.to_str()?.to_owned();
+            // The link's own mode says how it was opened (proc(5), "/proc/pid/fd").
+            let mode = fs::symlink_metadata(&path).ok()?.mode();
+            Some((link, mode & 0o400 != 0, mode & 0o200 != 0))
+        };
+        let folder = fs::read_dir(self.path(pid, "fd")).ok()?;
+        Some(folder.filter_map(entry).collect())
+    }
+
+    /// Up to `most` of a process's arguments; empty: it has none, or is gone.
+    #[must_use]
+    pub fn arguments(&self, pid: i32, most: usize) -> Vec<String> {
+        let text = self.text(pid, "cmdline").unwrap_or_default();
+        text.split('\0')
+            .take(most)
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .rev()
+            .skip_while(String::is_empty)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .rev()
+            .collect()
     }
 
     fn text(&self, pid: i32, name: &str) -> Option<String> {
@@ -152,6 +198,12 @@ pub fn parse_stat(text: &str) -> Option<Process> {
         parent: rest.get(1)?.parse().ok()?,
         // Field 22 of the line, the 20th behind the name.
         start_ticks: rest.get(19)?.parse().ok()?,
+        // Fields 26 and 28. Without the right to read them the kernel gives 1 and 0 (fs/proc/array.c).
+        image: rest
+            .get(23)
+            .zip(rest.get(25))
+            .and_then(|(code, stack)| Some((code.parse().ok()?, stack.parse().ok()?)))
+            .filter(|(code, stack)| *code > 1 && *stack > 1),
     })
 }
 
@@ -169,6 +221,7 @@ pub fn parse_status(text: &str) -> Status {
             "VmHWM" => status.vm_hwm = bytes(words.next()),
             "VmRSS" => status.vm_rss = bytes(words.next()),
             "SigCgt" => status.caught = words.next().and_then(|w| u64::from_str_radix(w, 16).ok()).unwrap_or(0),
+            "SigBlk" => status.blocked = words.next().and_then(|w| u64::from_str_radix(w, 16).ok()).unwrap_or(0),
             "SigIgn" => status.ignored = words.next().and_then(|w| u64::from_str_radix(w, 16).ok()).unwrap_or(0),
             _ => {}
         }
@@ -189,13 +242,21 @@ pub fn container_in(mountinfo: &str) -> Option<&str> {
     })
 }
 
-/// Port and inode of the established connections in `/proc/net/tcp` or `tcp6`.
-fn established(text: &str) -> Vec<(u16, u64)> {
+/// An established connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Connection {
+    local: u16,
+    remote: u16,
+    inode: u64,
+}
+
+/// The established connections in `/proc/net/tcp` or `tcp6`.
+fn established(text: &str) -> Vec<Connection> {
     const ESTABLISHED: &str = "01";
-    let row = |line: &str| -> Option<(u16, u64)> {
+    let row = |line: &str| -> Option<Connection> {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let (_, port) = words.get(1)?.rsplit_once(':')?;
-        let row = (u16::from_str_radix(port, 16).ok()?, words.get(9)?.parse().ok()?);
+        let port = |at: usize| u16::from_str_radix(words.get(at)?.rsplit_once(':')?.1, 16).ok();
+        let row = Connection { local: port(1)?, remote: port(2)?, inode: words.get(9)?.parse().ok()? };
         (*words.get(3)? == ESTABLISHED).then_some(row)
     };
     text.lines().skip(1).filter_map(row).collect()
@@ -225,9 +286,12 @@ mod tests {
 
     #[test]
     fn status_gives_effective_ids_and_marks() {
-        let text = "Name:\tcelery\nUid:\t1000\t1001\t1000\t1000\nGid:\t1000\t1002\t1000\t1000\nVmHWM:\t   53240 kB\nVmRSS:\t   40960 kB\nSigIgn:\t0000000001001000\nSigCgt:\t0000000000004a02\n";
+        let text = "Name:\tcelery\nUid:\t1000\t1001\t1000\t1000\nGid:\t1000\t1002\t1000\t1000\nVmHWM:\t   53240 kB\nVmRSS:\t   40960 kB\nSigBlk:\t0000000000000200\nSigIgn:\t0000000001001000\nSigCgt:\t0000000000004a02\n";
         let status = parse_status(text);
-        assert_eq!(status, Status { ids: (1001, 1002), vm_hwm: 53240 * 1024, vm_rss: 40960 * 1024, caught: 0x4a02, ignored: 0x0100_1000 });
+        assert_eq!(
+            status,
+            Status { ids: (1001, 1002), vm_hwm: 53240 * 1024, vm_rss: 40960 * 1024, caught: 0x4a02, ignored: 0x0100_1000, blocked: 0x200 }
+        );
     }
 
     #[test]
@@ -250,7 +314,7 @@ mod tests {
         let text = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
                0: 0100007F:18EB 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 21 1 0 100 0 0 10 0\n\
                1: 0700000A:B3B0 0800000A:18EB 01 00000000:00000000 00:00000000 00000000  1000        0 4242 1 0 20 4 30 10 -1\n";
-        assert_eq!(established(text), vec![(0xB3B0, 4242)]);
+        assert_eq!(established(text), [Connection { local: 0xB3B0, remote: 6379, inode: 4242 }]);
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub struct Reporter {
     pub meter: ServiceMeter,
     /// The last sample of activity.
     pub activity: Activity,
+    /// The process that works, where the plan knows it: its user is the one that matters, not that of a script above it.
+    pub worker: Option<i32>,
     cuts: u32,
     cut: Option<String>,
 }
@@ -37,7 +39,7 @@ impl Reporter {
     #[must_use]
     pub fn new(settings: Settings, procs: ProcFs, sampler: SharedSampler, gaps: Gaps, now_ms: u64) -> Self {
         let (meter, activity) = (ServiceMeter::default(), Activity::unknown());
-        Self { settings, procs, sampler, gaps, started_ms: now_ms, sequence: 0, meter, activity, cuts: 0, cut: None }
+        Self { settings, procs, sampler, gaps, started_ms: now_ms, sequence: 0, meter, activity, worker: None, cuts: 0, cut: None }
     }
 
     /// A task was cut: said in every report from now on, since who takes one may be gone before it has counted.
@@ -73,7 +75,9 @@ impl Reporter {
             peaks,
             template_hash: config.template_hash.clone(),
             access: self.access(main),
-            worker_ids: main.and_then(|pid| self.procs.status(pid)).map(|status| status.ids),
+            worker_ids: main
+                .and_then(|main| self.procs.status(self.worker.unwrap_or(main)).or_else(|| self.procs.status(main)))
+                .map(|status| status.ids),
             cuts: self.cuts,
             cut: self.cut.clone(),
             last,
@@ -83,7 +87,7 @@ impl Reporter {
 
     fn access(&self, main: Option<i32>) -> AccessLevel {
         let Some(pid) = main else { return AccessLevel::None };
-        match (may_signal(pid), self.sampler.lock().access(&self.settings.config.container)) {
+        match (may_signal(self.worker.unwrap_or(pid)), self.sampler.lock().access(&self.settings.config.container)) {
             (true, Access::Full) => AccessLevel::Full,
             (true, _) => AccessLevel::SignalOnly,
             (false, _) => AccessLevel::ReadOnly,

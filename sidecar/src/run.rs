@@ -4,6 +4,7 @@
 use crate::blind;
 use crate::busy::Sources;
 use crate::config::Settings;
+use crate::container::Container;
 use crate::control::{Control, Mailbox};
 use crate::driver::{Driver, INPUTS_MAX, Input, wall_ms};
 use crate::gaps::Gaps;
@@ -14,8 +15,10 @@ use crate::report::Reporter;
 use crate::server::{Hooks, serve};
 use crate::watch::Watcher;
 use qscaler_broker::ControlReceiver;
+use qscaler_core::drain::plan::Holder;
 use qscaler_core::drain::worker::{WorkerEvent, WorkerMachine, WorkerSettings};
 use qscaler_core::framework::{GateKind, Signal, framework};
+use qscaler_core::message::GapReason;
 use qscaler_core::names::sidecar as names;
 use qscaler_runtime::CancellationToken;
 use std::path::PathBuf;
@@ -71,7 +74,7 @@ pub async fn run(settings: Settings, surroundings: Surroundings, listener: TcpLi
     let (inputs, inputs_out) = mpsc::channel(INPUTS_MAX);
     let (main_in, main) = watch::channel(None);
     let sampler = SharedSampler::new(procs.clone(), own_pid, names::CONTAINER);
-    let hooks = Arc::new(Hooks::new(settings.config.hook_token.clone(), inputs.clone(), metrics.clone()));
+    let hooks = Arc::new(Hooks::new(settings.config.hook_token.clone(), settings.config.container.clone(), inputs.clone(), metrics.clone()));
     let mailbox = Arc::new(Mailbox::default());
     let container = settings.config.container.clone();
     // Everything ends with the driver: a set of tasks that is dropped stops them.
@@ -91,6 +94,11 @@ pub async fn run(settings: Settings, surroundings: Surroundings, listener: TcpLi
         settings.config.signals.clone()
     } else {
         // The worker is there and cannot be seen: it is the kubelet's to end it.
+        gaps.set(
+            GapReason::NotVisible,
+            "this pod shares no process namespace (qscaler.dev/share-processes: \"false\"): nothing holds its worker, which has the kubelet's SIGTERM at once; take the \
+             annotation away to have its tasks held",
+        );
         let _ = inputs.send(Input::Worker(WorkerEvent::MainSeen { incarnation: 0 })).await;
         Vec::new()
     };
@@ -102,8 +110,13 @@ pub async fn run(settings: Settings, surroundings: Surroundings, listener: TcpLi
     });
 
     let now_ms = wall_ms();
+    let processes = Container::new(procs.clone(), own_pid, settings.broker.as_str());
+    let holder = Holder::new(settings.config.worker.clone(), signals.clone());
     let machine = WorkerMachine::new(worker_settings(&settings, signals, gate.is_some()), now_ms);
-    let reporter = Reporter::new(settings, procs.clone(), sampler, gaps, now_ms);
-    let driver = Driver { machine, procs, main, hooks, mailbox, gate, reporter, metrics, told: false, held_back: None, container, termination_log };
+    let reporter = Reporter::new(settings, procs.clone(), sampler, gaps.clone(), now_ms);
+    let own_uid = rustix::process::geteuid().as_raw();
+    let said = String::new();
+    let driver =
+        Driver { machine, procs, main, hooks, mailbox, gate, reporter, metrics, processes, holder, said, gaps, own_uid, container, termination_log };
     driver.run(inputs_out).await;
 }

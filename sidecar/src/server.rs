@@ -43,9 +43,13 @@ const RUNTIME_SETTLES: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Hooks {
     token: String,
+    /// The worker's container.
+    container: String,
     ready: AtomicBool,
-    /// Wakes every waiting hold call.
+    /// Wakes every waiting hold call of the worker's container.
     answered: Notify,
+    /// And those of the other containers.
+    helpers_answered: Notify,
     holds: Semaphore,
     inputs: mpsc::Sender<Input>,
     metrics: Metrics,
@@ -54,8 +58,9 @@ pub struct Hooks {
 impl Hooks {
     /// Not ready yet, no calls.
     #[must_use]
-    pub fn new(token: String, inputs: mpsc::Sender<Input>, metrics: Metrics) -> Self {
-        Self { token, ready: AtomicBool::new(false), answered: Notify::new(), holds: Semaphore::new(HOLDS_MAX), inputs, metrics }
+    pub fn new(token: String, container: String, inputs: mpsc::Sender<Input>, metrics: Metrics) -> Self {
+        let (answered, helpers_answered) = (Notify::new(), Notify::new());
+        Self { token, container, ready: AtomicBool::new(false), answered, helpers_answered, holds: Semaphore::new(HOLDS_MAX), inputs, metrics }
     }
 
     /// What the readiness probe is told from now on.
@@ -67,16 +72,26 @@ impl Hooks {
     /// Answers every hold call that waits now, a moment later.
     pub fn answer_holds(&self) {
         self.answered.notify_waiters();
+        self.helpers_answered.notify_waiters();
     }
 
-    async fn hold(&self) -> StatusCode {
+    /// Answers those of the other containers alone.
+    pub fn answer_helpers(&self) {
+        self.helpers_answered.notify_waiters();
+    }
+
+    /// A hook of this container; without a name, as pods of an older release call it, the worker's.
+    async fn hold(&self, container: Option<&str>) -> StatusCode {
+        let is_helper = container.is_some_and(|name| name != self.container);
+        let (answered, event) =
+            if is_helper { (&self.helpers_answered, WorkerEvent::HelperHoldCalled) } else { (&self.answered, WorkerEvent::HoldCalled) };
         let Ok(_place) = self.holds.try_acquire() else { return StatusCode::TOO_MANY_REQUESTS };
         self.metrics.hold_calls.inc();
         // Registered before the driver hears of the call: its answer may come at once.
-        let answered = self.answered.notified();
+        let answered = answered.notified();
         tokio::pin!(answered);
         answered.as_mut().enable();
-        if self.inputs.send(Input::Worker(WorkerEvent::HoldCalled)).await.is_err() {
+        if self.inputs.send(Input::Worker(event)).await.is_err() {
             return StatusCode::OK;
         }
         answered.await;
@@ -84,7 +99,7 @@ impl Hooks {
         StatusCode::OK
     }
 
-    async fn answer(&self, method: &Method, path: &str) -> (StatusCode, String) {
+    async fn answer(&self, method: &Method, path: &str, query: Option<&str>) -> (StatusCode, String) {
         if method != Method::GET {
             return (StatusCode::METHOD_NOT_ALLOWED, String::new());
         }
@@ -106,7 +121,8 @@ impl Hooks {
             return (StatusCode::FORBIDDEN, String::new());
         }
         if is_hold {
-            return (self.hold().await, String::new());
+            let container = query.and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("container=")));
+            return (self.hold(container).await, String::new());
         }
         // A full channel or a gone driver: the answer is the same, for the pod's end must not wait for us.
         let _ = self.inputs.send(Input::Worker(WorkerEvent::OwnHookCalled)).await;
@@ -144,7 +160,7 @@ async fn connection(stream: TcpStream, hooks: Arc<Hooks>, place: tokio::sync::Ow
         drop(place.lock().ok().and_then(|mut place| place.take()));
         let hooks = Arc::clone(&hooks);
         async move {
-            let (status, text) = hooks.answer(request.method(), request.uri().path()).await;
+            let (status, text) = hooks.answer(request.method(), request.uri().path(), request.uri().query()).await;
             let mut response = Response::new(Full::new(Bytes::from(text)));
             *response.status_mut() = status;
             Ok::<_, Infallible>(response)
@@ -167,7 +183,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (sender, receiver) = mpsc::channel(16);
-        let hooks = Arc::new(Hooks::new(TOKEN.to_owned(), sender, Metrics::default()));
+        let hooks = Arc::new(Hooks::new(TOKEN.to_owned(), "worker".to_owned(), sender, Metrics::default()));
         tokio::spawn(serve(listener, Arc::clone(&hooks)));
         (address, hooks, receiver)
     }
@@ -204,10 +220,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_answer_leaves_the_runtime_time_to_note_that_the_worker_has_left() {
         let (sender, mut inputs) = mpsc::channel(16);
-        let hooks = Arc::new(Hooks::new(TOKEN.to_owned(), sender, Metrics::default()));
+        let hooks = Arc::new(Hooks::new(TOKEN.to_owned(), "worker".to_owned(), sender, Metrics::default()));
         let call = tokio::spawn({
             let hooks = Arc::clone(&hooks);
-            async move { hooks.hold().await }
+            async move { hooks.hold(None).await }
         });
         assert_eq!(inputs.recv().await, Some(Input::Worker(WorkerEvent::HoldCalled)));
         let begin = tokio::time::Instant::now();
@@ -239,6 +255,20 @@ mod tests {
                 Err(error) => assert!(i == 3 && error.is_cancelled()),
             }
         }
+    }
+
+    #[tokio::test]
+    async fn the_hook_of_another_container_is_told_apart_and_answered_alone() {
+        let (address, hooks, mut inputs) = start().await;
+        let helper = tokio::spawn(async move { get(address, &format!("/hold/{TOKEN}?container=metrics")).await });
+        assert_eq!(inputs.recv().await, Some(Input::Worker(WorkerEvent::HelperHoldCalled)));
+        let own = tokio::spawn(async move { get(address, &format!("/hold/{TOKEN}?container=worker")).await });
+        assert_eq!(inputs.recv().await, Some(Input::Worker(WorkerEvent::HoldCalled)));
+        hooks.answer_helpers();
+        assert!(helper.await.unwrap().starts_with("HTTP/1.1 200"));
+        assert!(!own.is_finished());
+        hooks.answer_holds();
+        assert!(own.await.unwrap().starts_with("HTTP/1.1 200"));
     }
 
     #[tokio::test]

@@ -4,6 +4,9 @@
 use crate::busy::Activity;
 use qscaler_core::message::{Busy, ServiceTime};
 
+/// A task that came and went between two looks took this long, milliseconds: not nothing. What many of them take shows in the looks that find one.
+const UNSEEN_MS: f64 = 1.0;
+
 /// Tasks that ended, and the busy time behind them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ServiceMeter {
@@ -40,11 +43,11 @@ impl ServiceMeter {
             self.busy_ms += span_ms * f64::from(before.active.unwrap_or(u32::from(before.busy == Busy::Busy)));
             let ended = processed.saturating_sub(processed_before);
             if ended > 0 {
-                // The rest belongs to tasks that still run: shared out evenly between those that ended and those that have not.
-                let running = u64::from(activity.active.unwrap_or(0));
-                let share = self.busy_ms * ended as f64 / (ended + running) as f64;
+                // The time belongs to the tasks that ran at the look before, evenly: those that have ended take theirs with them, the rest goes on.
+                let ran = u64::from(before.active.unwrap_or(u32::from(before.busy == Busy::Busy)));
+                let share = if ended < ran { self.busy_ms * ended as f64 / ran as f64 } else { self.busy_ms };
                 self.busy_ms -= share;
-                self.count(ended, share);
+                self.count(ended, share.max(ended.saturating_sub(ran) as f64 * UNSEEN_MS));
             }
             return;
         }
@@ -142,6 +145,33 @@ mod tests {
         let service = meter.service().unwrap();
         assert_eq!(service.tasks, 5);
         assert!((2_000.0..=4_100.0).contains(&service.mean_ms), "{service:?}");
+    }
+
+    /// Looks every 2 s at a worker of several threads: tasks running, tasks finished.
+    fn looks(samples: &[(u32, u64)]) -> Option<ServiceTime> {
+        let mut meter = ServiceMeter::default();
+        for (at, (active, finished)) in samples.iter().enumerate() {
+            meter.observe(&counted(*active, *finished), at as u64 * 2_000);
+        }
+        meter.service()
+    }
+
+    #[test]
+    fn tasks_that_end_together_have_the_time_they_took() {
+        let together: Vec<(u32, u64)> = std::iter::once((0, 0)).chain([(4, 0); 20]).chain([(0, 4)]).collect();
+        assert_eq!(looks(&together), Some(ServiceTime { tasks: 4, mean_ms: 40_000.0 }));
+        // The next four begin within the same two seconds.
+        let at_once: Vec<(u32, u64)> = std::iter::once((0, 0)).chain([(4, 0); 20]).chain([(4, 4)]).collect();
+        assert_eq!(looks(&at_once), Some(ServiceTime { tasks: 4, mean_ms: 40_000.0 }));
+    }
+
+    #[test]
+    fn no_task_takes_no_time() {
+        // They come and go between two looks.
+        assert_eq!(looks(&[(0, 0), (0, 500), (0, 1_000)]), Some(ServiceTime { tasks: 1_000, mean_ms: UNSEEN_MS }));
+        // One of them was seen.
+        let seen = looks(&[(0, 0), (1, 400), (0, 1_000)]).unwrap();
+        assert!(seen.tasks == 1_000 && (1.9..3.1).contains(&seen.mean_ms), "{seen:?}");
     }
 
     #[test]

@@ -1,43 +1,24 @@
-//! Signals, to one process and never to a group. In: the worker's top process and a signal. Out: sent, or why not. Left to others: when, and
-//! that it is sent once (`core::drain::worker`).
+//! Signals, to one process and never to a group. In: a process and a signal. Out: sent, or why not. Left to others: to whom, when, and that it is sent
+//! once (`core::drain::plan`).
 
-use crate::find::worker_below;
 use crate::procs::{ProcFs, Process, STOPPED};
 use crate::watch::Main;
+use qscaler_core::drain::plan::ProcessId;
 use qscaler_core::framework::Signal;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, kill_process, pidfd_open, pidfd_send_signal};
 
 /// Why a signal was not sent.
 #[derive(Debug, thiserror::Error)]
-pub enum SignalError {
-    /// The worker runs as another user, or the process is out of reach.
-    #[error("the kernel refuses to send {signal} to process {pid}: run the sidecar as the worker's user")]
-    Refused {
-        /// The process.
-        pid: i32,
-        /// The signal.
-        signal: &'static str,
-        /// The kernel's word.
-        #[source]
-        source: Errno,
-    },
-    /// The processes cannot be listed.
-    #[error("cannot list the processes")]
-    List(#[from] std::io::Error),
-}
-
-/// What became of a signal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sent {
-    /// To this process, which has a handler for it.
-    Handled(i32),
-    /// To this process, which has no handler: unless the kernel ignores it there, the process dies at once.
-    Unhandled(i32),
-    /// Not sent: this process has no handler for it yet, and it would stop there with whatever it has, deaf to what follows.
-    NotYet(i32),
-    /// The worker had left already.
-    Gone,
+#[error("the kernel refuses to send {signal} to process {pid}: run the sidecar as the worker's user")]
+pub struct SignalError {
+    /// The process.
+    pub pid: i32,
+    /// The signal.
+    pub signal: &'static str,
+    /// The kernel's word.
+    #[source]
+    pub source: Errno,
 }
 
 fn kernel_signal(signal: Signal) -> rustix::process::Signal {
@@ -51,37 +32,47 @@ fn kernel_signal(signal: Signal) -> rustix::process::Signal {
     }
 }
 
-/// Sends a signal to the worker: the container's top process, or its only child where that is a shell or an init program. A signal that stops who has
-/// no handler for it (SIGTSTP; signal(7), "Standard signals") is held back from such a process.
+/// Sends a signal to this process alone; nothing where it is gone.
 ///
 /// # Errors
-/// When the kernel refuses, or `/proc` cannot be read.
-pub fn send(procs: &ProcFs, main: &Main, signal: Signal) -> Result<Sent, SignalError> {
-    let processes = procs.processes()?;
-    let Some(worker) = worker_below(&processes, main.pid) else { return Ok(Sent::Gone) };
-    let number = kernel_signal(signal);
-    let status = procs.status(worker.pid).unwrap_or_default();
-    let is_in = |signals: u64| signals >> (number.as_raw() - 1) & 1 == 1;
-    let handled = is_in(status.caught);
-    if signal == Signal::Tstp && !handled && !is_in(status.ignored) {
-        return Ok(Sent::NotYet(worker.pid));
-    }
-    let result = if worker.pid == main.pid {
-        pidfd_send_signal(&main.pidfd, number)
-    } else {
-        let Some(pid) = Pid::from_raw(worker.pid) else { return Ok(Sent::Gone) };
-        match pidfd_open(pid, PidfdFlags::empty()) {
-            // The handle names whoever has the number now: the same start time says that it is still the one looked at.
-            Ok(_) if procs.process(worker.pid).is_none_or(|now| now.start_ticks != worker.start_ticks) => return Ok(Sent::Gone),
-            Ok(handle) => pidfd_send_signal(&handle, number),
-            Err(errno) => Err(errno),
-        }
-    };
+/// When the kernel refuses.
+pub fn send(procs: &ProcFs, to: ProcessId, signal: Signal) -> Result<(), SignalError> {
+    deliver(procs, to, kernel_signal(signal), signal.name())
+}
+
+/// Stops this process for a while; no handler is asked.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn suspend(procs: &ProcFs, id: ProcessId) -> Result<(), SignalError> {
+    deliver(procs, id, rustix::process::Signal::STOP, "SIGSTOP")
+}
+
+/// Lets this process go on.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn resume(procs: &ProcFs, id: ProcessId) -> Result<(), SignalError> {
+    deliver(procs, id, rustix::process::Signal::CONT, "SIGCONT")
+}
+
+/// Ends this process at once.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn end(procs: &ProcFs, id: ProcessId) -> Result<(), SignalError> {
+    deliver(procs, id, rustix::process::Signal::KILL, "SIGKILL")
+}
+
+fn deliver(procs: &ProcFs, to: ProcessId, number: rustix::process::Signal, name: &'static str) -> Result<(), SignalError> {
+    let Some(pid) = Pid::from_raw(to.pid) else { return Ok(()) };
+    let result = pidfd_open(pid, PidfdFlags::empty()).and_then(|handle| {
+        // The handle names whoever has the number now: the same start time says that it is still the one looked at.
+        if procs.process(to.pid).is_some_and(|now| now.start_ticks == to.start_ticks) { pidfd_send_signal(&handle, number) } else { Ok(()) }
+    });
     match result {
-        Ok(()) if handled => Ok(Sent::Handled(worker.pid)),
-        Ok(()) => Ok(Sent::Unhandled(worker.pid)),
-        Err(Errno::SRCH) => Ok(Sent::Gone),
-        Err(source) => Err(SignalError::Refused { pid: worker.pid, signal: signal.name(), source }),
+        Ok(()) | Err(Errno::SRCH) => Ok(()),
+        Err(source) => Err(SignalError { pid: to.pid, signal: name, source }),
     }
 }
 
@@ -92,7 +83,7 @@ pub fn send(procs: &ProcFs, main: &Main, signal: Signal) -> Result<Sent, SignalE
 pub fn kill(main: &Main) -> Result<(), SignalError> {
     match pidfd_send_signal(&main.pidfd, rustix::process::Signal::KILL) {
         Ok(()) | Err(Errno::SRCH) => Ok(()),
-        Err(source) => Err(SignalError::Refused { pid: main.pid, signal: "SIGKILL", source }),
+        Err(source) => Err(SignalError { pid: main.pid, signal: "SIGKILL", source }),
     }
 }
 
@@ -104,7 +95,7 @@ pub fn stop(process: &Process) -> Result<(), SignalError> {
     let sent = Pid::from_raw(process.pid).map_or(Ok(()), |pid| kill_process(pid, rustix::process::Signal::STOP));
     match sent {
         Ok(()) | Err(Errno::SRCH) => Ok(()),
-        Err(source) => Err(SignalError::Refused { pid: process.pid, signal: "SIGSTOP", source }),
+        Err(source) => Err(SignalError { pid: process.pid, signal: "SIGSTOP", source }),
     }
 }
 

@@ -192,6 +192,11 @@ pub fn outage_bench(seed: u64, effort: Effort, jobs: Option<&Jobs>, only: &[&str
     outages(&cases(seed, effort.seeds, jobs, only), seed)
 }
 
+/// The law alone: each case's name, start latency and mean score. Seconds, for who tunes it.
+pub fn law_bench(seed: u64, effort: Effort, jobs: Option<&Jobs>, only: &[&str]) -> Vec<(String, f64, Score)> {
+    cases(seed, effort.seeds, jobs, only).into_iter().map(|case| (case.name.clone(), case.start_s, case.mean(Round::law))).collect()
+}
+
 /// Runs everything. `only` restricts the workloads; empty for all.
 pub fn bench(seed: u64, effort: Effort, jobs: Option<&Jobs>, only: &[&str]) -> Report {
     let cases = cases(seed, effort.seeds, jobs, only);

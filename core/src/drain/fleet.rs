@@ -28,6 +28,12 @@ use serde::{Deserialize, Serialize};
 pub const PARKED_COST: i32 = i32::MIN;
 /// Sidecars report every few seconds; a report older than this says nothing about now.
 pub const REPORT_STALE_MS: u64 = 60_000;
+/// A report that came at `at_ms` still says something about now: the one rule of freshness for all that is decided from reports.
+#[must_use]
+pub fn is_fresh(at_ms: u64, now_ms: u64) -> bool {
+    now_ms < at_ms.saturating_add(REPORT_STALE_MS)
+}
+
 /// The next look when the facts themselves do not wake the driver: facts come by watch, this only covers a lost one.
 pub const RECHECK_MS: u64 = 1_000;
 
@@ -99,6 +105,8 @@ pub struct PodFacts {
     pub sidecar_ready: bool,
     /// `controller.kubernetes.io/pod-deletion-cost`; 0 where it is not set.
     pub deletion_cost: i32,
+    /// It has a deletion cost, and one that we set.
+    pub cost_ours: bool,
     /// The newest report; None: none came.
     pub report: Option<ReportFacts>,
     /// Its hold is less than whole, by its own word: it is not asked to go while a better one is idle.

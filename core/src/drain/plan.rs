@@ -9,8 +9,8 @@
 //!   or a work-horse's process holds the task.
 //! * A process without a handler for its signal dies of it: it is not told, unless it has only just started and has no connection at all, so that
 //!   it can have no task. In a shared process namespace a container's top process is not PID 1: the kernel does not protect it.
-//! * Whatever has started the worker would start it again, or end its siblings: it is suspended while they finish, goes on when none is left,
-//!   and is told after them. One that reads its children's output is never suspended: they would wait for it.
+//! * Whatever has started the worker may start it again, or end its siblings: it is suspended while they finish, and told SIGTERM when none is left,
+//!   before it goes on. One that reads its children's output is never suspended: they would wait for it.
 //! * Each worker process is told once, also one that appears after the hold was called, until the container has none left.
 
 mod choose;
@@ -121,6 +121,8 @@ pub struct Worker {
     pub untold: Option<Untold>,
     /// It has a handler for SIGTERM, the kubelet's own signal.
     pub hears_term: bool,
+    /// It is a shell: its work may be to start others.
+    pub is_shell: bool,
     /// It can have no task: it has only just started, and neither it nor what is below it has any connection.
     pub harmless: bool,
     /// The process that started it and would start it again, where that one may be suspended meanwhile.
@@ -138,8 +140,8 @@ pub struct HoldPlan {
     pub workers: Vec<Worker>,
     /// What is below them, never told.
     pub spared: Vec<ProcessId>,
-    /// The top process is no worker and has a handler for SIGTERM: a supervisor, told after the workers.
-    pub top_hears: bool,
+    /// The top process and what stands above the workers, where it has a handler for SIGTERM: supervisors, told after the workers.
+    pub supervisors: Vec<ProcessId>,
     /// What they are told, in this order.
     pub signals: Vec<Signal>,
 }
@@ -156,6 +158,9 @@ impl HoldPlan {
     pub fn kubelet_reaches_worker(&self) -> bool {
         self.signals.contains(&Signal::Term) && matches!(&self.workers[..], [only] if only.id == self.top && only.hears_term)
     }
+
+    /// The reasons that [`Self::gaps`] finds, or finds mended.
+    pub const GAPS: &[GapReason] = &[GapReason::NotPermitted, GapReason::NoHandler, GapReason::SignalCuts];
 
     /// What cannot be kept, with the mend. `own_uid` is the sidecar's user.
     #[must_use]
@@ -209,8 +214,9 @@ impl fmt::Display for HoldPlan {
             let spared: Vec<String> = self.spared.iter().map(|id| id.pid.to_string()).collect();
             write!(f, "; never {}", spared.join(", "))?;
         }
-        if self.top_hears {
-            write!(f, "; then SIGTERM to {top}")?;
+        if !self.supervisors.is_empty() {
+            let supervisors: Vec<String> = self.supervisors.iter().map(|id| id.pid.to_string()).collect();
+            write!(f, "; then SIGTERM to {}", supervisors.join(", "))?;
         }
         Ok(())
     }

@@ -7,8 +7,12 @@ use super::numeric::within;
 /// What the count is made from; all counts in tasks or workers, times in seconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Deficit<'a> {
-    /// Messages waiting.
+    /// Messages waiting that any worker may take.
     pub backlog: f64,
+    /// Messages that busy workers have taken already and work on first,
+    pub ahead: f64,
+    /// and how many that would be without an idle worker.
+    pub ahead_unless_idle: f64,
     /// Workers that are ready and have no task.
     pub idle: f64,
     /// Tasks running.
@@ -46,21 +50,35 @@ impl Deficit<'_> {
     /// What will have come by then counts in whole messages: a fraction of one is no reason for a pod.
     pub fn starts_missing(&self) -> f64 {
         let horizon = self.horizon_s();
-        let gain_per_s = (self.rate_per_s - self.workers / self.service_s).max(0.0);
-        let growth = (gain_per_s * self.latency_s.min(horizon)).floor();
         let brings = |remaining_s: f64| self.per_pod * (1.0 + (horizon - remaining_s).max(0.0) / self.service_s);
         let coming: f64 = self.starting_s.iter().map(|remaining| brings(*remaining)).sum();
         let coming = coming + self.unseen * brings(self.latency_s);
-        self.backlog + growth - self.idle - self.workers * horizon * self.hazard_per_s - coming
+        self.backlog + self.ahead + self.growth(horizon) - self.idle - self.workers * horizon * self.hazard_per_s - coming
     }
 
-    /// New workers that make up for it, each good for `1 + (H - L) / s` starts; never more than there are tasks without a worker.
+    /// Messages that will have come within the horizon beyond what the workers start.
+    fn growth(&self, horizon_s: f64) -> f64 {
+        let gain_per_s = (self.rate_per_s - self.workers / self.service_s).max(0.0);
+        (gain_per_s * self.latency_s.min(horizon_s)).floor()
+    }
+
+    /// Workers that may leave, and what waits still starts in time; infinite where nothing waits.
+    pub fn spare_workers(&self) -> f64 {
+        if self.backlog <= 0.0 {
+            return f64::INFINITY;
+        }
+        let missing = self.starts_missing() - self.ahead + self.ahead_unless_idle;
+        (-missing / (1.0 + self.horizon_s() * self.hazard_per_s)).floor().max(0.0)
+    }
+
+    /// New workers that make up for it, each good for `1 + (H - L) / s` starts; never more than there are tasks without a worker, nor than messages that
+    /// they could take.
     pub fn new_workers(&self) -> f64 {
         if self.backlog <= 0.0 {
             return 0.0;
         }
         let each = 1.0 + (self.horizon_s() - self.latency_s).max(0.0) / self.service_s;
-        within((self.starts_missing() / each).ceil(), 0.0, (self.busy + self.backlog).ceil())
+        within((self.starts_missing() / each).ceil(), 0.0, (self.busy + self.backlog).min(self.backlog + self.growth(self.horizon_s())).ceil())
     }
 }
 
@@ -70,6 +88,8 @@ mod tests {
 
     const BASE: Deficit<'static> = Deficit {
         backlog: 0.0,
+        ahead: 0.0,
+        ahead_unless_idle: 0.0,
         idle: 0.0,
         busy: 0.0,
         workers: 0.0,

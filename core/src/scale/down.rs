@@ -5,6 +5,10 @@ use std::collections::VecDeque;
 /// Entries a window keeps at most: ten minutes at ten ticks a second. A start latency beyond that is a broken pod.
 const ENTRIES_MAX: usize = 6000;
 
+/// While messages wait, only pods spare for this long may leave, seconds: longer than figures lag (reports come every 5 s, RabbitMQ's figures are 4 to
+/// 9 s old).
+const SPARE_SPAN_S: f64 = 30.0;
+
 /// The extreme of a value over the last seconds, in constant time per tick (a monotonic queue).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Extreme {
@@ -35,6 +39,7 @@ impl Extreme {
 pub struct DownWindow {
     needs: Extreme,
     idles: Extreme,
+    spares: Extreme,
     since_s: Option<f64>,
     queue_seen_s: Option<f64>,
     /// After a time without figures: how long to watch before anyone is surplus.
@@ -67,6 +72,12 @@ impl DownWindow {
             idle: self.idles.smallest(now_s, idle, idle_span_s),
             watched: now_s - since >= idle_span_s.max(self.watch_s),
         }
+    }
+
+    /// Adds one tick's spare pods, those without which what waits still starts in time, and gives the fewest of the last half minute. Who looks idle
+    /// while messages wait is a contradiction of figures, and it is not followed to and fro.
+    pub fn spare(&mut self, now_s: f64, spare: f64) -> f64 {
+        self.spares.smallest(now_s, spare, SPARE_SPAN_S)
     }
 
     /// Seconds since a message was last seen waiting; `None` before the first look. Used where nothing tells busy from idle.

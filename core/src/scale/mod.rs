@@ -6,7 +6,7 @@
 //! 1. [`arrival`] λ, [`service`] s, [`latency`] L: what is known of rate, tasks and pod starts.
 //! 2. [`staffing`]: workers for the rate, by Erlang for short tasks, by what runs now for long ones.
 //! 3. [`standing`]: where the promise leaves room, a short queue stands so that no worker idles.
-//! 4. [`hold`]: idle workers stay where load returns often enough to make that cheaper.
+//! 4. [`held`]: what consumers hold calls for nobody else. [`hold`]: idle workers stay where load returns often enough to make that cheaper.
 //! 5. [`deficit`]: more workers where what waits would not start in time.
 //! 6. [`downstream`]: fewer where more of them only make tasks slower.
 //! 7. [`down`]: what is above the need of the last start latency, and idle, may leave. A running task is never touched.
@@ -16,9 +16,11 @@
 //! target is met first by resuming parked pods.
 
 pub mod arrival;
+pub mod budget;
 pub mod deficit;
 pub mod down;
 pub mod downstream;
+pub mod held;
 pub mod hold;
 pub mod late;
 pub mod latency;
@@ -66,6 +68,8 @@ pub struct Learned {
     pub error: standing::ForecastError,
     /// Whether messages are acknowledged before or after their task.
     pub acks: observe::Acks,
+    /// What consumers hold.
+    pub held: held::Held,
     /// Counters at the last look.
     pub counters: observe::Counters,
     /// Where the arrival rate is heading.
@@ -82,6 +86,12 @@ pub struct Learned {
     last_s: Option<f64>,
     #[serde(skip)]
     down: down::DownWindow,
+    /// The most tasks and waiting messages seen at once lately.
+    #[serde(skip)]
+    seen: down::Extreme,
+    /// Since when that has been watched.
+    #[serde(skip)]
+    seen_since_s: Option<f64>,
 }
 
 /// Decides for one workload. Pure: equal inputs and equal memory give equal decisions. `now_s` counts from any epoch, as long as it is the same
@@ -115,6 +125,7 @@ pub fn decide(cfg: &ScaleConfig, learned: &mut Learned, queues: &[QueueSample], 
             growth_per_s: learned.trend.growth_per_s(),
             rises: &learned.rises,
             rate_per_s: learned.arrival.mean(),
+            broker_down: fleet.broker_down,
             latency_s: latency.mean_s,
         };
         let all = inputs.useful.saturating_add(fleet.parked);

@@ -88,15 +88,19 @@ pub struct Backlog {
     pub ready: f64,
     /// Messages consumers hold, where known for every queue.
     pub unacked: Option<f64>,
-    published: Option<u64>,
-    completed: Option<u64>,
+    pub(super) published: Option<u64>,
+    pub(super) completed: Option<u64>,
 }
 
 /// What is known now, in tasks and workers (a worker is one slot of a pod).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct View {
-    /// Messages that wait, and that one more worker would bring forward: prefetched ones are counted while others wait at the broker besides.
+    /// Messages that wait, and that one more worker could take.
     pub backlog: f64,
+    /// Messages that busy workers have prefetched and work on before what waits; 0 while a worker is idle, for it would work on its own.
+    pub ahead: f64,
+    /// Messages that consumers hold and that none of this fleet's workers runs: prefetched, not due yet, or another fleet's.
+    pub resting: f64,
     /// Messages that wait, all prefetched ones included: for people.
     pub waiting: f64,
     /// Tasks running.
@@ -132,8 +136,7 @@ pub fn add_up(cfg: &ScaleConfig, queues: &[QueueSample]) -> (Backlog, Option<Hol
 
 /// Joins backlog and fleet. Who runs is told by the workers, and a pod that tells nothing yet counts as at work, since it may have taken a message; else by unacknowledged messages (a pod runs `concurrency` at most, the rest is
 /// prefetched and waits, but for what parked and terminating pods may still run); where neither is known, workers count as busy until the queue has been empty for `blind_idle_s`.
-/// A prefetched message stays with its consumer: no other worker gets it. With nothing left at the broker it waits for the task before it, and for nothing
-/// that more pods could give.
+/// What a consumer holds stays with it: no other worker gets it.
 pub fn join(cfg: &ScaleConfig, backlog: &Backlog, fleet: &FleetSample, queue_empty_s: f64, expected_busy: f64) -> View {
     let workers = f64::from(fleet.ready) * f64::from(cfg.concurrency.max(1));
     let by_unacked = backlog.unacked.filter(|unacked| *unacked > 0.0 && !cfg.acknowledges_early).map(|unacked| unacked.min(workers));
@@ -152,8 +155,9 @@ pub fn join(cfg: &ScaleConfig, backlog: &Backlog, fleet: &FleetSample, queue_emp
     let leaving = f64::from(fleet.parked.saturating_add(fleet.terminating)) * f64::from(cfg.concurrency.max(1));
     let held = backlog.unacked.unwrap_or(0.0);
     let prefetched = if cfg.acknowledges_early { held } else { (held - busy - leaving).max(0.0) };
-    let behind = if backlog.ready > 0.0 || busy == 0.0 { prefetched } else { 0.0 };
-    View { backlog: backlog.ready + behind, waiting: backlog.ready + prefetched, busy, workers, idle: (workers - busy).max(0.0), told, busy_known }
+    let idle = (workers - busy).max(0.0);
+    let ahead = if backlog.ready > 0.0 && busy >= 1.0 && idle < 1.0 { prefetched } else { 0.0 };
+    View { backlog: backlog.ready, ahead, resting: prefetched, waiting: backlog.ready + prefetched, busy, workers, idle, told, busy_known }
 }
 
 /// Messages as a number that can be reckoned with: a broker's figure beyond this is an error of its own.

@@ -11,6 +11,8 @@ impl Learned {
     pub(super) fn settle(&mut self, cfg: &ScaleConfig, now: &Situation, wish: &Wish, now_s: f64) -> (u32, Rule, Option<Cap>, Option<HoldReason>) {
         let idle_pods = (now.view.idle / f64::from(now.per_pod)).floor();
         let surplus = self.down.observe(now_s, f64::from(wish.need), idle_pods, now.latency.mean_s, cfg.law.idle_window_s);
+        let lately = self.down.spare(now_s, wish.spare);
+        let spare = if now.view.backlog > 0.0 { lately } else { f64::INFINITY };
         if wish.pods > now.useful {
             let (target, cap) = bounded(cfg, wish.pods, Some(now));
             return (target, wish.rule, cap.or(wish.cap), None);
@@ -29,8 +31,9 @@ impl Learned {
         let idle = if wish.at_once { idle_pods } else { surplus.idle };
         let unstarted = if now.view.backlog <= 0.0 { now.not_ready } else { 0 };
         // Samples of queue and workers are never of one instant: whoever looks idle while a message waits may be about to take it.
-        let last = u32::from(now.view.backlog + now.view.busy > 0.0);
-        let leaving = above.min(count(idle).saturating_add(unstarted).saturating_add(wish.may_leave)).min(now.useful.saturating_sub(last));
+        // And what is held but not due is given back if nobody stays.
+        let last = u32::from(now.view.backlog + now.view.busy + now.view.resting > 0.0);
+        let leaving = above.min(count(idle.min(spare)).saturating_add(unstarted).saturating_add(wish.may_leave)).min(now.useful.saturating_sub(last));
         if !surplus.watched {
             let (target, cap) = bounded(cfg, now.useful, Some(now));
             return (target, Rule::Busy, cap, Some(HoldReason::WarmingUp));

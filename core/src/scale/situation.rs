@@ -11,6 +11,8 @@ use super::{Learned, down, late, observe, standing, stuck};
 const GAP_TICKS: f64 = 10.0;
 /// Longest time one tick may stand for, seconds.
 const TICK_MAX_S: f64 = 60.0;
+/// A load is looked for within the long window of the rate and so many service times.
+const SEEN_SERVICES: f64 = 3.0;
 /// Half-life of the completion rate shown in status, seconds.
 const RATE_OUT_HALF_LIFE_S: f64 = 30.0;
 
@@ -27,6 +29,11 @@ pub(super) struct Situation {
     pub(super) per_pod: u32,
     pub(super) limit: u32,
     pub(super) dt_s: f64,
+    /// Something is held, and nobody has been there for long.
+    pub(super) held_calls: bool,
+    /// The most tasks and waiting messages at once within the time in which every arrival must have been seen as one of them: no rate makes a load
+    /// above it, whoever else works on the queue or however the rate was counted.
+    pub(super) most_load: f64,
     /// Most pods of use, by a bottleneck they share.
     pub(super) shared: Option<u32>,
 }
@@ -43,6 +50,8 @@ impl Learned {
             self.error.forget_open();
             self.late.forget_window();
             self.trend.forget();
+            self.held.forget();
+            (self.seen, self.seen_since_s) = (down::Extreme::default(), None);
             self.rises.forget_blocks();
             self.downstream.forget_trial();
             self.down = down::DownWindow::after_gap(cfg.law.rate_long_window_s);
@@ -61,6 +70,8 @@ impl Learned {
         self.acks.observe(dt, backlog, fleet);
         let early = ScaleConfig { acknowledges_early: self.acks.early(cfg.acknowledges_early), ..cfg.clone() };
         let mut view = observe::join(&early, backlog, fleet, empty_s, expected_busy);
+        view.backlog -= self.held.given_back(now_s, backlog, view.resting, fleet.useful());
+        let held_calls = self.held.calls(now_s, view.resting, fleet.useful());
         view.busy = (view.busy - f64::from(stuck)).max(0.0);
         view.told = (view.told - f64::from(stuck)).max(0.0);
         view.workers = (view.workers - f64::from(stuck)).max(view.busy);
@@ -92,6 +103,11 @@ impl Learned {
         let service_s = service.mean_s;
         let standing_s = self.standing_wait(cfg, rate.per_s, &view, &service, &latency);
         let load = in_system / (1.0 + standing_s / service_s);
+        let seen_span_s = cfg.law.rate_long_window_s + SEEN_SERVICES * service_s;
+        let seen = self.seen.largest(now_s, in_system + view.ahead, seen_span_s);
+        // What is known of the rate from before may have been made by what is not seen any more.
+        let from_s = if self.arrival.mean() > 0.0 { now_s } else { f64::NEG_INFINITY };
+        let watched = now_s - *self.seen_since_s.get_or_insert(from_s) >= seen_span_s;
         let (from, to) = self.levels.observe(&cfg.law, dt, load, limit);
         let missing = f64::from(to) - view.workers.max(f64::from(from)).min(f64::from(to));
         let missing = missing * (latency.mean_s / service_s).max(1.0);
@@ -112,6 +128,8 @@ impl Learned {
             per_pod,
             limit,
             dt_s: dt,
+            held_calls,
+            most_load: if watched { seen } else { f64::INFINITY },
             shared: None,
         }
     }

@@ -22,6 +22,13 @@ const GROWTH_MAX: f64 = 4.0;
 /// A fleet at rest keeps one pod while blind where a message is to be expected within this time, seconds: twice an outage of ten minutes.
 const REST_S: f64 = 1200.0;
 
+/// With figures gone for less than this, seconds, nothing is added: a look that failed, a management API that was busy, a failover of the broker. They
+/// come back more often than the load has grown by then.
+const RESERVE_AFTER_S: f64 = 15.0;
+/// The same while no worker can be heard either: then it is the broker that is down, most likely for all, and pods could not take a message before it
+/// is back. After this long it may be the way to it alone that is broken.
+const RESERVE_AFTER_OUTAGE_S: f64 = 120.0;
+
 /// How the arrival rate has been changing: counts of the last ten minutes, and the straight line through them.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -81,6 +88,8 @@ pub struct Known<'a> {
     pub rises: &'a Rises,
     /// Arrivals per second.
     pub rate_per_s: f64,
+    /// The workers cannot be heard either.
+    pub broker_down: bool,
     /// Start latency, seconds: a pod for then has to be asked for now.
     pub latency_s: f64,
 }
@@ -97,7 +106,7 @@ pub struct Blind {
 }
 
 impl Blind {
-    /// The target while the figures are unknown: every useful pod stays, parked ones come back, and a fleet at work gets a reserve, since load may
+    /// The target while the figures are unknown: every useful pod stays, parked ones come back, and a fleet at work gets a reserve after some seconds, since load may
     /// grow unseen and idle pods are cheap against late messages. For the load `a` it is the most of
     ///
     /// - a quarter more than there was;
@@ -113,7 +122,10 @@ impl Blind {
             // While a queue is worked off there may be fewer pods than the load needs for good.
             self.before = f64::from(all).max(known.load);
         }
-        if known.load > 0.0 {
+        let after_s = if known.broker_down { RESERVE_AFTER_OUTAGE_S } else { RESERVE_AFTER_S };
+        if blind_s < after_s {
+            // What was there comes back or stays, and no more.
+        } else if known.load > 0.0 {
             let reserved = |load: f64| load + RESERVE_DEVIATIONS * load.sqrt();
             let grown = known.load * (known.growth_per_s * blind_s).exp();
             let risen = known.rises.reach(known.load, blind_s + known.latency_s + law.tick_s);
@@ -137,23 +149,34 @@ mod tests {
     use super::*;
 
     fn known(load: f64, growth_per_s: f64, rises: &Rises) -> Known<'_> {
-        Known { load, growth_per_s, rises, rate_per_s: 0.0, latency_s: 5.0 }
+        Known { load, growth_per_s, rises, rate_per_s: 0.0, broker_down: false, latency_s: 5.0 }
     }
 
     #[test]
     fn the_quarter_is_added_once() {
         let (law, mut blind, calm) = (LawParams::default(), Blind::default(), Rises::default());
-        assert_eq!(blind.target(&law, 0.0, 12, &known(7.0, 0.0, &calm)), 15);
-        assert_eq!(blind.target(&law, 1.0, 15, &known(7.0, 0.0, &calm)), 15);
+        assert_eq!(blind.target(&law, 0.0, 12, &known(7.0, 0.0, &calm)), 12);
+        assert_eq!(blind.target(&law, 14.0, 12, &known(7.0, 0.0, &calm)), 12, "a failover of ten seconds starts nobody");
+        assert_eq!(blind.target(&law, 15.0, 12, &known(7.0, 0.0, &calm)), 15);
+        assert_eq!(blind.target(&law, 16.0, 15, &known(7.0, 0.0, &calm)), 15);
         assert_eq!(blind.target(&law, 600.0, 8, &known(7.0, 0.0, &calm)), 15);
         blind.end();
         assert_eq!(blind.target(&law, 601.0, 8, &known(0.0, 0.0, &calm)), 8);
     }
 
     #[test]
+    fn a_broker_that_is_down_for_all_is_no_reason_for_pods_that_could_not_work() {
+        let (law, mut blind, calm) = (LawParams::default(), Blind::default(), Rises::default());
+        let down = Known { broker_down: true, ..known(40.0, 0.0, &calm) };
+        assert_eq!([0.0, 5.0, 60.0, 119.0].map(|now_s| blind.target(&law, now_s, 48, &down)), [48; 4]);
+        assert_eq!(blind.target(&law, 120.0, 48, &down), 60, "for so long it may be the way to it that is broken");
+    }
+
+    #[test]
     fn growth_is_carried_on_within_a_bound() {
         let (law, mut blind, calm) = (LawParams::default(), Blind::default(), Rises::default());
-        assert_eq!(blind.target(&law, 0.0, 100, &known(90.0, 0.001, &calm)), 125);
+        blind.target(&law, 0.0, 100, &known(90.0, 0.001, &calm));
+        assert_eq!(blind.target(&law, 16.0, 100, &known(90.0, 0.001, &calm)), 125);
         assert_eq!(blind.target(&law, 600.0, 125, &known(90.0, 0.001, &calm)), 203);
         assert_eq!(blind.target(&law, 86_400.0, 203, &known(90.0, 0.001, &calm)), 400);
     }
@@ -162,14 +185,18 @@ mod tests {
     fn a_rise_seen_before_is_allowed_for_step_by_step() {
         let (law, mut blind, mut hills) = (LawParams::default(), Blind::default(), Rises::default());
         (0..7200).for_each(|second| hills.observe(1.0, 10.0 - 9.0 * (f64::from(second) / 573.0).cos()));
-        let targets = [0.0, 120.0, 300.0, 600.0].map(|now_s| blind.target(&law, now_s, 2, &known(1.0, 0.0, &hills)));
-        assert!(targets[0] <= 6 && targets.is_sorted() && (9..=24).contains(&targets[3]), "{targets:?}");
+        let targets = [0.0, 20.0, 120.0, 300.0, 600.0].map(|now_s| blind.target(&law, now_s, 2, &known(1.0, 0.0, &hills)));
+        assert!(targets[0] <= 6 && targets.is_sorted() && (9..=24).contains(&targets[4]), "{targets:?}");
     }
 
     #[test]
     fn a_fleet_at_rest_gets_one_pod_where_messages_come_now_and_then() {
         let (law, calm) = (LawParams::default(), Rises::default());
-        let at_rest = |rate_per_s| Blind::default().target(&law, 0.0, 0, &Known { rate_per_s, ..known(0.0, 0.0, &calm) });
+        let at_rest = |rate_per_s| {
+            let (mut blind, known) = (Blind::default(), Known { rate_per_s, ..known(0.0, 0.0, &calm) });
+            blind.target(&law, 0.0, 0, &known);
+            blind.target(&law, 30.0, 0, &known)
+        };
         assert_eq!((at_rest(1.0 / 240.0), at_rest(1.0 / 86_400.0)), (1, 0));
     }
 

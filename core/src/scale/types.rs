@@ -168,6 +168,8 @@ pub struct FleetSample {
     pub untold: u32,
     /// Age in seconds of each running task that is known; may be empty.
     pub busy_ages_s: Vec<f64>,
+    /// Reports cannot come from any worker: the broker that carries them does not answer either.
+    pub broker_down: bool,
     /// Tasks that workers were seen to begin since the sample before this: by workers that told what they do before and after. `None` where no worker
     /// tells.
     pub begun: Option<u32>,

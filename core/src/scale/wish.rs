@@ -23,6 +23,8 @@ pub(super) struct Wish {
     pub(super) need: u32,
     /// Busy workers that may leave after their task, by the standing queue.
     pub(super) may_leave: u32,
+    /// Idle pods that may leave while messages wait.
+    pub(super) spare: f64,
     pub(super) rule: Rule,
     pub(super) cap: Option<Cap>,
     pub(super) standing_wait_s: f64,
@@ -42,6 +44,7 @@ impl Learned {
                 pods: wish,
                 need: wish,
                 may_leave: 0,
+                spare: f64::INFINITY,
                 rule: Rule::LengthTarget,
                 cap: None,
                 standing_wait_s: 0.0,
@@ -49,7 +52,7 @@ impl Learned {
                 at_once: false,
             };
         }
-        let load = now.rate_per_s * now.service.mean_s;
+        let load = (now.rate_per_s * now.service.mean_s).min(now.most_load);
         let workers = now.view.workers.max(load);
         let by_rate = staffing::by_rate(
             &cfg.law,
@@ -76,6 +79,8 @@ impl Learned {
         let remaining: Vec<f64> = fleet.starting.iter().map(|age| now.latency.remaining_s(*age)).collect();
         let deficit = Deficit {
             backlog: now.view.backlog,
+            ahead: now.view.ahead,
+            ahead_unless_idle: if now.view.busy >= 1.0 { now.view.resting } else { 0.0 },
             idle: now.view.idle,
             busy: now.view.busy,
             workers: now.view.workers,
@@ -94,7 +99,7 @@ impl Learned {
             miss_weight: cfg.law.miss_weight,
         };
         let new = pods_for(deficit.new_workers(), now.per_pod);
-        let by_backlog = if new > 0 { now.useful.saturating_add(new) } else { 0 };
+        let by_backlog = if new > 0 { now.useful.saturating_add(new) } else { u32::from(now.held_calls) };
         let need = rate_pods.max(kept);
         let urgent =
             self.late.starts_needed_per_s(self.last_s.unwrap_or(0.0), now.view.backlog, LEAVE_WAIT_SHARE * cfg.max_wait_s, now.service.mean_s);
@@ -102,7 +107,8 @@ impl Learned {
         let leave = (f64::from(now.useful) - least).min(cfg.law.standing_leave_share * now.view.busy / f64::from(now.per_pod));
         let may_leave = if standing_wait_s > 0.0 { count(leave.max(0.0).floor()) } else { 0 };
         let (wished, rule) = if by_backlog > rate_pods { (by_backlog, Rule::Backlog) } else { (rate_pods, rule) };
-        Wish { pods: wished, need, may_leave, rule, cap: None, standing_wait_s, held: kept > rate_pods, at_once }
+        let spare = (deficit.spare_workers() / f64::from(now.per_pod)).floor();
+        Wish { pods: wished, need, may_leave, spare, rule, cap: None, standing_wait_s, held: kept > rate_pods, at_once }
     }
 
     /// Notes the bottleneck's limit in `now`; true during a trial of one.

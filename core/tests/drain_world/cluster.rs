@@ -292,6 +292,7 @@ impl World {
             deletion_cost: pod.cost,
             report: None,
             node_cordoned: self.cordoned.contains(&pod.uid),
+            cost_ours: false,
             gapped: false,
             set_uid: String::new(),
         };

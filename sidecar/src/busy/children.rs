@@ -2,10 +2,11 @@
 //! ended. Left to others: workers with a constant pool, which this would call busy for ever.
 
 use super::{Activity, tell};
+use crate::container::Container;
 use crate::driver::{Input, wall_ms};
-use crate::find::worker_below;
 use crate::procs::ProcFs;
 use crate::watch::MainReceiver;
+use qscaler_core::framework::Signal;
 use qscaler_core::message::{Busy, ServiceTime};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,14 +18,26 @@ const PERIOD: Duration = Duration::from_millis(500);
 /// Children by pid and start, with the moment they were first seen.
 type Seen = BTreeMap<(i32, u64), u64>;
 
+/// Whose children count.
+pub(super) struct Workers {
+    /// Where processes are looked up.
+    pub(super) procs: ProcFs,
+    /// Reads the worker's container.
+    pub(super) container: Container,
+    /// The framework's name.
+    pub(super) framework: String,
+    /// What its workers hear.
+    pub(super) signals: Vec<Signal>,
+}
+
 /// Samples until the driver is gone.
-pub(super) async fn run(procs: ProcFs, main: MainReceiver, inputs: mpsc::Sender<Input>) {
+pub(super) async fn run(workers: Workers, main: MainReceiver, inputs: mpsc::Sender<Input>) {
     let mut seen = Seen::new();
     loop {
         let top = main.borrow().as_ref().map(|main| main.pid);
         match top {
             Some(top) => {
-                if !tell(&inputs, sample(&procs, top, &mut seen, wall_ms())).await {
+                if !tell(&inputs, sample(&workers, top, &mut seen, wall_ms())).await {
                     return;
                 }
             }
@@ -37,11 +50,14 @@ pub(super) async fn run(procs: ProcFs, main: MainReceiver, inputs: mpsc::Sender<
     }
 }
 
-fn sample(procs: &ProcFs, top: i32, seen: &mut Seen, now_ms: u64) -> Activity {
-    let Ok(processes) = procs.processes() else { return Activity::unknown() };
-    let Some(worker) = worker_below(&processes, top) else { return Activity::unknown() };
+fn sample(workers: &Workers, top: i32, seen: &mut Seen, now_ms: u64) -> Activity {
+    let Ok(processes) = workers.procs.processes() else { return Activity::unknown() };
+    let parents: Vec<i32> = workers.container.workers(top, &workers.framework, &workers.signals).iter().map(|id| id.pid).collect();
+    if parents.is_empty() {
+        return Activity::unknown();
+    }
     let mut before = std::mem::take(seen);
-    for child in processes.iter().filter(|p| p.parent == worker.pid && p.state != 'Z') {
+    for child in processes.iter().filter(|p| parents.contains(&p.parent) && p.state != 'Z') {
         let key = (child.pid, child.start_ticks);
         seen.insert(key, before.remove(&key).unwrap_or(now_ms));
     }
@@ -62,21 +78,26 @@ mod tests {
     use super::*;
     use crate::testing::FakeProc;
 
+    fn rq(fake: &FakeProc) -> Workers {
+        let container = Container::new(fake.procs(), 2, "redis://h");
+        Workers { procs: fake.procs(), container, framework: "rq".to_owned(), signals: vec![Signal::Term] }
+    }
+
     #[test]
     fn any_child_means_busy_and_its_end_is_a_task() {
         let fake = FakeProc::new();
         fake.add(30, 0, "rq", 5, Some("worker"), "/w");
         let mut seen = Seen::new();
-        assert_eq!(sample(&fake.procs(), 30, &mut seen, 0).busy, Busy::Idle);
+        assert_eq!(sample(&rq(&fake), 30, &mut seen, 0).busy, Busy::Idle);
         fake.add(31, 30, "rq", 6, Some("worker"), "/w");
-        assert_eq!(sample(&fake.procs(), 30, &mut seen, 1_000).active, Some(1));
+        assert_eq!(sample(&rq(&fake), 30, &mut seen, 1_000).active, Some(1));
         // Ended and followed at once by another: no idle moment, yet one task.
         fake.remove(31);
         fake.add(32, 30, "rq", 7, Some("worker"), "/w");
-        let activity = sample(&fake.procs(), 30, &mut seen, 3_000);
+        let activity = sample(&rq(&fake), 30, &mut seen, 3_000);
         assert_eq!((activity.busy, activity.ended), (Busy::Busy, Some(ServiceTime { tasks: 1, mean_ms: 2_000.0 })));
         fake.remove(32);
-        assert_eq!(sample(&fake.procs(), 30, &mut seen, 4_000).busy, Busy::Idle);
+        assert_eq!(sample(&rq(&fake), 30, &mut seen, 4_000).busy, Busy::Idle);
     }
 
     #[test]
@@ -84,11 +105,20 @@ mod tests {
         let fake = FakeProc::new();
         fake.add(30, 0, "sh", 5, Some("worker"), "/w");
         fake.add(31, 30, "rq", 6, Some("worker"), "/w");
-        assert_eq!(sample(&fake.procs(), 30, &mut Seen::new(), 0).busy, Busy::Idle);
+        assert_eq!(sample(&rq(&fake), 30, &mut Seen::new(), 0).busy, Busy::Idle);
+    }
+
+    #[test]
+    fn of_two_workers_behind_a_shell_the_tasks_of_both_count() {
+        let fake = FakeProc::new();
+        for (pid, parent, comm) in [(30, 0, "sh"), (31, 30, "rq"), (32, 30, "rq"), (33, 32, "rq")] {
+            fake.add(pid, parent, comm, 5, Some("worker"), "/w");
+        }
+        assert_eq!(sample(&rq(&fake), 30, &mut Seen::new(), 0).active, Some(1));
     }
 
     #[test]
     fn a_worker_that_is_gone_is_unknown() {
-        assert_eq!(sample(&FakeProc::new().procs(), 30, &mut Seen::new(), 0), Activity::unknown());
+        assert_eq!(sample(&rq(&FakeProc::new()), 30, &mut Seen::new(), 0), Activity::unknown());
     }
 }

@@ -12,6 +12,7 @@ mod http;
 pub use celery::Nodes;
 
 use crate::config::Settings;
+use crate::container::Container;
 use crate::driver::Input;
 use crate::freeze::{Freeze, FrozenView, Proof};
 use crate::gaps::Gaps;
@@ -90,7 +91,13 @@ impl Sources {
                 let source = celery::Celery { url, name: settings.pod_uid, host, main, inputs, nodes, gate: view, remote };
                 (Some(switch), vec![Box::pin(gate.run()), Box::pin(source.run())])
             }
-            BusySource::Children => (None, vec![Box::pin(children::run(procs, main, inputs))]),
+            BusySource::Children => {
+                let own_pid = i32::try_from(std::process::id()).unwrap_or_default();
+                let container = Container::new(procs.clone(), own_pid, settings.broker.as_str());
+                let workers =
+                    children::Workers { procs, container, framework: settings.config.worker.clone(), signals: settings.config.signals.clone() };
+                (None, vec![Box::pin(children::run(workers, main, inputs))])
+            }
             BusySource::Http { port, path } => (None, vec![Box::pin(http::run(port, path, main, inputs))]),
             BusySource::File { path } => (None, vec![Box::pin(file::run(procs, path, main, inputs))]),
             BusySource::Broker => {

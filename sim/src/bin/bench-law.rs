@@ -2,8 +2,9 @@
 //! Out: a table, and with `--json` one JSON object as the last line. Exit code 1 when a promise is not kept, 64 for wrong arguments.
 #![allow(clippy::print_stdout)]
 
-use qscaler_sim::bench::{Effort, bench, outage_bench};
+use qscaler_sim::bench::{Effort, bench, law_bench, outage_bench};
 use qscaler_sim::recorded::Jobs;
+use qscaler_sim::score::geometric_mean;
 use qscaler_sim::{cache, outage, recorded, workload};
 use std::process::ExitCode;
 
@@ -13,7 +14,8 @@ const USAGE: &str = "usage: bench-law [--seed S] [--quick] [--json] [--no-real] 
   --json      one JSON object as the last line
   --no-real   leave out the recorded hour (no network needed)
   --only      some workloads only
-  --outage    the outages alone";
+  --outage    the outages alone
+  --law       the law alone";
 
 struct Args {
     seed: u64,
@@ -22,10 +24,11 @@ struct Args {
     real: bool,
     only: Vec<String>,
     outage: bool,
+    law: bool,
 }
 
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Args, String> {
-    let mut out = Args { seed: 1, effort: Effort::FULL, json: false, real: true, only: Vec::new(), outage: false };
+    let mut out = Args { seed: 1, effort: Effort::FULL, json: false, real: true, only: Vec::new(), outage: false, law: false };
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
         match arg.as_str() {
@@ -34,6 +37,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Args, String> {
                 out.seed = text.parse().map_err(|_| format!("--seed {text:?} is not a whole number from 0 to {}", u64::MAX))?;
             }
             "--outage" => out.outage = true,
+            "--law" => out.law = true,
             "--quick" => out.effort = Effort::QUICK,
             "--json" => out.json = true,
             "--no-real" => out.real = false,
@@ -74,6 +78,14 @@ fn main() -> ExitCode {
     };
     let jobs = if args.real { jobs() } else { None };
     let only: Vec<&str> = args.only.iter().map(String::as_str).collect();
+    if args.law {
+        let cases = law_bench(args.seed, args.effort, jobs.as_ref(), &only);
+        for (name, start_s, score) in &cases {
+            println!("{name:>8} {start_s:>3} J {:.4} late {:.4} pods {:.4} p95 {:.1} s", score.j, score.miss, score.pods, score.wait_p95_s);
+        }
+        println!("geometric mean of J {:.4}", geometric_mean(cases.iter().map(|(_, _, score)| score.j)));
+        return ExitCode::SUCCESS;
+    }
     if args.outage {
         print!("{}", outage::table(&outage_bench(args.seed, args.effort, jobs.as_ref(), &only)));
         return ExitCode::SUCCESS;

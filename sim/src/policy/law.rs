@@ -71,6 +71,7 @@ impl Policy for Law {
             terminating: 0,
             busy,
             untold: 0,
+            broker_down: false,
             restarting: 0,
             begun: answers.then(|| world.take_begun()),
             found: 0,

@@ -2,7 +2,7 @@
 //! to do about it (`machine`).
 
 use super::rollout::fresh_version;
-use super::{FleetFacts, FleetSettings, PodFacts, REPORT_STALE_MS, ReportFacts};
+use super::{FleetFacts, FleetSettings, PodFacts, ReportFacts, is_fresh};
 use crate::message::{Busy, WorkerState};
 
 /// The pods that are not terminating, by kind.
@@ -31,7 +31,7 @@ pub(super) fn count<T>(items: &[T]) -> u32 {
 
 /// The pod's report, if it still says something about now.
 pub(super) fn fresh(pod: &PodFacts, now_ms: u64) -> Option<&ReportFacts> {
-    pod.report.as_ref().filter(|report| now_ms < report.at_ms.saturating_add(REPORT_STALE_MS))
+    pod.report.as_ref().filter(|report| is_fresh(report.at_ms, now_ms))
 }
 
 pub(super) fn is_parked(pod: &PodFacts, now_ms: u64) -> bool {

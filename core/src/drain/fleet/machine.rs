@@ -394,7 +394,9 @@ impl Draft<'_> {
         }
         let left_over = |pod: &&PodFacts| {
             let known = fresh(pod, self.now_ms).is_some() || (pod.ready && pod.sidecar_ready);
-            !pod.terminating && pod.deletion_cost == PARKED_COST && !is_parked(pod, self.now_ms) && known
+            // Those of a time when another owned the count are left over, too.
+            let ours = pod.cost_ours || pod.deletion_cost == PARKED_COST;
+            !pod.terminating && ours && !is_parked(pod, self.now_ms) && known
         };
         let writes: Vec<FleetEffect> = self.facts.pods.iter().filter(left_over).take(CLEANUPS_MAX).map(|pod| set_cost(pod, None)).collect();
         self.effects.extend(writes);

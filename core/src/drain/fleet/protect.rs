@@ -39,7 +39,8 @@ impl Edges {
                 Busy::Busy => BUSY_COST,
                 Busy::Unknown => continue,
             };
-            if lasts && pod.deletion_cost != cost && writes.len() < WRITES_MAX {
+            let users = pod.deletion_cost != 0 && !pod.cost_ours;
+            if lasts && !users && pod.deletion_cost != cost && writes.len() < WRITES_MAX {
                 writes.push(set_cost(pod, Some(cost)));
             }
         }

@@ -34,6 +34,7 @@ fn pod(name: &str) -> PodFacts {
         sidecar_started: true,
         sidecar_ready: true,
         deletion_cost: 0,
+        cost_ours: false,
         report: Some(report(WorkerState::Open, Busy::Idle)),
         gapped: false,
         node_cordoned: false,
@@ -446,6 +447,19 @@ fn a_mark_on_a_pod_that_works_is_removed_and_one_on_a_silent_pod_is_not() {
 fn a_user_s_own_cost_is_left_alone() {
     let costly = PodFacts { deletion_cost: 100, ..pod("a") };
     assert_eq!(step(&fleet(vec![costly]), 1).effects, []);
+}
+
+#[test]
+fn marks_of_a_time_when_another_owned_the_count_are_taken_back_and_a_users_own_cost_is_never_touched() {
+    let ours = PodFacts { deletion_cost: -1_000, cost_ours: true, ..pod("a") };
+    let users = PodFacts { deletion_cost: 7, ..pod("b") };
+    let facts = fleet(vec![ours, users.clone()]);
+    let managed = step(&facts, 2);
+    assert!(matches!(&managed.effects[..], [F::SetDeletionCost { cost: None, pod_name, .. }] if pod_name == "a"), "{:?}", managed.effects);
+    let mut protecting = Later(FleetMachine::new(FleetSettings { protect: true, ..settings() }));
+    let facts = fleet(vec![users]);
+    protecting.step(&facts, 1, 0);
+    assert_eq!(protecting.step(&facts, 1, 40_000).effects, []);
 }
 
 #[test]

@@ -143,16 +143,19 @@ impl<'a> Tree<'a> {
 
     /// Where neither connection nor name tells. Once others were told (`after_others`), what is left without a handler is no worker.
     fn workers_by_handler(&self, after_others: bool) -> Vec<&'a Process> {
-        let candidate = |p: &&Process| !is_shell(p) && !is_one_of(p, LAUNCHERS) && !is_one_of(p, HELPERS);
-        let topmost = |processes: Vec<&'a Process>| -> Vec<&'a Process> {
-            let inner = |p: &Process| processes.iter().any(|q| q.id != p.id && self.is_below(p, q.id.pid));
-            processes.iter().copied().filter(|p| !inner(p)).collect()
+        let is_helper = |p: &Process| is_one_of(p, HELPERS);
+        let passes_over = |p: &Process| is_shell(p) || is_one_of(p, LAUNCHERS) || is_helper(p);
+        let topmost = |is: &dyn Fn(&Process) -> bool| -> Vec<&'a Process> {
+            let found: Vec<&'a Process> = self.all.values().copied().filter(|p| is(p)).collect();
+            found.iter().copied().filter(|p| !found.iter().any(|q| self.is_below(p, q.id.pid))).collect()
         };
-        let hearing = topmost(self.all.values().copied().filter(candidate).filter(|p| self.hears(p)).collect());
+        let hearing = topmost(&|p| !passes_over(p) && self.hears(p));
         if !hearing.is_empty() || after_others {
             return hearing;
         }
-        topmost(self.all.values().copied().filter(candidate).collect())
+        // A script with a trap is told as the kubelet would tell it; then whatever could be a worker, without a handler.
+        let tries: [&dyn Fn(&Process) -> bool; 4] = [&|p| !is_helper(p) && self.hears(p), &|p| !passes_over(p), &|p| !is_helper(p), &|_| true];
+        tries.into_iter().map(topmost).find(|found| !found.is_empty()).unwrap_or_default()
     }
 
     /// The topmost process of the same program that has a handler.
@@ -190,6 +193,7 @@ impl<'a> Tree<'a> {
             uid: process.uid,
             untold,
             hears_term: process.hears(Signal::Term),
+            is_shell: is_shell(process),
             harmless: starting && self.has_no_connection(process),
             launcher: self.launcher(process),
         }
@@ -228,13 +232,16 @@ pub fn plan(processes: &[Process], top: i32, framework: &str, signals: &[Signal]
     let launches = |p: &Process| !tree.hears(p) && lifted.values().any(|q| tree.hears(q) && tree.is_below(q, p.id.pid));
     let works: Vec<&Process> = lifted.values().copied().filter(|p| !launches(p)).collect();
     let chosen: Vec<&Process> = works.iter().copied().filter(|p| !works.iter().any(|q| tree.is_below(p, q.id.pid))).collect();
+    let is_above = |p: &Process| p.id == top.id || chosen.iter().any(|q| tree.is_below(q, p.id.pid));
+    let leads = |p: &Process| p.permitted && p.hears(Signal::Term) && is_above(p) && chosen.iter().all(|q| q.id != p.id);
+    let supervisors = tree.all.values().filter(|p| leads(p)).map(|p| p.id).collect();
     let spared = tree.all.values().filter(|p| chosen.iter().any(|q| tree.is_below(p, q.id.pid))).map(|p| p.id).collect();
     Some(HoldPlan {
         top: top.id,
         top_comm: top.comm.clone(),
         workers: chosen.iter().map(|p| tree.worker(p)).collect(),
         spared,
-        top_hears: top.permitted && top.hears(Signal::Term) && chosen.iter().all(|p| p.id != top.id),
+        supervisors,
         signals: signals.to_vec(),
     })
 }

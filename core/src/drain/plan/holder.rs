@@ -2,13 +2,14 @@
 //! doing it, and that a hold is under way (`worker`).
 
 use super::{HoldPlan, Process, ProcessId, Untold, Worker, plan};
+use crate::drain::worker::Telling;
 use crate::framework::Signal;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// When the last worker has left, what started it mostly ends by itself at once; a script may still do a last thing.
+/// When the last worker has left, what started it mostly ends by itself at once.
 const SCRIPT_LEAVES_MS: u64 = 2_000;
 /// A supervisor that was told ends its other programs first: supervisord and pm2 give each up to 10 s.
-const SUPERVISOR_LEAVES_MS: u64 = 15_000;
+pub(super) const SUPERVISOR_LEAVES_MS: u64 = 15_000;
 
 /// Something to do now.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -19,12 +20,10 @@ pub enum HoldAction {
     Resume(ProcessId),
     /// Send this signal to this process alone.
     Signal(ProcessId, Signal),
-    /// From now on at least one worker process has been told, or is about to be.
-    Told,
-    /// There are workers, none has a handler: none is told.
-    NoHandler,
-    /// There are workers, and the kernel refuses to signal them. Whether the kubelet's SIGTERM reaches them as well.
-    Refused(bool),
+    /// End this process (SIGKILL): it has started a worker again after its SIGTERM, and no worker is left.
+    Kill(ProcessId),
+    /// Who can be told, for the machine.
+    Say(Telling),
     /// No worker process is left, and the top process has had its time.
     Left,
 }
@@ -37,15 +36,17 @@ pub struct Holder {
     /// So many of the signals may go out.
     released: usize,
     told: BTreeMap<ProcessId, usize>,
+    /// Every worker seen in this hold: until it is gone it works, even when it has closed its connection to leave.
+    known: BTreeSet<ProcessId>,
     /// Below a worker that was told: never told, even when that one is gone.
     spared: BTreeSet<ProcessId>,
     suspended: BTreeSet<ProcessId>,
-    /// They went on once, and a worker came again: they end with their last worker.
-    looping: BTreeSet<ProcessId>,
     resumed: BTreeSet<ProcessId>,
-    top_told: bool,
+    /// What stands above the workers and has a handler for SIGTERM, and whether it was told.
+    supervisors: BTreeMap<ProcessId, bool>,
     empty_since_ms: Option<u64>,
-    said: Option<HoldAction>,
+    said: Option<Telling>,
+    has_left: bool,
 }
 
 impl Holder {
@@ -57,14 +58,21 @@ impl Holder {
             signals,
             released: 0,
             told: BTreeMap::new(),
+            known: BTreeSet::new(),
             spared: BTreeSet::new(),
             suspended: BTreeSet::new(),
-            looping: BTreeSet::new(),
             resumed: BTreeSet::new(),
-            top_told: false,
+            supervisors: BTreeMap::new(),
             empty_since_ms: None,
             said: None,
+            has_left: false,
         }
+    }
+
+    /// The same for another top process: it has been told nothing.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        Self::new(self.framework.clone(), self.signals.clone())
     }
 
     /// The next of the signals may go out.
@@ -88,22 +96,40 @@ impl Holder {
     pub fn look(&mut self, processes: &[Process], top: i32, now_ms: u64) -> Vec<HoldAction> {
         let mut actions = Vec::new();
         let Some(plan) = self.plan(processes, top).filter(|_| self.is_held()) else { return actions };
-        let is_new = |worker: &&Worker| !self.spared.contains(&worker.id);
-        let workers: Vec<Worker> = plan.workers.iter().filter(is_new).cloned().collect();
+        // Who has started a worker is none, whatever it looks like when that one is gone.
+        let is_launcher = |id: &ProcessId| self.suspended.contains(id) || self.resumed.contains(id);
+        let is_worker = |worker: &&Worker| !self.spared.contains(&worker.id) && !is_launcher(&worker.id);
+        let workers: Vec<Worker> = plan.workers.iter().filter(is_worker).cloned().collect();
         // A task may run on below a worker that is gone.
         let orphans = plan.workers.iter().any(|worker| self.spared.contains(&worker.id));
-        self.spared.extend(plan.spared.iter().copied().filter(|id| !self.told.contains_key(id)));
-        if workers.is_empty() && !orphans {
-            self.nobody_works(&plan, now_ms, &mut actions);
+        let leaving = processes.iter().any(|process| self.known.contains(&process.id) && !is_launcher(&process.id));
+        self.spared.extend(plan.spared.iter().copied().filter(|id| !self.known.contains(id)));
+        self.known.extend(workers.iter().filter(|worker| !worker.is_shell || worker.untold.is_none()).map(|worker| worker.id));
+        let above = |id: &ProcessId| !self.known.contains(id) && !self.suspended.contains(id);
+        let new: Vec<ProcessId> = plan.supervisors.iter().copied().filter(above).collect();
+        for id in new {
+            self.supervisors.entry(id).or_insert(false);
+        }
+        if workers.is_empty() && !orphans && !leaving {
+            self.nobody_works(processes, now_ms, &mut actions);
             return actions;
         }
         self.empty_since_ms = None;
+        // Whoever starts workers again is told while those that it has started can have nothing.
+        if !self.told.is_empty() && !orphans && workers.iter().all(|worker| worker.harmless) {
+            self.tell_supervisors(processes, &mut actions);
+        }
         self.say(&plan, &workers, &mut actions);
         for worker in &workers {
             self.suspend(worker, &mut actions);
         }
-        for worker in &workers {
-            self.tell(worker, processes, &mut actions);
+        for process in processes {
+            match workers.iter().find(|worker| worker.id == process.id) {
+                Some(worker) => self.tell(process, worker.harmless, &mut actions),
+                // It has had the first signals, and looks like no worker any more.
+                None if self.told.contains_key(&process.id) => self.tell(process, false, &mut actions),
+                None => {}
+            }
         }
         actions
     }
@@ -111,17 +137,17 @@ impl Holder {
     /// Says who can be told, when that has changed.
     fn say(&mut self, plan: &HoldPlan, workers: &[Worker], actions: &mut Vec<HoldAction>) {
         let word = if workers.iter().any(|w| matches!(w.untold, None | Some(Untold::Starting)) || self.told.contains_key(&w.id)) {
-            HoldAction::Told
+            Telling::Told
         } else if workers.iter().any(|w| w.untold == Some(Untold::Refused)) {
-            HoldAction::Refused(plan.kubelet_reaches_worker())
+            Telling::Refused { kubelet_reaches: plan.kubelet_reaches_worker() }
         } else if workers.is_empty() {
             return;
         } else {
-            HoldAction::NoHandler
+            Telling::NoHandler
         };
-        if self.said.as_ref() != Some(&word) {
-            self.said = Some(word.clone());
-            actions.push(word);
+        if self.said != Some(word) {
+            self.said = Some(word);
+            actions.push(HoldAction::Say(word));
         }
     }
 
@@ -129,51 +155,64 @@ impl Holder {
         // What is not told is not to end either: whoever started it goes on.
         let Some(launcher) = worker.launcher.filter(|_| matches!(worker.untold, None | Some(Untold::Starting))) else { return };
         if self.suspended.insert(launcher) {
-            if self.resumed.contains(&launcher) {
-                self.looping.insert(launcher);
-            }
             actions.push(HoldAction::Suspend(launcher));
         }
     }
 
-    fn tell(&mut self, worker: &Worker, processes: &[Process], actions: &mut Vec<HoldAction>) {
-        let Some(process) = processes.iter().find(|p| p.id == worker.id).filter(|p| p.permitted) else { return };
-        let mut sent = self.told.get(&worker.id).copied().unwrap_or(0);
+    fn tell(&mut self, process: &Process, harmless: bool, actions: &mut Vec<HoldAction>) {
+        if !process.permitted {
+            return;
+        }
+        let mut sent = self.told.get(&process.id).copied().unwrap_or(0);
         while let Some(signal) = self.signals.get(sent).copied().filter(|_| sent < self.released) {
             if process.hears(signal) {
-                actions.push(HoldAction::Signal(worker.id, signal));
+                actions.push(HoldAction::Signal(process.id, signal));
                 sent += 1;
-            } else if worker.harmless {
+            } else if harmless {
                 // It has nothing and would only begin: SIGTERM ends it.
-                actions.push(HoldAction::Signal(worker.id, Signal::Term));
+                actions.push(HoldAction::Signal(process.id, Signal::Term));
                 sent = self.signals.len();
             } else {
                 break;
             }
         }
         if sent > 0 {
-            self.told.insert(worker.id, sent);
+            self.told.insert(process.id, sent);
         }
     }
 
-    /// The workers have left: then whoever started them goes on, and the supervisor is told.
-    fn nobody_works(&mut self, plan: &HoldPlan, now_ms: u64, actions: &mut Vec<HoldAction>) {
+    /// The workers have left: then whoever started them is told as well, and goes on.
+    fn nobody_works(&mut self, processes: &[Process], now_ms: u64, actions: &mut Vec<HoldAction>) {
         let since_ms = *self.empty_since_ms.get_or_insert(now_ms);
         for launcher in std::mem::take(&mut self.suspended) {
-            // It would start a worker again, and none is left whose task its end could cut.
-            if self.looping.contains(&launcher) {
+            // It might start a worker again, which could take a task; its own end cuts none any more.
+            if self.resumed.insert(launcher) {
                 actions.push(HoldAction::Signal(launcher, Signal::Term));
+                actions.push(HoldAction::Resume(launcher));
+            } else {
+                actions.push(HoldAction::Kill(launcher));
             }
-            self.resumed.insert(launcher);
-            actions.push(HoldAction::Resume(launcher));
         }
-        if plan.top_hears && !self.told.contains_key(&plan.top) && !std::mem::replace(&mut self.top_told, true) {
-            actions.push(HoldAction::Signal(plan.top, Signal::Term));
-        }
-        let patience_ms = if self.top_told { SUPERVISOR_LEAVES_MS } else { SCRIPT_LEAVES_MS };
-        if now_ms.saturating_sub(since_ms) >= patience_ms && self.said != Some(HoldAction::Left) {
-            self.said = Some(HoldAction::Left);
+        self.tell_supervisors(processes, actions);
+        let is_told = |id: &ProcessId| self.supervisors.get(id) == Some(&true) || self.resumed.contains(id);
+        let patience_ms = if processes.iter().any(|process| is_told(&process.id)) { SUPERVISOR_LEAVES_MS } else { SCRIPT_LEAVES_MS };
+        if now_ms.saturating_sub(since_ms) >= patience_ms && !std::mem::replace(&mut self.has_left, true) {
             actions.push(HoldAction::Left);
         }
+    }
+
+    fn tell_supervisors(&mut self, processes: &[Process], actions: &mut Vec<HoldAction>) {
+        for (id, told) in &mut self.supervisors {
+            let hears = processes.iter().any(|p| p.id == *id && p.permitted && p.hears(Signal::Term));
+            if hears && !self.known.contains(id) && !std::mem::replace(told, true) {
+                actions.push(HoldAction::Signal(*id, Signal::Term));
+            }
+        }
+    }
+
+    /// Whether a supervisor that cannot be suspended may start a worker again at any moment: then looks are to be short.
+    #[must_use]
+    pub fn is_restless(&self) -> bool {
+        self.is_held() && !(self.supervisors.is_empty() && self.resumed.is_empty())
     }
 }

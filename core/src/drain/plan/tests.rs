@@ -1,6 +1,8 @@
 //! The shapes of containers that people run, one by one.
 
+use super::holder::SUPERVISOR_LEAVES_MS;
 use super::*;
+use crate::drain::worker::Telling;
 
 const TERM: Signal = Signal::Term;
 
@@ -184,20 +186,36 @@ fn two_workers_are_both_told_each_once() {
 }
 
 #[test]
-fn a_shell_that_loops_is_suspended_and_ends_when_it_starts_a_worker_again() {
+fn a_shell_that_loops_is_suspended_and_ends_before_it_starts_a_worker_again() {
     let shell = run(10, 0, "bash|-c|while true; do rq worker; done");
     let worker = run(20, 10, "rq worker q").hear(&[TERM]).broker(1);
     let mut holder = Holder::new("rq".to_owned(), vec![TERM]);
     holder.release();
     let (loops, first) = (shell.id, worker.id);
-    assert_eq!(holder.look(&[shell.clone(), worker], 10, 0), [HoldAction::Told, HoldAction::Suspend(loops), HoldAction::Signal(first, TERM)]);
-    assert_eq!(holder.look(std::slice::from_ref(&shell), 10, 250), [HoldAction::Resume(loops)]);
-    // It has only just started, and can have nothing yet: it ends before it takes a task.
+    let begin = holder.look(&[shell.clone(), worker], 10, 0);
+    assert_eq!(begin, [HoldAction::Say(Telling::Told), HoldAction::Suspend(loops), HoldAction::Signal(first, TERM)]);
+    assert_eq!(holder.look(std::slice::from_ref(&shell), 10, 250), [HoldAction::Signal(loops, TERM), HoldAction::Resume(loops)]);
+    // It has not ended of it: what it starts has only just started, can have nothing yet, and ends before it takes a task.
     let again = run(21, 10, "rq worker q").young();
     let second = again.id;
     assert_eq!(holder.look(&[shell.clone(), again], 10, 500), [HoldAction::Suspend(loops), HoldAction::Signal(second, TERM)]);
-    assert_eq!(holder.look(std::slice::from_ref(&shell), 10, 750), [HoldAction::Signal(loops, TERM), HoldAction::Resume(loops)]);
-    assert_eq!(holder.look(&[shell], 10, 750 + 2_000), [HoldAction::Left]);
+    assert_eq!(holder.look(std::slice::from_ref(&shell), 10, 750), [HoldAction::Kill(loops)]);
+    assert_eq!(holder.look(&[shell], 10, 750 + SUPERVISOR_LEAVES_MS), [HoldAction::Left]);
+}
+
+#[test]
+fn a_supervisor_below_a_script_is_told_while_what_it_has_started_again_can_have_nothing() {
+    let script = run(10, 0, "bash entry.sh");
+    let supervisor = run(11, 10, "node /usr/bin/pm2-runtime work.sh").hear(&[TERM]);
+    let worker = run(20, 11, "python -m rq worker").hear(&[TERM]).broker(1);
+    let again = run(21, 11, "python -m rq worker").young();
+    let mut holder = Holder::new("rq".to_owned(), vec![TERM]);
+    holder.release();
+    assert_eq!(holder.look(&[script.clone(), supervisor.clone(), worker.clone()], 10, 0)[1..], [HoldAction::Signal(worker.id, TERM)]);
+    assert!(holder.is_restless());
+    let second = holder.look(&[script.clone(), supervisor.clone(), again.clone()], 10, 25);
+    assert_eq!(second, [HoldAction::Signal(supervisor.id, TERM), HoldAction::Signal(again.id, TERM)]);
+    assert_eq!(holder.look(&[script, supervisor], 10, 50), [], "told once");
 }
 
 #[test]
@@ -206,7 +224,11 @@ fn a_worker_that_starts_in_a_hold_is_told_once_it_has_a_handler() {
     let mut holder = Holder::new("rq".to_owned(), vec![TERM]);
     holder.release();
     let started = run(20, 10, "rq worker q").young().broker(1);
-    assert_eq!(holder.look(&[shell.clone(), started.clone()], 10, 0), [HoldAction::Told, HoldAction::Suspend(shell.id)], "it may have a task");
+    assert_eq!(
+        holder.look(&[shell.clone(), started.clone()], 10, 0),
+        [HoldAction::Say(Telling::Told), HoldAction::Suspend(shell.id)],
+        "it may have a task"
+    );
     assert_eq!(holder.look(&[shell, started.clone().hear(&[TERM])], 10, 250), [HoldAction::Signal(started.id, TERM)]);
 }
 
@@ -220,7 +242,7 @@ fn a_supervisor_is_told_after_its_workers_and_never_suspended_while_it_reads_the
     }
     let mut holder = Holder::new("celery".to_owned(), vec![TERM]);
     holder.release();
-    assert_eq!(holder.look(&all, 10, 0), [HoldAction::Told, HoldAction::Signal(all[1].id, TERM)]);
+    assert_eq!(holder.look(&all, 10, 0), [HoldAction::Say(Telling::Told), HoldAction::Signal(all[1].id, TERM)]);
     assert_eq!(holder.look(std::slice::from_ref(&supervisor), 10, 250), [HoldAction::Signal(supervisor.id, TERM)]);
     assert_eq!(holder.look(std::slice::from_ref(&supervisor), 10, 10_000), []);
     assert_eq!(holder.look(&[supervisor], 10, 20_000), [HoldAction::Left]);
@@ -239,7 +261,7 @@ fn a_worker_without_a_handler_is_never_told() {
     assert_eq!(plan.gaps(1000)[0].0, GapReason::NoHandler);
     let mut holder = Holder::new("custom".to_owned(), vec![TERM]);
     holder.release();
-    assert_eq!(holder.look(&all, 10, 0), [HoldAction::NoHandler]);
+    assert_eq!(holder.look(&all, 10, 0), [HoldAction::Say(Telling::NoHandler)]);
     assert_eq!(holder.look(&all, 10, 250), []);
     // No other shape of it is told either: behind a shell, with unreadable descriptors.
     let behind = vec![run(9, 0, "sh run.sh"), run(10, 9, "python jobs.py").broker(1)];
@@ -270,7 +292,7 @@ fn who_may_not_be_signalled_is_named_with_both_users_and_the_kubelets_term_only_
     assert!(!plan_of(&[Process { caught: 0, ..worker.clone() }], 10, "celery", &[TERM]).kubelet_reaches_worker());
     let mut holder = Holder::new("celery".to_owned(), vec![TERM]);
     holder.release();
-    assert_eq!(holder.look(&[worker], 10, 0), [HoldAction::Refused(true)]);
+    assert_eq!(holder.look(&[worker], 10, 0), [HoldAction::Say(Telling::Refused { kubelet_reaches: true })]);
 }
 
 #[test]
@@ -296,9 +318,35 @@ fn a_script_that_still_prepares_is_waited_for_and_its_worker_ends_before_it_take
     holder.release();
     let first = holder.look(&[shell.clone(), migrate], 10, 0);
     assert!(!first.iter().any(|a| matches!(a, HoldAction::Signal(..) | HoldAction::Left)), "{first:?}");
-    assert_eq!(holder.look(std::slice::from_ref(&shell), 10, 250), [HoldAction::Resume(shell.id)]);
+    assert_eq!(holder.look(std::slice::from_ref(&shell), 10, 250), [HoldAction::Signal(shell.id, TERM), HoldAction::Resume(shell.id)]);
     let started = run(20, 10, "python celery -A a worker").young();
     assert!(holder.look(&[shell, started.clone()], 10, 500).contains(&HoldAction::Signal(started.id, TERM)));
+}
+
+#[test]
+fn a_shell_that_works_itself_is_told_by_its_trap_and_works_until_it_is_gone() {
+    let worker = run(10, 0, "sh work.sh").hear(&[TERM]);
+    let all = [worker.clone(), run(11, 10, "sleep 1")];
+    let mut holder = Holder::new("custom".to_owned(), vec![TERM]);
+    holder.release();
+    assert_eq!(holder.look(&all, 10, 0), [HoldAction::Say(Telling::Told), HoldAction::Signal(worker.id, TERM)]);
+    assert_eq!(holder.look(&all, 10, 600_000), []);
+    // Not yet trapped, it waits for its trap; a program below it without a handler leaves the trap to it.
+    let starts = Process { caught: 0, ..worker.clone() };
+    assert_eq!(plan_of(&[starts.young()], 10, "custom", &[TERM]).workers[0].untold, Some(Untold::Starting));
+    assert_eq!(told(&[worker, run(12, 10, "python jobs.py").opaque()], 10, "custom"), [10]);
+}
+
+#[test]
+fn a_worker_that_has_closed_its_connection_to_leave_is_still_there() {
+    let shell = run(10, 0, "sh entry.sh");
+    let worker = run(20, 10, "jobs").hear(&[TERM]).broker(1);
+    let mut holder = Holder::new("custom".to_owned(), vec![TERM]);
+    holder.release();
+    holder.look(&[shell.clone(), worker.clone()], 10, 0);
+    let closed = Process { descriptors: Some(Descriptors::default()), caught: 0, ..worker };
+    assert_eq!(holder.look(&[shell.clone(), closed], 10, 600_000), []);
+    assert_eq!(holder.look(std::slice::from_ref(&shell), 10, 600_250), [HoldAction::Signal(shell.id, TERM), HoldAction::Resume(shell.id)]);
 }
 
 #[test]
