@@ -4,7 +4,7 @@ use kube::CustomResourceExt;
 
 #[test]
 fn the_chart_s_crd_is_that_of_the_type() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/qscaler/crds/qworkers.yaml");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/qscaler/crd/qworkers.yaml");
     // JSON is YAML; one serialiser less.
     let mut crd = serde_json::to_value(qscaler_api::QWorker::crd()).unwrap();
     known_formats(&mut crd);

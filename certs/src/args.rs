@@ -18,7 +18,7 @@ pub struct Args {
     #[arg(long, env = "QSCALER_ONCE")]
     pub once: bool,
     /// Where /livez, /readyz and /metrics are.
-    #[arg(long, env = "QSCALER_ADMIN_ADDRESS", default_value = "0.0.0.0:8080")]
+    #[arg(long, env = "QSCALER_ADMIN_ADDRESS", default_value = "[::]:8080")]
     pub admin_address: SocketAddr,
     /// json or text.
     #[arg(long, env = "QSCALER_LOG_FORMAT", default_value_t = Format::Json)]

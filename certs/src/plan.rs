@@ -135,9 +135,10 @@ fn usable_leaf(leaf: &Pair, bundle: &str, names: &[String], now: OffsetDateTime)
     (named && trusted).then_some(certificate)
 }
 
-/// Seconds until leaf and authority expire, for the gauges; None where there is none.
+/// When leaf and authority expire, seconds since the Unix epoch, for the gauges; None where there is none.
 #[must_use]
-pub fn expiries(state: &State, now: OffsetDateTime) -> (Option<f64>, Option<f64>) {
-    let left = |pair: &Pair| Certificate::parse(&pair.cert).ok().map(|c| (c.not_after - now).as_seconds_f64());
-    (state.leaf.as_ref().and_then(left), state.authorities.as_ref().and_then(|a| left(&a.current)))
+pub fn expiries(state: &State) -> (Option<f64>, Option<f64>) {
+    // A time is far below 2^52 seconds.
+    let end = |pair: &Pair| Certificate::parse(&pair.cert).ok().map(|c| c.not_after.unix_timestamp() as f64);
+    (state.leaf.as_ref().and_then(end), state.authorities.as_ref().and_then(|a| end(&a.current)))
 }

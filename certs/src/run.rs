@@ -10,10 +10,9 @@ use kube::Client;
 use qscaler_runtime::backoff::Backoff;
 use qscaler_runtime::metrics::{Counter, Gauge, Registry};
 use qscaler_runtime::ready::Readiness;
-use qscaler_runtime::{CancellationToken, admin, shutdown};
+use qscaler_runtime::{CancellationToken, admin, listen, shutdown};
 use std::time::Duration;
 use time::OffsetDateTime;
-use tokio::net::TcpListener;
 
 /// How often everything is looked at: three small reads, and a bundle that an upgrade has cleared is back this soon.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -48,7 +47,13 @@ impl Metrics {
     /// Registers them all.
     #[must_use]
     pub fn new(registry: Registry) -> Self {
-        let expiry = |what| registry.gauge("qscaler_certs_expiry_seconds", "Seconds until the certificate expires.", &[("certificate", what)]);
+        let expiry = |what| {
+            registry.gauge(
+                "qscaler_certs_expiry_timestamp_seconds",
+                "When the certificate expires, in seconds since the Unix epoch; 0: there is none.",
+                &[("certificate", what)],
+            )
+        };
         Self {
             leaf: expiry("leaf"),
             authority: expiry("authority"),
@@ -72,7 +77,7 @@ impl Metrics {
 pub async fn pass(store: &Store, names: &[String], now: OffsetDateTime, metrics: &Metrics) -> Result<(), PassError> {
     for _ in 0..STEPS_MAX {
         let snapshot = store.read().await?;
-        let (leaf, authority) = expiries(&snapshot.state, now);
+        let (leaf, authority) = expiries(&snapshot.state);
         metrics.leaf.set(leaf.unwrap_or(0.0));
         metrics.authority.set(authority.unwrap_or(0.0));
         let Some(planned) = plan(&snapshot.state, names, now)? else { return Ok(()) };
@@ -102,7 +107,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         return pass(&store, &names, OffsetDateTime::now_utc(), &metrics).await.context("keeping certificates");
     }
     let shutdown = shutdown::on_signals().context("installing signal handlers")?;
-    let listener = TcpListener::bind(args.admin_address).await.with_context(|| format!("listening on {}", args.admin_address))?;
+    let listener = listen::bind(args.admin_address).await.with_context(|| format!("listening on {}", args.admin_address))?;
     let readiness = Readiness::default();
     let first = readiness.handle("certificates");
     let texts = metrics.clone();

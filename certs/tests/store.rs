@@ -127,7 +127,7 @@ async fn an_install_writes_both_secrets_and_the_bundle_once() {
 
     pass(&store, &names(), now(), &metrics).await.unwrap();
     assert_eq!(api.lock().unwrap().writes.len(), 3, "a second pass writes nothing");
-    assert!(metrics.text().contains("qscaler_certs_expiry_seconds{certificate=\"leaf\"} 604800"), "{}", metrics.text());
+    assert!(metrics.text().contains("qscaler_certs_expiry_timestamp_seconds{certificate=\"leaf\"} 1780604800"), "{}", metrics.text());
 }
 
 #[tokio::test]

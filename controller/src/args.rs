@@ -18,7 +18,7 @@ pub struct Args {
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
     pub leader_elect: bool,
     /// Where /livez, /readyz, /metrics and /debug/decisions are served.
-    #[arg(long, default_value = "0.0.0.0:8080")]
+    #[arg(long, default_value = "[::]:8080")]
     pub admin_address: SocketAddr,
     /// Takes back every mark that was left on pods of the cluster, and ends: what comes before an uninstallation.
     #[arg(long)]

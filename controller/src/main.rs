@@ -11,9 +11,8 @@ use qscaler_controller::run::{self, Decisions, INPUTS_MAX, Parts};
 use qscaler_controller::watch::{self, SharedIndex};
 use qscaler_runtime::admin::{self, Admin};
 use qscaler_runtime::ready::Readiness;
-use qscaler_runtime::{CancellationToken, log, shutdown};
+use qscaler_runtime::{CancellationToken, listen, log, shutdown};
 use std::sync::PoisonError;
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 #[tokio::main]
@@ -29,7 +28,7 @@ async fn main() -> anyhow::Result<()> {
         return Ok(());
     }
     let stop = shutdown::on_signals().context("installing signal handlers")?;
-    let listener = TcpListener::bind(args.admin_address).await.with_context(|| format!("listening on {}", args.admin_address))?;
+    let listener = listen::bind(args.admin_address).await.with_context(|| format!("listening on {}", args.admin_address))?;
     let client = Client::try_default().await.context("reading the cluster's configuration")?;
 
     let (metrics, readiness, decisions) = (Metrics::default(), Readiness::default(), Decisions::default());

@@ -302,7 +302,7 @@ impl Sizing {
 
     /// How much the sidecars may read, and why not more.
     fn measured(&self, config: &WorkerConfig) -> String {
-        if !config.share_processes {
+        if config.share_processes == Some(false) {
             return format!("nothing: the pods do not share their processes ({}=false)", annotation::SHARE_PROCESSES);
         }
         let pods = self.peaks.len();

@@ -213,7 +213,7 @@ impl Workload {
 
     /// A hold that is being made is not told of; one that was told of is told of until it is whole.
     fn hold_condition(&mut self, view: &View, config: &WorkerConfig, now_ms: u64) {
-        let known = Known { listening_ms: self.lasting.listening_ms(), share_processes: config.share_processes };
+        let known = Known { listening_ms: self.lasting.listening_ms(), share_processes: config.share_processes != Some(false) };
         let verdict = judge(view, &self.intake, known, now_ms);
         let bad = verdict.holds == Holds::False;
         if self.lasting.unheld(bad, now_ms) || !bad {

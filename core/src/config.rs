@@ -164,8 +164,8 @@ pub struct WorkerConfig {
     pub dry_run: bool,
     /// Replace the user's own preStop hook of the worker's container.
     pub replace_pre_stop: bool,
-    /// Share the pod's process namespace, so that the sidecar may signal and measure.
-    pub share_processes: bool,
+    /// Share the pod's process namespace, so that the sidecar may signal and measure; None: not said, so it is shared unless the pod shows that this breaks it.
+    pub share_processes: Option<bool>,
 }
 
 impl WorkerConfig {
@@ -300,11 +300,12 @@ impl Reader<'_> {
         let dry_run = self.choice(annotation::DRY_RUN, &[("false", false), ("true", true)]);
         let replace_pre_stop = self.choice(annotation::PRE_STOP, &[("keep", false), ("replace", true)]);
         let share_processes = self.choice(annotation::SHARE_PROCESSES, &[("true", true), ("false", false)]);
+        let share_processes = share_processes.map(|share| self.get(annotation::SHARE_PROCESSES).map(|_| share));
         if let (Some(row), Some(signals), Some(busy), Some(share)) = (row, &signals, &busy, share_processes)
             && row.gate == GateKind::Freeze
             && signals.is_empty()
         {
-            self.freezes(row, busy, share);
+            self.freezes(row, busy, share != Some(false));
         }
         Some(WorkerConfig {
             queues: queues?,

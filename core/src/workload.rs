@@ -83,7 +83,7 @@ impl SidecarConfig {
             concurrency: config.concurrency,
             max_task_duration_ms: config.max_task_duration_ms,
             drain_deadline_policy: config.drain_deadline_policy,
-            share_processes: config.share_processes,
+            share_processes: config.share_processes != Some(false),
             hook_token,
         }
     }

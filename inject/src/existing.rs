@@ -3,7 +3,7 @@
 
 use crate::ops::Ops;
 use crate::reason::{Refusal, Skip};
-use crate::{Outcome, array, array_of, name, pre_stop};
+use crate::{Injected, Outcome, array, array_of, name, pre_stop, probes_keep_grace};
 use qscaler_broker_url::expand::expand;
 use qscaler_core::config::WorkerConfig;
 use qscaler_core::names::{annotation, sidecar};
@@ -15,7 +15,7 @@ const TOKEN_MOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 pub(super) enum Existing {
     None,
-    Ours { token: String },
+    Ours { token: String, grace_s: Option<u64> },
     NotOurs,
 }
 
@@ -26,24 +26,36 @@ pub(super) fn existing(pod: &Value) -> Existing {
         return Existing::NotOurs;
     }
     let Some(container) = named("initContainers") else { return Existing::None };
-    let marked = pod.pointer("/metadata/annotations").is_some_and(|a| a.get(annotation::INJECTED).is_some());
+    let mark = pod.pointer("/metadata/annotations").and_then(|a| a.get(annotation::INJECTED));
+    // Another version may have written it.
+    let grace_s = mark.and_then(Value::as_str).and_then(|text| serde_json::from_str::<Injected>(text).ok()?.grace_s);
     let told = array_of(container, "env").iter().find(|e| name(e) == sidecar::ENV_CONFIG).and_then(|e| e.get("value")?.as_str());
     match told.and_then(|json| serde_json::from_str::<SidecarConfig>(&expand(json, |_| None)).ok()) {
-        Some(config) if marked => Existing::Ours { token: config.hook_token },
+        Some(config) if mark.is_some() => Existing::Ours { token: config.hook_token, grace_s },
         _ => Existing::NotOurs,
     }
 }
 
 /// The second call for one pod: others have changed it since the first. Another webhook may have added a plain container, which needs the hold as
 /// well; and the API server has mounted the service account's token into our container, which has no use for it.
-pub(super) fn complete(pod: &Value, config: &WorkerConfig, token: &str) -> Outcome {
+pub(super) fn complete(pod: &Value, config: &WorkerConfig, token: &str, grace_s: Option<u64>) -> Outcome {
     let mut ops = Ops::new(pod);
     let mut warnings = Vec::new();
     for (i, container) in array(pod, "containers").iter().enumerate() {
         match pre_stop(container) {
             Some(there) if is_hold(there, token) => {}
-            Some(_) if !config.replace_pre_stop => warnings.push(Refusal::OwnPreStop { container: name(container).to_owned() }.to_string()),
+            Some(_) if !config.replace_pre_stop => warnings.push(format!(
+                "{}; the container came after the sidecar: as it is, it may end while the worker still works",
+                Refusal::OwnPreStop { container: name(container).to_owned() }
+            )),
             _ => ops.set(&["spec", "containers", &i.to_string(), "lifecycle", "preStop"], hold(token, name(container))),
+        }
+    }
+    for list in ["containers", "initContainers"] {
+        for (i, container) in array(pod, list).iter().enumerate() {
+            if let Some(grace_s) = grace_s {
+                probes_keep_grace(&mut ops, list, i, container, grace_s);
+            }
         }
     }
     for (i, container) in array(pod, "initContainers").iter().enumerate().filter(|(_, c)| name(c) == sidecar::CONTAINER) {
@@ -54,7 +66,7 @@ pub(super) fn complete(pod: &Value, config: &WorkerConfig, token: &str) -> Outco
             }
         }
     }
-    if ops.is_empty() { Outcome::Skip(Skip::AlreadyInjected) } else { Outcome::Complete { patch: ops.finish(), warnings } }
+    if ops.is_empty() && warnings.is_empty() { Outcome::Skip(Skip::AlreadyInjected) } else { Outcome::Complete { patch: ops.finish(), warnings } }
 }
 
 /// The hold of one container.

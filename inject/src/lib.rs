@@ -11,14 +11,18 @@
 //! - The pod's grace, long enough for the longest task; the old grace moves to the user's own liveness and startup probes.
 //! - A shared process namespace, since the sidecar signals and measures the worker; can be declined.
 //!
-//! Everything is within the `restricted` PodSecurity level, and nothing needs a volume.
+//! - In a mesh: the sidecar's port is left out of it, since the kubelet has no certificate.
+//!
+//! Everything is within the `restricted` Pod Security level where that is enforced, and within `baseline` elsewhere; nothing needs a volume.
 
 mod env;
 mod existing;
 mod identity;
 mod limits;
+mod mesh;
 mod ops;
 mod owner;
+mod pid_one;
 mod reason;
 mod resources;
 mod warn;
@@ -27,14 +31,15 @@ pub use env::BlindReason;
 pub use limits::{Bounds, Limits};
 pub use owner::{Owner, owner};
 pub use reason::{Refusal, Skip};
-pub use warn::{NamespaceFacts, warnings};
+pub use warn::{WorkloadFacts, warnings};
 
 use existing::{Existing, complete, existing, hold};
-use identity::identity;
+use identity::{Identity, identity};
 use json_patch::Patch;
 use ops::Ops;
 use qscaler_api::{Resources, WorkerIds};
 use qscaler_core::config::{Vertical, WorkerConfig};
+use qscaler_core::framework::Signal;
 use qscaler_core::names::{LABEL_WORKLOAD, annotation, sidecar};
 use qscaler_core::units::{Bytes, Millicores};
 use qscaler_core::workload::{SidecarConfig, WorkloadId};
@@ -72,6 +77,8 @@ pub struct Settings {
     pub memory_request: Bytes,
     /// Memory limit.
     pub memory_limit: Bytes,
+    /// Secrets of the pods' own namespaces by which the sidecar's image may be pulled.
+    pub pull_secrets: Vec<String>,
 }
 
 impl Default for Settings {
@@ -83,6 +90,7 @@ impl Default for Settings {
             cpu_limit: None,
             memory_request: Bytes(16 << 20),
             memory_limit: Bytes(64 << 20),
+            pull_secrets: Vec::new(),
         }
     }
 }
@@ -104,6 +112,8 @@ pub struct Injection<'a> {
     pub worker_ids: Option<WorkerIds>,
     /// What the namespace allows.
     pub allowed: Allowed,
+    /// Why processes shall not be shared, as earlier pods taught; the user's word wins.
+    pub not_shared: Option<&'static str>,
     /// 32 hexadecimal digits, new for each pod.
     pub hook_token: String,
 }
@@ -113,6 +123,19 @@ pub struct Injection<'a> {
 pub struct Allowed {
     /// By all its LimitRanges.
     pub limits: Limits,
+    /// Whether a container may run as root with the capability KILL: false where the Pod Security level `restricted` is enforced, or nothing is known.
+    pub root: bool,
+    /// Not an allowance: what its pods get beside us.
+    pub meshes: Meshes,
+}
+
+/// Service meshes whose proxies the pods of a namespace get.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Meshes {
+    /// Istio, with sidecars.
+    pub istio: bool,
+    /// Linkerd.
+    pub linkerd: bool,
 }
 
 impl<'a> Injection<'a> {
@@ -127,6 +150,7 @@ impl<'a> Injection<'a> {
             recommended: BTreeMap::new(),
             worker_ids: None,
             allowed,
+            not_shared: None,
             hook_token: String::new(),
         }
     }
@@ -171,6 +195,9 @@ pub struct Injected {
     pub config: String,
     /// The working container.
     pub container: String,
+    /// The grace that the pod asked for itself, in seconds: that of probes which come later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace_s: Option<u64>,
 }
 
 /// A short stable hash (FNV-1a, 64 bits) of a sidecar's configuration without its token and template hash: equal for all pods of one configuration.
@@ -199,14 +226,14 @@ pub fn inject(pod: &Value, config: &WorkerConfig, injection: &Injection<'_>) -> 
         return Outcome::Skip(Skip::MirrorPod);
     }
     match existing(pod) {
-        Existing::Ours { token } => return complete(pod, config, &token),
+        Existing::Ours { token, grace_s } => return complete(pod, config, &token, grace_s),
         Existing::NotOurs => return Outcome::Refuse(Refusal::NameTaken),
         Existing::None => {}
     }
     if config.dry_run {
         return Outcome::Skip(Skip::DryRun);
     }
-    match Plan::new(pod, config).and_then(|plan| plan.patch(injection)) {
+    match Plan::new(pod, config, injection.not_shared).and_then(|plan| plan.patch(injection)) {
         Ok((patch, warnings)) => Outcome::Patch { patch, warnings },
         Err(refusal) => Outcome::Refuse(refusal),
     }
@@ -220,20 +247,20 @@ struct Plan<'a> {
     worker: &'a Value,
     worker_at: usize,
     broker: env::BrokerEnv,
-    share_processes: bool,
+    /// Why processes are not shared; None: they are.
+    unshared: Option<String>,
     /// The container whose own hook is replaced.
     replaced: Vec<String>,
 }
 
 impl<'a> Plan<'a> {
-    fn new(pod: &'a Value, config: &'a WorkerConfig) -> Result<Self, Refusal> {
+    fn new(pod: &'a Value, config: &'a WorkerConfig, not_shared: Option<&str>) -> Result<Self, Refusal> {
         let spec = |key: &str| pod.get("spec").and_then(|s| s.get(key));
         let is_true = |key: &str| spec(key).and_then(Value::as_bool) == Some(true);
-        if spec("os").and_then(|os| os.get("name")).and_then(Value::as_str) == Some("windows") {
+        let system = [("os", "name"), ("nodeSelector", "kubernetes.io/os")]
+            .map(|(field, key)| spec(field).and_then(|map| map.get(key)).and_then(Value::as_str));
+        if system.contains(&Some("windows")) {
             return Err(Refusal::Windows);
-        }
-        if is_true("hostPID") {
-            return Err(Refusal::HostPid);
         }
         if is_true("hostNetwork") {
             return Err(Refusal::HostNetwork);
@@ -261,14 +288,24 @@ impl<'a> Plan<'a> {
         }
         let worker = &containers[worker_at];
         let broker = env::broker_env(pod, worker, &config.into());
-        let share_processes = config.share_processes && spec("shareProcessNamespace").and_then(Value::as_bool) != Some(false);
-        Ok(Self { pod, config, containers, worker, worker_at, broker, share_processes, replaced: with_hook.into_iter().map(str::to_owned).collect() })
+        let unshared = match spec("shareProcessNamespace").and_then(Value::as_bool) {
+            _ if is_true("hostPID") => Some("hostPID: the sidecar would see every process of the node".to_owned()),
+            _ if config.share_processes == Some(false) => Some(format!("{}=false", annotation::SHARE_PROCESSES)),
+            Some(false) => Some("shareProcessNamespace is false".to_owned()),
+            Some(true) => None,
+            None if config.share_processes == Some(true) => None,
+            None => not_shared
+                .map(str::to_owned)
+                .or_else(|| pid_one::reason(pod))
+                .map(|reason| format!("{reason}; {}=true shares them all the same", annotation::SHARE_PROCESSES)),
+        };
+        Ok(Self { pod, config, containers, worker, worker_at, broker, unshared, replaced: with_hook.into_iter().map(str::to_owned).collect() })
     }
 
     fn patch(self, injection: &Injection<'_>) -> Result<(Patch, Vec<String>), Refusal> {
         let mut ops = Ops::new(self.pod);
         let told = SidecarConfig {
-            share_processes: self.share_processes,
+            share_processes: self.unshared.is_none(),
             ..SidecarConfig::new(
                 self.config,
                 injection.workload.clone(),
@@ -280,16 +317,27 @@ impl<'a> Plan<'a> {
         };
         self.metadata(&mut ops, injection, &told);
         self.pod_fields(&mut ops);
+        self.pull_secrets(&mut ops, &injection.settings.pull_secrets);
         self.user_containers(&mut ops, injection);
         let inits = array(self.pod, "initContainers");
         let position = inits.iter().rposition(|c| MESH_PROXIES.contains(&name(c))).map_or(0, |mesh| mesh + 1);
-        let warnings = self.warnings();
-        ops.insert(&["spec", "initContainers"], position, self.sidecar(injection, &told));
+        let ids = identity(self.pod, self.worker, injection.worker_ids, injection.allowed.root && self.unshared.is_none());
+        let mut warnings = self.warnings(ids);
+        if let Some(said) = self.remapped() {
+            warnings.push(said);
+        }
+        mesh::exclude_port(self.pod, &mut ops, injection.allowed.meshes);
+        ops.insert(&["spec", "initContainers"], position, self.sidecar(injection, &told, ids)?);
         Ok((ops.finish(), warnings))
     }
 
     fn metadata(&self, ops: &mut Ops<'_>, injection: &Injection<'_>, told: &SidecarConfig) {
-        let injected = Injected { version: env!("CARGO_PKG_VERSION").to_owned(), config: config_hash(told), container: told.container.clone() };
+        let injected = Injected {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            config: config_hash(told),
+            container: told.container.clone(),
+            grace_s: Some(self.old_grace()),
+        };
         let injected = serde_json::to_string(&injected).unwrap_or_default();
         ops.set(&["metadata", "annotations", annotation::INJECTED], json!(injected));
         ops.set(&["metadata", "labels", LABEL_WORKLOAD], json!(workload_label(&injection.workload.name)));
@@ -302,8 +350,18 @@ impl<'a> Plan<'a> {
     fn pod_fields(&self, ops: &mut Ops<'_>) {
         let grace = self.old_grace().max(self.config.max_task_duration_ms.div_ceil(1000) + GRACE_MARGIN_S);
         ops.set(&["spec", "terminationGracePeriodSeconds"], json!(grace));
-        if self.share_processes {
+        if self.unshared.is_none() {
             ops.set(&["spec", "shareProcessNamespace"], json!(true));
+        }
+    }
+
+    /// Secrets for the sidecar's image, behind the pod's own: those of its service account are in the pod by now.
+    fn pull_secrets(&self, ops: &mut Ops<'_>, secrets: &[String]) {
+        let there = array(self.pod, "imagePullSecrets");
+        let missing: Vec<Value> =
+            secrets.iter().filter(|secret| !there.iter().any(|t| name(t) == **secret)).map(|secret| json!({"name": secret})).collect();
+        if !missing.is_empty() {
+            ops.set(&["spec", "imagePullSecrets"], Value::Array([there, &missing].concat()));
         }
     }
 
@@ -311,13 +369,7 @@ impl<'a> Plan<'a> {
     fn user_containers(&self, ops: &mut Ops<'_>, injection: &Injection<'_>) {
         for list in ["containers", "initContainers"] {
             for (i, container) in array(self.pod, list).iter().enumerate() {
-                for probe in ["livenessProbe", "startupProbe"] {
-                    if container.get(probe).is_some_and(|p| p.is_object() && p.get("terminationGracePeriodSeconds").is_none_or(Value::is_null)) {
-                        // 0 is no valid grace of a probe.
-                        let grace = json!(self.old_grace().max(1));
-                        ops.set(&["spec", list, &i.to_string(), probe, "terminationGracePeriodSeconds"], grace);
-                    }
-                }
+                probes_keep_grace(ops, list, i, container, self.old_grace());
             }
         }
         for (i, container) in self.containers.iter().enumerate() {
@@ -332,9 +384,8 @@ impl<'a> Plan<'a> {
         }
     }
 
-    fn sidecar(self, injection: &Injection<'_>, told: &SidecarConfig) -> Value {
+    fn sidecar(self, injection: &Injection<'_>, told: &SidecarConfig, ids: Identity) -> Result<Value, Refusal> {
         let settings = injection.settings;
-        let ids = identity(self.pod, self.worker, injection.worker_ids);
         let mut context = json!({
             "runAsNonRoot": ids.non_root(),
             "allowPrivilegeEscalation": false,
@@ -342,6 +393,9 @@ impl<'a> Plan<'a> {
             "capabilities": {"drop": ["ALL"]},
             "seccompProfile": {"type": "RuntimeDefault"},
         });
+        if ids.may_signal_anyone {
+            context["capabilities"]["add"] = json!(["KILL"]);
+        }
         for (key, id) in [("runAsUser", ids.uid), ("runAsGroup", ids.gid)] {
             if let Some(id) = id {
                 context[key] = json!(id);
@@ -363,7 +417,7 @@ impl<'a> Plan<'a> {
             container.insert("envFrom".to_owned(), Value::Array(self.broker.env_from));
         }
         container.insert("env".to_owned(), Value::Array(env));
-        if let Some(resources) = resources::of_sidecar(self.pod, self.containers, settings, injection.allowed.limits) {
+        if let Some(resources) = resources::of_sidecar(self.pod, self.containers, settings, injection.allowed.limits)? {
             container.insert("resources".to_owned(), resources);
         }
         container.insert("securityContext".to_owned(), context);
@@ -378,21 +432,45 @@ impl<'a> Plan<'a> {
                 "preStop": {"httpGet": {"path": format!("{}/{}", sidecar::PATH_OWN, injection.hook_token), "port": sidecar::PORT}},
             }),
         );
-        Value::Object(container)
+        Ok(Value::Object(container))
     }
 
-    fn warnings(&self) -> Vec<String> {
+    /// Celery's own switch, read from the pod's text (docs.celeryq.dev, "Worker shutdown").
+    fn remapped(&self) -> Option<String> {
+        let env = array_of(self.worker, "env").iter().rfind(|entry| name(entry) == "REMAP_SIGTERM");
+        let remapped = env.and_then(|entry| entry.get("value")?.as_str()).is_some_and(|value| value.eq_ignore_ascii_case("SIGQUIT"));
+        (remapped && self.config.worker.starts_with("celery") && self.config.signals.contains(&Signal::Term)).then(|| {
+            format!(
+                "REMAP_SIGTERM=SIGQUIT makes SIGTERM end a running task: remove it, or set {}=SIGINT, on which Celery finishes its tasks",
+                annotation::SIGNAL
+            )
+        })
+    }
+
+    fn warnings(&self, ids: Identity) -> Vec<String> {
         let mut warnings: Vec<String> = self.broker.problems.iter().map(ToString::to_string).collect();
-        if self.share_processes {
+        if let Some(reason) = &self.unshared {
+            warnings.push(format!(
+                "processes are not shared ({reason}): the worker gets the kubelet's SIGTERM at once, and its memory peaks are not measured"
+            ));
+        } else {
             if self.pod.pointer("/spec/shareProcessNamespace").and_then(Value::as_bool) != Some(true) {
                 warnings.push(format!(
                     "pods get shareProcessNamespace, so that the sidecar may signal and measure the worker; {}=false declines it",
                     annotation::SHARE_PROCESSES
                 ));
             }
-        } else {
-            warnings
-                .push("processes are not shared: the worker gets the kubelet's SIGTERM at once, and its memory peaks are not measured".to_owned());
+            if ids.may_signal_anyone {
+                warnings.push(format!(
+                    "the worker's user is not known yet (no runAsUser): the first pods' sidecar runs as root with no right but to signal it (CAP_KILL); securityContext.runAsUser of container {} avoids that",
+                    name(self.worker)
+                ));
+            } else if ids.uid.is_none() {
+                warnings.push(format!(
+                    "the worker's user is not known yet (no runAsUser), and root is not allowed here: until a pod has shown it, signals to the worker may be refused, and the kubelet's SIGTERM comes alone; set securityContext.runAsUser of container {} to the user that its image has",
+                    name(self.worker)
+                ));
+            }
         }
         for container in &self.replaced {
             warnings.push(format!("the preStop hook of container {container} is replaced ({}=replace)", annotation::PRE_STOP));
@@ -409,6 +487,16 @@ impl<'a> Plan<'a> {
 pub fn annotations(metadata: Option<&Value>) -> BTreeMap<String, String> {
     let map = metadata.and_then(|m| m.get("annotations")).and_then(Value::as_object);
     map.map(|map| map.iter().filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned()))).collect()).unwrap_or_default()
+}
+
+/// The probes of a container end it within the grace that the pod had: ours is that of its longest task.
+fn probes_keep_grace(ops: &mut Ops<'_>, list: &str, at: usize, container: &Value, grace_s: u64) {
+    for probe in ["livenessProbe", "startupProbe"] {
+        if container.get(probe).is_some_and(|p| p.is_object() && p.get("terminationGracePeriodSeconds").is_none_or(Value::is_null)) {
+            // 0 is no valid grace of a probe.
+            ops.set(&["spec", list, &at.to_string(), probe, "terminationGracePeriodSeconds"], json!(grace_s.max(1)));
+        }
+    }
 }
 
 fn pre_stop(container: &Value) -> Option<&Value> {

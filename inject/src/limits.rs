@@ -1,4 +1,4 @@
-//! A namespace's LimitRanges, as far as they bind one container: a pod that we make break them is refused by the API server. In: the tightest
+//! A namespace's LimitRanges, as far as they bind one container or a whole pod: a pod that we make break them is refused by the API server. In: the tightest
 //! bounds. Out: a request and a limit within them. Left to others: reading LimitRanges (`world`).
 //!
 //! The order of things: the API server fills a LimitRange's defaults in before the webhook is called and again after it, and checks at the end.
@@ -21,13 +21,23 @@ pub struct Limits {
     pub memory: Bounds,
     /// In millicores.
     pub cpu: Bounds,
+    /// Most memory that all limits of a pod may add up to, in bytes.
+    pub pod_memory_max: Option<u64>,
+    /// Most CPU that all limits of a pod may add up to, in millicores.
+    pub pod_cpu_max: Option<u64>,
 }
 
 impl Limits {
     /// Both at once: the tighter of each bound.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
-        Self { memory: self.memory.and(other.memory), cpu: self.cpu.and(other.cpu) }
+        let least = |a: Option<u64>, b: Option<u64>| a.into_iter().chain(b).min();
+        Self {
+            memory: self.memory.and(other.memory),
+            cpu: self.cpu.and(other.cpu),
+            pod_memory_max: least(self.pod_memory_max, other.pod_memory_max),
+            pod_cpu_max: least(self.pod_cpu_max, other.pod_cpu_max),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //! missing parents added first. Left to others: which paths.
 
 use json_patch::jsonptr::PointerBuf;
-use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation};
+use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, ReplaceOperation};
 use serde_json::{Map, Value};
 
 /// Operations so far. `add` on an existing member replaces it, so nothing else is needed to set one.
@@ -46,6 +46,11 @@ impl<'a> Ops<'a> {
         } else {
             self.set(array, Value::Array(vec![value]));
         }
+    }
+
+    /// Puts another value where one is, also in an array.
+    pub(crate) fn replace(&mut self, path: &[&str], value: Value) {
+        self.ops.push(PatchOperation::Replace(ReplaceOperation { path: PointerBuf::from_tokens(path.iter().copied()), value }));
     }
 
     /// Removes what is there.

@@ -49,14 +49,21 @@ pub enum Refusal {
     NameTaken,
     /// Windows has no signals.
     Windows,
-    /// The sidecar would see and signal the node's processes.
-    HostPid,
     /// Two pods on one node would share the hook's port.
     HostNetwork,
     /// A container of the pod listens on the hook's port.
     PortTaken {
         /// Which.
         container: String,
+    },
+    /// A LimitRange of type Pod leaves nothing for the sidecar.
+    NoRoom {
+        /// `memory` or `CPU`.
+        what: &'static str,
+        /// The bound.
+        max: String,
+        /// What the pod's containers take of it.
+        taken: String,
     },
     /// A preStop hook of the user's is where the hold must be.
     OwnPreStop {
@@ -98,7 +105,7 @@ impl Refusal {
             Self::ContainerNotFound { .. } => "container-not-found",
             Self::NameTaken => "name-taken",
             Self::Windows => "windows",
-            Self::HostPid => "host-pid",
+            Self::NoRoom { .. } => "no-room",
             Self::HostNetwork => "host-network",
             Self::PortTaken { .. } => "port-taken",
             Self::OwnPreStop { .. } => "own-pre-stop",
@@ -147,7 +154,10 @@ impl fmt::Display for Refusal {
             }
             Self::NameTaken => write!(f, "the pod has a container named {} already that is not QScaler's: rename it", sidecar::CONTAINER),
             Self::Windows => f.write_str("Windows pods are not supported: there is no signal that lets a task finish"),
-            Self::HostPid => f.write_str("hostPID: the sidecar would see every process of the node; remove hostPID"),
+            Self::NoRoom { what, max, taken } => write!(
+                f,
+                "a LimitRange allows a pod {max} of {what} in all, and its containers' limits take {taken}: the sidecar needs a little as well; raise that bound, or lower a limit"
+            ),
             Self::HostNetwork => write!(f, "hostNetwork: two pods on one node would share port {}; remove hostNetwork", sidecar::PORT),
             Self::PortTaken { container } => {
                 write!(f, "container {container} declares port {}, which the sidecar needs for the pod's hooks: use another", sidecar::PORT)

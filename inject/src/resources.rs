@@ -1,9 +1,10 @@
 //! Resources: the sidecar's own, and the recommended ones of the working container. In: the pod, settings, a recommendation. Out: values to set.
 //! Left to others: the recommendation itself (`core::size`, kept in the QWorker).
 
-use crate::Settings;
 use crate::limits::Limits;
 use crate::ops::Ops;
+use crate::reason::Refusal;
+use crate::{Settings, array};
 use qscaler_api::Resources;
 use qscaler_core::config::WorkerConfig;
 use qscaler_core::units::{Bytes, Millicores};
@@ -12,24 +13,50 @@ use serde_json::{Value, json};
 /// The sidecar's CPU limit where every other container has one: a quota on `limits.cpu` asks for it. Far above its use of about 1m.
 const CPU_LIMIT_WHERE_ALL_HAVE_ONE: Millicores = Millicores(100);
 
-/// The sidecar's `resources`; None where the pod as a whole has resources, whose sum ours would break.
-pub(crate) fn of_sidecar(pod: &Value, containers: &[Value], settings: &Settings, allowed: Limits) -> Option<Value> {
+/// The least memory limit that the sidecar can live with: twice what it uses.
+const MEMORY_LEAST: Bytes = Bytes(24 << 20);
+
+/// The sidecar's `resources`; None where the pod as a whole has resources, whose sum ours would break. An error where the namespace leaves it no room.
+pub(crate) fn of_sidecar(pod: &Value, containers: &[Value], settings: &Settings, allowed: Limits) -> Result<Option<Value>, Refusal> {
     if pod.get("spec").and_then(|s| s.get("resources")).is_some_and(|r| r.get("requests").is_some() || r.get("limits").is_some()) {
-        return None;
+        return Ok(None);
     }
     let all_limited = containers.iter().all(|c| amount(c, "limits", "cpu").is_some());
     let cpu_limit = settings.cpu_limit.or(all_limited.then_some(CPU_LIMIT_WHERE_ALL_HAVE_ONE)).map(|limit| limit.max(settings.cpu_request));
     let guaranteed = containers.iter().all(is_guaranteed);
+    let memory_room = room(pod, "memory", allowed.pod_memory_max, MEMORY_LEAST.0, |text| Bytes::parse(text).ok().map(|b| b.0))
+        .map_err(|(max, taken)| Refusal::NoRoom { what: "memory", max: Bytes(max).to_string(), taken: Bytes(taken).to_string() })?;
+    let cpu_room = room(pod, "cpu", allowed.pod_cpu_max.filter(|_| cpu_limit.is_some()), settings.cpu_request.0, |text| {
+        Millicores::parse(text).ok().map(|c| c.0)
+    })
+    .map_err(|(max, taken)| Refusal::NoRoom { what: "CPU", max: Millicores(max).to_string(), taken: Millicores(taken).to_string() })?;
+    let cpu_limit = cpu_limit.map(|limit| Millicores(cpu_room.map_or(limit.0, |room| limit.0.min(room))));
+    let memory_limit = memory_room.map_or(settings.memory_limit.0, |room| settings.memory_limit.0.min(room));
     // A Guaranteed pod stays Guaranteed: requests become the limits.
-    let (cpu_request, memory_request) =
-        if guaranteed { (cpu_limit.unwrap_or(settings.cpu_request), settings.memory_limit) } else { (settings.cpu_request, settings.memory_request) };
+    let (cpu_request, memory_request) = if guaranteed {
+        (cpu_limit.unwrap_or(settings.cpu_request), memory_limit)
+    } else {
+        (settings.cpu_request, settings.memory_request.0.min(memory_limit))
+    };
     let (cpu_request, cpu_limit) = allowed.cpu.fit(cpu_request.0, cpu_limit.map(|limit| limit.0));
-    let (memory_request, memory_limit) = allowed.memory.fit(memory_request.0, Some(settings.memory_limit.0));
+    let (memory_request, memory_limit) = allowed.memory.fit(memory_request, Some(memory_limit));
     let mut limits = json!({"memory": Bytes(memory_limit.unwrap_or(settings.memory_limit.0)).to_string()});
     if let Some(limit) = cpu_limit {
         limits["cpu"] = json!(Millicores(limit).to_string());
     }
-    Some(json!({"requests": {"cpu": Millicores(cpu_request).to_string(), "memory": Bytes(memory_request).to_string()}, "limits": limits}))
+    Ok(Some(json!({"requests": {"cpu": Millicores(cpu_request).to_string(), "memory": Bytes(memory_request).to_string()}, "limits": limits})))
+}
+
+/// What a bound on the whole pod leaves to one more container; None: there is no bound. An error with the bound and what is taken, where that is less
+/// than `least`. Limits of plain containers and native sidecars add up (k8s.io/kubernetes/plugin/pkg/admission/limitranger).
+fn room(pod: &Value, what: &str, max: Option<u64>, least: u64, parse: fn(&str) -> Option<u64>) -> Result<Option<u64>, (u64, u64)> {
+    let Some(max) = max else { return Ok(None) };
+    let sidecars = array(pod, "initContainers").iter().filter(|c| c.get("restartPolicy").and_then(Value::as_str) == Some("Always"));
+    let all = array(pod, "containers").iter().chain(sidecars).filter_map(|c| parse(&text(amount(c, "limits", what)?)));
+    let taken = all.fold(0, u64::saturating_add);
+    let room = max.saturating_sub(taken);
+    // A pod that is refused without us is refused with us, too.
+    if room >= least || taken > max { Ok(Some(room.max(least))) } else { Err((max, taken)) }
 }
 
 fn amount<'a>(container: &'a Value, kind: &str, what: &str) -> Option<&'a Value> {
@@ -83,7 +110,7 @@ mod tests {
     }
 
     fn sidecar(containers: &[Value]) -> Value {
-        of_sidecar(&json!({"spec": {}}), containers, &Settings::default(), Limits::default()).unwrap()
+        of_sidecar(&json!({"spec": {}}), containers, &Settings::default(), Limits::default()).unwrap().unwrap()
     }
 
     #[test]
@@ -107,13 +134,28 @@ mod tests {
     #[test]
     fn a_limit_range_is_kept() {
         let bounds = |min, max, ratio| crate::Bounds { min, max, ratio };
-        let allowed = Limits { cpu: bounds(Some(10), Some(200), None), memory: bounds(None, None, Some(2.0)) };
-        let got = of_sidecar(&json!({"spec": {}}), &[container(json!({}))], &Settings::default(), allowed).unwrap();
+        let allowed = Limits { cpu: bounds(Some(10), Some(200), None), memory: bounds(None, None, Some(2.0)), ..Limits::default() };
+        let got = of_sidecar(&json!({"spec": {}}), &[container(json!({}))], &Settings::default(), allowed).unwrap().unwrap();
         assert_eq!(got, json!({"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"cpu": "200m", "memory": "64Mi"}}));
     }
 
     #[test]
     fn a_pod_with_resources_of_its_own_gets_none_from_us() {
-        assert_eq!(of_sidecar(&json!({"spec": {"resources": {"limits": {"cpu": "1"}}}}), &[], &Settings::default(), Limits::default()), None);
+        assert_eq!(of_sidecar(&json!({"spec": {"resources": {"limits": {"cpu": "1"}}}}), &[], &Settings::default(), Limits::default()), Ok(None));
+    }
+
+    #[test]
+    fn a_bound_on_the_whole_pod_leaves_the_sidecar_less_or_nothing() {
+        let of = |pod_max: u64, limit: &str| {
+            let worker = container(json!({"limits": {"memory": limit}}));
+            let pod = json!({"spec": {"containers": [worker], "initContainers": [{"name": "once", "resources": {"limits": {"memory": "8Gi"}}}]}});
+            let allowed = Limits { pod_memory_max: Some(pod_max << 20), ..Limits::default() };
+            of_sidecar(&pod, &[worker], &Settings::default(), allowed).map(|r| r.unwrap()["limits"]["memory"].as_str().unwrap().to_owned())
+        };
+        assert_eq!(of(1024, "512Mi").unwrap(), "64Mi");
+        assert_eq!(of(552, "512Mi").unwrap(), "40Mi");
+        let refusal = of(512, "512Mi").unwrap_err();
+        assert_eq!(refusal, Refusal::NoRoom { what: "memory", max: "512Mi".into(), taken: "512Mi".into() });
+        assert!(of(512, "1Gi").is_ok(), "that pod is refused without us, too");
     }
 }

@@ -2,6 +2,7 @@
 //! what is known of its namespace. Out: sentences. Left to others: the workload is always allowed.
 
 use crate::{Allowed, Injection, Outcome, Settings, annotations, preview};
+use qscaler_api::WorkerIds;
 use qscaler_core::config::{Parsed, WorkerConfig, parse};
 use qscaler_core::framework::{GateKind, Promise};
 use qscaler_core::names::{DOMAIN, INJECTION_ENABLED, LABEL_INJECTION};
@@ -18,18 +19,20 @@ const TEMPLATES: &[(&str, &str)] = &[
     ("CronJob", "/spec/jobTemplate/spec/template"),
 ];
 
-/// What is known of a workload's namespace.
+/// What is known of a workload beside its own text.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct NamespaceFacts {
-    /// Whether it has opted in; None: not known.
+pub struct WorkloadFacts {
+    /// Whether its namespace has opted in; None: not known.
     pub enabled: Option<bool>,
-    /// What it allows.
+    /// What its namespace allows.
     pub allowed: Allowed,
+    /// The worker's owner, as learned from earlier pods.
+    pub worker_ids: Option<WorkerIds>,
 }
 
 /// Everything that a user should know about a workload before its pods come; empty when it is not ours.
 #[must_use]
-pub fn warnings(kind: &str, namespace: &str, object: &Value, facts: &NamespaceFacts, settings: &Settings) -> Vec<String> {
+pub fn warnings(kind: &str, id: &WorkloadId, object: &Value, facts: &WorkloadFacts, settings: &Settings) -> Vec<String> {
     let Some((_, path)) = TEMPLATES.iter().find(|(known, _)| *known == kind) else { return Vec::new() };
     let template = object.pointer(path).unwrap_or(&Value::Null);
     let config = match parse(&annotations(object.get("metadata")), &annotations(template.get("metadata"))) {
@@ -40,18 +43,17 @@ pub fn warnings(kind: &str, namespace: &str, object: &Value, facts: &NamespaceFa
     };
     let mut words = Vec::new();
     if facts.enabled == Some(false) {
-        words.push(format!("namespace {namespace} has no label {LABEL_INJECTION}={INJECTION_ENABLED}: nothing happens before it has"));
+        words.push(format!("namespace {} has no label {LABEL_INJECTION}={INJECTION_ENABLED}: nothing happens before it has", id.namespace));
     }
-    words.extend(of_template(template, &config, object, namespace, facts, settings));
+    words.extend(of_template(template, &config, id, facts, settings));
     words.extend(of_framework(&config));
     words
 }
 
 /// What injection into a pod of this template would say.
-fn of_template(template: &Value, config: &WorkerConfig, object: &Value, namespace: &str, facts: &NamespaceFacts, settings: &Settings) -> Vec<String> {
-    let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-    let workload = WorkloadId { namespace: namespace.to_owned(), name: name.to_owned() };
-    match preview(template, config, &Injection::preview(settings, workload, facts.allowed)) {
+fn of_template(template: &Value, config: &WorkerConfig, id: &WorkloadId, facts: &WorkloadFacts, settings: &Settings) -> Vec<String> {
+    let injection = Injection { worker_ids: facts.worker_ids, ..Injection::preview(settings, id.clone(), facts.allowed) };
+    match preview(template, config, &injection) {
         Outcome::Patch { warnings, .. } | Outcome::Complete { warnings, .. } => warnings,
         Outcome::Skip(skip) => vec![skip.to_string()],
         Outcome::Refuse(refusal) => refusal.sentences().into_iter().map(|sentence| format!("pods will not be injected: {sentence}")).collect(),
@@ -62,7 +64,7 @@ fn of_template(template: &Value, config: &WorkerConfig, object: &Value, namespac
 fn of_framework(config: &WorkerConfig) -> Option<String> {
     let framework = config.framework();
     let words = match framework.promise {
-        Promise::FinishThenExit if config.share_processes || framework.note.is_empty() => return None,
+        Promise::FinishThenExit if config.share_processes != Some(false) || framework.note.is_empty() => return None,
         Promise::FinishThenExit | Promise::NeedsHandler => format!("{}: {}", framework.name, framework.note),
         Promise::RestartOnTerm if framework.gate == GateKind::Freeze && config.signals.is_empty() => {
             format!(

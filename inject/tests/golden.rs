@@ -7,7 +7,7 @@ use qscaler_api::{Resources, WorkerIds};
 use qscaler_core::config::{Parsed, parse};
 use qscaler_core::names::{annotation, sidecar};
 use qscaler_core::workload::WorkloadId;
-use qscaler_inject::{Allowed, Bounds, Injection, Limits, Outcome, Settings, Skip, inject};
+use qscaler_inject::{Allowed, Bounds, Injection, Limits, Meshes, Outcome, Settings, Skip, inject};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -34,6 +34,25 @@ struct Case {
     /// Most memory of the namespace's LimitRange, bytes.
     #[serde(default)]
     max_memory: Option<u64>,
+    /// Most memory of a whole pod, of the LimitRange, bytes.
+    #[serde(default)]
+    pod_max_memory: Option<u64>,
+    /// The namespace does not enforce `restricted`.
+    #[serde(default)]
+    root: bool,
+    /// The namespace's mesh.
+    #[serde(default)]
+    istio: bool,
+    #[serde(default)]
+    linkerd: bool,
+    /// Earlier pods crashed.
+    #[serde(default)]
+    crashed: bool,
+    #[serde(default)]
+    pull_secrets: Vec<String>,
+    /// Containers that another webhook adds after us: the golden then has what we say when we are called again.
+    #[serde(default)]
+    added: Vec<Value>,
 }
 
 fn folder() -> PathBuf {
@@ -52,7 +71,7 @@ fn annotations(pod: &Value) -> BTreeMap<String, String> {
 
 fn run(pod: &Value, case: &Case, token: &str) -> Outcome {
     let Parsed::Valid(config) = parse(&case.annotations, &annotations(pod)) else { panic!("annotations are for core's tests") };
-    let settings = Settings { image: "qscaler/qscaler-sidecar:golden".into(), ..Settings::default() };
+    let settings = Settings { image: "qscaler/qscaler-sidecar:golden".into(), pull_secrets: case.pull_secrets.clone(), ..Settings::default() };
     let injection = Injection {
         settings: &settings,
         workload: WorkloadId { namespace: "shop".into(), name: case.name.clone().unwrap_or_else(|| "orders".into()) },
@@ -61,8 +80,16 @@ fn run(pod: &Value, case: &Case, token: &str) -> Outcome {
         recommended: case.recommended.clone(),
         worker_ids: case.worker_ids,
         allowed: Allowed {
-            limits: Limits { cpu: Bounds { min: case.min_cpu, ..Bounds::default() }, memory: Bounds { max: case.max_memory, ..Bounds::default() } },
+            limits: Limits {
+                cpu: Bounds { min: case.min_cpu, ..Bounds::default() },
+                memory: Bounds { max: case.max_memory, ..Bounds::default() },
+                pod_memory_max: case.pod_max_memory,
+                pod_cpu_max: None,
+            },
+            root: case.root,
+            meshes: Meshes { istio: case.istio, linkerd: case.linkerd },
         },
+        not_shared: case.crashed.then_some("pods that share them crash"),
         hook_token: token.into(),
     };
     inject(pod, &config, &injection)
@@ -98,7 +125,15 @@ fn every_pod_becomes_what_its_golden_says() {
         let pod: Value = read(&folder().join(format!("{name}.pod.yaml")));
         let case: Case = read(&folder().join(format!("{name}.config.yaml")));
         let outcome = run(&pod, &case, "0123456789abcdef0123456789abcdef");
-        let got = described(&outcome);
+        let got = match &outcome {
+            Outcome::Patch { patch, .. } if !case.added.is_empty() => {
+                let mut later = pod.clone();
+                json_patch::patch(&mut later, patch).unwrap();
+                later["spec"]["containers"].as_array_mut().unwrap().extend(case.added.clone());
+                described(&run(&later, &case, "ffffffffffffffffffffffffffffffff"))
+            }
+            outcome => described(outcome),
+        };
         let golden = folder().join(format!("{name}.patch.json"));
         if update {
             fs::write(&golden, serde_json::to_string_pretty(&got).unwrap() + "\n").unwrap();
@@ -124,7 +159,11 @@ fn check_invariants(name: &str, before: &Value, after: &Value) {
     assert_eq!(ours.len(), 1, "{name}");
     let context = &ours[0]["securityContext"];
     assert_eq!(context["allowPrivilegeEscalation"], false, "{name}");
-    assert_eq!(context["capabilities"], json!({"drop": ["ALL"]}), "{name}");
+    // The one right of root that there is, and only for root.
+    let capabilities =
+        if context["capabilities"].get("add").is_some() { json!({"drop": ["ALL"], "add": ["KILL"]}) } else { json!({"drop": ["ALL"]}) };
+    assert_eq!(context["capabilities"], capabilities, "{name}");
+    assert!(capabilities.get("add").is_none() || context["runAsUser"] == 0, "{name}");
     assert_eq!(context["readOnlyRootFilesystem"], true, "{name}");
     assert_eq!(context["seccompProfile"]["type"], "RuntimeDefault", "{name}");
     assert_eq!(context["runAsNonRoot"] == true, context["runAsUser"] != 0, "{name}");
@@ -141,6 +180,12 @@ fn check_invariants(name: &str, before: &Value, after: &Value) {
 fn kept(name: &str, path: &str, before: &Value, after: &Value) {
     const OURS: &[&str] =
         &["/terminationGracePeriodSeconds", "/lifecycle/preStop", "/shareProcessNamespace", "/memory", "/cpu", "/qscaler.dev/injected"];
+    let longer = |before: &Value, after: &Value| Some(after.as_str()?.starts_with(before.as_str()?));
+    if path.ends_with("/imagePullSecrets")
+        || (path.contains("/args/") || path.ends_with("-ports") || path.ends_with("Ports")) && longer(before, after) == Some(true)
+    {
+        return;
+    }
     if OURS.iter().any(|ours| path.ends_with(ours)) {
         return;
     }

@@ -5,7 +5,7 @@
 use proptest::prelude::*;
 use qscaler_core::config::{BrokerRef, Parsed, Vertical, WorkerConfig, parse};
 use qscaler_core::workload::WorkloadId;
-use qscaler_inject::{Allowed, Injection, NamespaceFacts, Outcome, Settings, Skip, inject, owner, warnings};
+use qscaler_inject::{Allowed, Injection, Limits, Meshes, Outcome, Settings, Skip, WorkloadFacts, inject, owner, warnings};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
@@ -49,6 +49,11 @@ const KEYS: &[&str] = &[
     "template",
     "qscaler.dev/injected",
     "qscaler.dev/queue",
+    "args",
+    "command",
+    "exec",
+    "imagePullSecrets",
+    "traffic.sidecar.istio.io/excludeInboundPorts",
     "~",
     "/",
     "a/b~c",
@@ -65,6 +70,10 @@ const WORDS: &[&str] = &[
     "windows",
     "ReplicaSet",
     "istio-proxy",
+    "istio-init",
+    "-d",
+    "/init",
+    "kill 1",
     "1Gi",
     "100m",
     "é",
@@ -122,7 +131,7 @@ fn config(replace_pre_stop: bool) -> WorkerConfig {
 }
 
 fn injected(pod: &Value, config: &WorkerConfig, token: &str) -> Outcome {
-    let settings = Settings::default();
+    let settings = Settings { pull_secrets: vec!["pull".into()], ..Settings::default() };
     let size = qscaler_api::Resources { memory_bytes: Some(1 << 28), cpu_request_millicores: Some(50) };
     let injection = Injection {
         settings: &settings,
@@ -131,7 +140,12 @@ fn injected(pod: &Value, config: &WorkerConfig, token: &str) -> Outcome {
         template_hash: "h".into(),
         recommended: [("worker".to_owned(), size)].into(),
         worker_ids: None,
-        allowed: Allowed::default(),
+        allowed: Allowed {
+            root: true,
+            meshes: Meshes { istio: true, linkerd: true },
+            limits: Limits { pod_memory_max: Some(1 << 30), ..Limits::default() },
+        },
+        not_shared: None,
         hook_token: token.into(),
     };
     inject(pod, config, &injection)
@@ -152,7 +166,7 @@ proptest! {
     #[test]
     fn arbitrary_json_never_panics(value in any_json()) {
         let _ = owner(&value);
-        let _ = warnings("Deployment", "n", &value, &NamespaceFacts::default(), &Settings::default());
+        let _ = warnings("Deployment", &WorkloadId { namespace: "n".into(), name: "w".into() }, &value, &WorkloadFacts::default(), &Settings::default());
         check(&value, true)?;
     }
 

@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod backoff;
+pub mod listen;
 pub mod log;
 pub mod metrics;
 pub mod ready;

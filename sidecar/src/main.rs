@@ -3,7 +3,7 @@
 
 use anyhow::Context;
 use qscaler_core::names::sidecar as names;
-use qscaler_runtime::{log, shutdown};
+use qscaler_runtime::{listen, log, shutdown};
 use qscaler_sidecar::blind;
 use qscaler_sidecar::config::{EXIT_USAGE, ProcessEnvironment, Settings};
 use qscaler_sidecar::procs::ProcFs;
@@ -14,7 +14,6 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
-use tokio::net::TcpListener;
 
 /// `wait` gives up after this long: the kubelet then restarts the sidecar, which is the right thing when it does not come up.
 const WAIT_MAX: Duration = Duration::from_secs(30);
@@ -63,7 +62,8 @@ fn serve(mut settings: Settings) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     runtime.block_on(async {
         let shutdown = shutdown::on_signals().context("cannot listen for signals")?;
-        let listener = listen(names::PORT).await?;
+        let listener =
+            listen::bind((Ipv6Addr::UNSPECIFIED, names::PORT).into()).await.with_context(|| format!("cannot listen on port {}", names::PORT))?;
         let surroundings = Surroundings {
             procs: ProcFs::at("/proc"),
             own_pid: i32::try_from(std::process::id()).context("a process number outside the kernel's range")?,
@@ -74,14 +74,6 @@ fn serve(mut settings: Settings) -> anyhow::Result<()> {
         run(settings, surroundings, listener, shutdown).await;
         Ok(())
     })
-}
-
-/// Listens on every address of the pod: on both families by the IPv6 one, or on IPv4 alone where the node has no IPv6.
-async fn listen(port: u16) -> anyhow::Result<TcpListener> {
-    if let Ok(listener) = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
-        return Ok(listener);
-    }
-    TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await.with_context(|| format!("cannot listen on port {port}"))
 }
 
 /// Waits until the sidecar answers at this address.
@@ -104,17 +96,4 @@ fn answers(address: SocketAddr) -> Option<()> {
     let mut head = [0; 12];
     stream.read_exact(&mut head).ok()?;
     (&head == b"HTTP/1.1 200").then_some(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_call_over_ipv4_is_taken_whatever_the_family_of_the_listener() {
-        let listener = listen(0).await.unwrap();
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, listener.local_addr().unwrap().port()));
-        let (accepted, connected) = tokio::join!(listener.accept(), tokio::net::TcpStream::connect(address));
-        assert!(accepted.is_ok() && connected.is_ok());
-    }
 }

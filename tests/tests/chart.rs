@@ -64,11 +64,17 @@ fn named<'v>(objects: &'v [Value], kind: &str, name: &str) -> &'v Value {
     objects.iter().find(|o| o["kind"] == kind && o["metadata"]["name"] == name).unwrap_or_else(|| panic!("no {kind} {name}"))
 }
 
+/// All but the CRD, which is the type's own golden.
+fn without_definition(manifests: &str) -> String {
+    let documents = manifests.split("---\n").filter(|document| !document.contains("kind: CustomResourceDefinition"));
+    documents.collect::<Vec<_>>().join("---\n")
+}
+
 #[test]
 fn each_profile_renders_to_its_golden() {
     let mut wrong = Vec::new();
     for (name, arguments) in profiles() {
-        let got = rendered(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        let got = without_definition(&rendered(&arguments.iter().map(String::as_str).collect::<Vec<_>>()));
         let golden = chart().join(format!("golden/{name}.yaml"));
         if env::var_os("UPDATE_GOLDEN").is_some() {
             fs::create_dir_all(golden.parent().unwrap()).unwrap();
@@ -130,7 +136,7 @@ fn nobody_has_a_right_that_is_not_in_this_table() {
     let ca_and_leaf = format!("/secrets (qscaler-webhook-ca {TLS_SECRET}): get update");
     let leaf = format!("/secrets ({TLS_SECRET}): get list watch");
     let configuration = format!("admissionregistration.k8s.io/mutatingwebhookconfigurations ({WEBHOOK_CONFIGURATION}): get patch");
-    let lease = format!("coordination.k8s.io/leases ({LEASE}): get update patch");
+    let lease = format!("coordination.k8s.io/leases ({LEASE}): get update");
     let table: BTreeMap<(&str, &str), Vec<&str>> = [
         (
             ("ClusterRole", "qscaler-webhook"),
@@ -147,26 +153,26 @@ fn nobody_has_a_right_that_is_not_in_this_table() {
         (
             ("ClusterRole", "qscaler-controller"),
             vec![
-                "/events: create patch",
                 "/limitranges: get list watch",
                 "/namespaces: get list watch",
                 "/nodes: get list watch",
-                "/pods/resize: get patch",
+                "/pods/resize: patch",
                 "/pods: get list watch patch",
                 "/resourcequotas: get list watch",
                 "apps/deployments/finalizers: update",
-                "apps/deployments/scale: get update patch",
+                "apps/deployments/scale: update",
                 "apps/deployments: get list watch",
                 "apps/replicasets: get list watch",
                 "autoscaling.k8s.io/verticalpodautoscalers: get list watch",
                 "autoscaling/horizontalpodautoscalers: get list watch",
                 "events.k8s.io/events: create patch",
                 "keda.sh/scaledobjects: get list watch",
-                "qscaler.dev/qworkers/status: get update patch",
-                "qscaler.dev/qworkers: get list watch create update patch delete",
+                "qscaler.dev/qworkers/status: patch",
+                "qscaler.dev/qworkers: get list watch create delete",
             ],
         ),
         (("Role", "qscaler-controller"), vec![lease.as_str(), "coordination.k8s.io/leases: create"]),
+        (("ClusterRole", "qscaler-view"), vec!["qscaler.dev/qworkers: get list watch"]),
         (("ClusterRole", "qscaler-broker-urls"), vec!["/configmaps: get", "/secrets: get"]),
     ]
     .into();
@@ -273,16 +279,19 @@ fn every_value_of_the_values_file_changes_something() {
         "sidecar.image.repository=r/s",
         "sidecar.image.tag=v9",
         "sidecar.image.pullPolicy=Never",
+        "sidecar.image.pullSecrets[0].name=registry",
         "sidecar.resources.requests.cpu=7m",
         "sidecar.resources.requests.memory=17Mi",
         "sidecar.resources.limits.cpu=70m",
         "sidecar.resources.limits.memory=70Mi",
+        "crd.keep=false",
         "logFormat=text",
         "log=debug",
         "webhook.replicas=5",
         "webhook.failurePolicy=Fail",
         "webhook.timeoutSeconds=2",
         "webhook.port=9443",
+        "webhook.adminPort=8081",
         "webhook.annotations.a=b",
         "webhook.resources.requests.cpu=7m",
         "controller.replicas=2",
@@ -297,5 +306,41 @@ fn every_value_of_the_values_file_changes_something() {
     ] {
         assert_ne!(rendered(&["--set", set]), default, "{set}");
     }
-    assert!(rendered(&["--set", "webhook.hostNetwork=true,webhook.port=9443"]).contains("hostNetwork: true"));
+}
+
+#[test]
+fn on_the_nodes_network_no_second_webhook_waits_for_the_ports_of_the_first() {
+    let objects = objects(&["--set", "webhook.hostNetwork=true,webhook.port=9443,webhook.adminPort=9444"]);
+    let spec = &named(&objects, "Deployment", "qscaler-webhook")["spec"];
+    assert_eq!(spec["strategy"]["rollingUpdate"], json!({"maxSurge": 0, "maxUnavailable": 1}));
+    assert_eq!(spec["template"]["spec"]["hostNetwork"], true);
+    let container = &spec["template"]["spec"]["containers"][0];
+    let ports: Vec<_> = container["ports"].as_array().unwrap().iter().map(|port| port["containerPort"].as_u64().unwrap()).collect();
+    assert_eq!(ports, [9443, 9444]);
+    let arguments: Vec<_> = container["args"].as_array().unwrap().iter().map(|a| a.as_str().unwrap()).collect();
+    assert!(arguments.contains(&"--listen=[::]:9443") && arguments.contains(&"--admin-address=[::]:9444"), "{arguments:?}");
+}
+
+#[test]
+fn an_upgrade_updates_the_definition_of_a_qworker_and_an_uninstallation_keeps_it() {
+    let of_type: Value = serde_json::from_str(&fs::read_to_string(chart().join("crd/qworkers.yaml")).unwrap()).unwrap();
+    let in_chart = |arguments: &[&str]| named(&objects(arguments), "CustomResourceDefinition", "qworkers.qscaler.dev").clone();
+    let crd = in_chart(&[]);
+    assert_eq!(crd["spec"], of_type["spec"]);
+    assert_eq!(crd["metadata"]["annotations"]["helm.sh/resource-policy"], "keep");
+    assert_eq!(in_chart(&["--set", "crd.keep=false"])["metadata"]["annotations"].get("helm.sh/resource-policy"), None);
+}
+
+#[test]
+fn each_part_is_spread_over_nodes_and_drained_one_replica_at_a_time() {
+    let objects = objects(&[]);
+    for part in ["qscaler-webhook", "qscaler-controller", "qscaler-certs"] {
+        assert_eq!(named(&objects, "PodDisruptionBudget", part)["spec"]["maxUnavailable"], 1);
+        let pod = &named(&objects, "Deployment", part)["spec"]["template"];
+        let spread = &pod["spec"]["topologySpreadConstraints"][0];
+        assert_eq!((&spread["topologyKey"], &spread["whenUnsatisfiable"]), (&json!("kubernetes.io/hostname"), &json!("ScheduleAnyway")));
+        for (key, value) in spread["labelSelector"]["matchLabels"].as_object().unwrap() {
+            assert_eq!(pod["metadata"]["labels"][key], *value);
+        }
+    }
 }

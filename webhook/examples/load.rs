@@ -11,7 +11,7 @@ use qscaler_runtime::CancellationToken;
 use qscaler_runtime::metrics::Registry;
 use qscaler_webhook::decide::Decider;
 use qscaler_webhook::metrics::Metrics;
-use qscaler_webhook::server::{PATH_PODS, router, serve};
+use qscaler_webhook::server::{CONNECTIONS_MAX, PATH_PODS, router, serve};
 use qscaler_webhook::tls::Served;
 use qscaler_webhook::world::{Workload, World};
 use rustls_pki_types::{CertificateDer, ServerName};
@@ -46,7 +46,14 @@ async fn main() -> anyhow::Result<()> {
     served.load(pair.cert.pem().as_bytes(), pair.signing_key.serialize_pem().as_bytes())?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
-    let server = tokio::spawn(serve(listener, served.config()?, router(decider, metrics.clone(), shutdown.clone()), metrics, shutdown.clone()));
+    let server = tokio::spawn(serve(
+        listener,
+        served.config()?,
+        router(decider, metrics.clone(), shutdown.clone()),
+        metrics,
+        CONNECTIONS_MAX,
+        shutdown.clone(),
+    ));
 
     let body = review(variables);
     let request: Arc<[u8]> = format!("POST {PATH_PODS} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes().into();

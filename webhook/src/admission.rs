@@ -3,6 +3,7 @@
 //! Own types and not those of a client library: the pod stays raw JSON, the patch is base64 (a list of numbers would be four times its size), a
 //! patch type is only there with a patch, and the uid is echoed in every answer, without which the API server counts the call as failed.
 
+use crate::bounded;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use json_patch::Patch;
@@ -49,8 +50,8 @@ pub struct Request {
     /// Kind of the object.
     #[serde(default)]
     pub kind: Kind,
-    /// The object, untouched.
-    #[serde(default)]
+    /// The object, untouched; see [`bounded`].
+    #[serde(default, deserialize_with = "bounded::value")]
     pub object: Value,
 }
 

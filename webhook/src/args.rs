@@ -15,10 +15,10 @@ pub struct Args {
     #[arg(long, env = "POD_NAMESPACE")]
     pub namespace: String,
     /// Where admission requests come in.
-    #[arg(long, env = "QSCALER_LISTEN", default_value = "0.0.0.0:10250")]
+    #[arg(long, env = "QSCALER_LISTEN", default_value = "[::]:10250")]
     pub listen: SocketAddr,
     /// Where /livez, /readyz and /metrics are.
-    #[arg(long, env = "QSCALER_ADMIN_ADDRESS", default_value = "0.0.0.0:8080")]
+    #[arg(long, env = "QSCALER_ADMIN_ADDRESS", default_value = "[::]:8080")]
     pub admin_address: SocketAddr,
     /// json or text.
     #[arg(long, env = "QSCALER_LOG_FORMAT", default_value_t = Format::Json)]
@@ -53,6 +53,9 @@ pub struct Args {
     /// Its memory limit.
     #[arg(long, env = "QSCALER_SIDECAR_MEMORY_LIMIT", default_value = "64Mi", value_parser = memory)]
     pub sidecar_memory_limit: Bytes,
+    /// A Secret of the pods' own namespaces by which the image may be pulled; several: one option each.
+    #[arg(long = "sidecar-pull-secret", env = "QSCALER_SIDECAR_PULL_SECRETS", value_delimiter = ',')]
+    pub sidecar_pull_secrets: Vec<String>,
 }
 
 fn cpu(text: &str) -> Result<Millicores, UnitError> {
@@ -93,6 +96,7 @@ impl Args {
             cpu_limit: self.sidecar_cpu_limit,
             memory_request: self.sidecar_memory_request,
             memory_limit: self.sidecar_memory_limit,
+            pull_secrets: self.sidecar_pull_secrets.clone(),
         })
     }
 }

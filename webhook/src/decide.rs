@@ -6,7 +6,7 @@ use crate::world::{LookupError, Workload, World};
 use json_patch::Patch;
 use qscaler_core::config::{Parsed, parse};
 use qscaler_core::workload::WorkloadId;
-use qscaler_inject::{Injection, Outcome, Owner, Refusal, Settings, Skip, annotations, inject, owner, warnings};
+use qscaler_inject::{Allowed, Injection, Outcome, Owner, Refusal, Settings, Skip, annotations, inject, owner, warnings};
 use rand::Rng;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -42,7 +42,7 @@ impl From<Outcome> for Decision {
     fn from(outcome: Outcome) -> Self {
         match outcome {
             Outcome::Patch { patch, warnings } => Self { outcome: "injected", patch: Some(patch), warnings },
-            Outcome::Complete { patch, warnings } => Self { outcome: "completed", patch: Some(patch), warnings },
+            Outcome::Complete { patch, warnings } => Self { outcome: "completed", patch: Some(patch).filter(|patch| !patch.0.is_empty()), warnings },
             Outcome::Skip(skip) => {
                 Self { outcome: skip.label(), patch: None, warnings: if skip.warns() { vec![skip.to_string()] } else { Vec::new() } }
             }
@@ -67,7 +67,9 @@ impl Decider {
         if self.excludes(namespace) {
             return Vec::new();
         }
-        warnings(kind, namespace, object, &self.world.namespace(namespace), &self.settings)
+        let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+        let id = WorkloadId { namespace: namespace.to_owned(), name: name.to_owned() };
+        warnings(kind, &id, object, &self.world.facts(&id), &self.settings)
     }
 
     /// Whether pods of this namespace are never touched.
@@ -91,7 +93,7 @@ impl Decider {
             Owner::Other(owner) => return Outcome::Skip(not_a_deployment(owner, &own)),
         };
         let id = WorkloadId { namespace: namespace.to_owned(), name };
-        let found = self.world.workload(&id, within).await;
+        let found = self.world.workload(&id, &template_hash, within).await;
         let (workload, unknown) = match found {
             Ok(Some(workload)) => (workload, None),
             Ok(None) => return Outcome::Skip(not_a_deployment(format!("a ReplicaSet without a Deployment {}", id.name), &own)),
@@ -105,6 +107,8 @@ impl Decider {
             (Parsed::Invalid(errors), None) => return Outcome::Refuse(Refusal::InvalidConfig(errors)),
         };
         let learned = self.world.learned(&id);
+        let allowed = self.world.facts(&id).allowed;
+        let not_shared = self.world.not_shared(&id, &template_hash);
         let injection = Injection {
             settings: &self.settings,
             workload: id,
@@ -112,7 +116,8 @@ impl Decider {
             template_hash,
             recommended: learned.recommended,
             worker_ids: learned.worker_ids,
-            allowed: self.world.namespace(namespace).allowed,
+            allowed: Allowed { root: allowed.root && !learned.refused, ..allowed },
+            not_shared,
             hook_token: token(),
         };
         inject(pod, &config, &injection)

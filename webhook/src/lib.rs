@@ -5,7 +5,10 @@
 
 pub mod admission;
 pub mod args;
+pub mod bounded;
 pub mod decide;
+pub mod guests;
+pub mod intake;
 pub mod metrics;
 pub mod run;
 pub mod server;

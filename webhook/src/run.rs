@@ -8,17 +8,16 @@ use crate::args::Args;
 use crate::decide::Decider;
 use crate::metrics::Metrics;
 use crate::server;
-use crate::tls::{self, Served};
+use crate::tls::{self, Loader, Served};
 use crate::world::World;
 use anyhow::Context;
 use kube::Client;
 use qscaler_core::names::MANAGER;
 use qscaler_runtime::metrics::Registry;
 use qscaler_runtime::ready::Readiness;
-use qscaler_runtime::{CancellationToken, admin, shutdown};
+use qscaler_runtime::{CancellationToken, admin, listen, shutdown};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
 
 /// Runs until the first signal, and drains.
 ///
@@ -32,12 +31,11 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let client = Client::try_from(kubeconfig).context("making a client of the API server")?;
     let readiness = Readiness::default();
     let metrics = Metrics::new(Registry::default());
-    let certificate = readiness.handle("certificate");
     let world = Arc::new(World::new(Some(client.clone())));
     let served = Arc::new(Served::default());
 
-    let listener = TcpListener::bind(args.listen).await.with_context(|| format!("listening on {}", args.listen))?;
-    let admin_listener = TcpListener::bind(args.admin_address).await.with_context(|| format!("listening on {}", args.admin_address))?;
+    let listener = listen::bind(args.listen).await.with_context(|| format!("listening on {}", args.listen))?;
+    let admin_listener = listen::bind(args.admin_address).await.with_context(|| format!("listening on {}", args.admin_address))?;
     tracing::info!(listen = %args.listen, admin = %args.admin_address, namespace = args.namespace, manager = MANAGER, "starting");
 
     // Ends after the drain, so that probes are answered until the last moment.
@@ -47,17 +45,19 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let admin = tokio::spawn(admin::serve(admin_listener, admin, end.clone()));
     let decider = Decider { world: Arc::clone(&world), settings: Arc::new(settings), own_namespace: args.namespace.as_str().into() };
     let router = server::router(decider, metrics.clone(), shutdown.clone());
-    let server = tokio::spawn(server::serve(listener, served.config().context("TLS")?, router, metrics.clone(), end.clone()));
+    let server =
+        tokio::spawn(server::serve(listener, served.config().context("TLS")?, router, metrics.clone(), server::CONNECTIONS_MAX, end.clone()));
     let watching = {
         let (end, readiness) = (end.clone(), readiness.clone());
         let client = client.clone();
         tokio::spawn(async move { world.follow(client, &readiness, end).await })
     };
+    let loader = Loader::new(served, metrics, readiness.clone());
     let certificates = match (args.tls_cert, args.tls_key) {
-        (Some(cert), Some(key)) => tokio::spawn(tls::follow_files(cert, key, served, metrics, certificate, end.clone())),
+        (Some(cert), Some(key)) => tokio::spawn(tls::follow_files(cert, key, loader, end.clone())),
         _ => {
             let (namespace, end) = (args.namespace, end.clone());
-            tokio::spawn(async move { tls::follow_secret(client, &namespace, served, metrics, certificate, end).await })
+            tokio::spawn(async move { tls::follow_secret(client, &namespace, loader, end).await })
         }
     };
 

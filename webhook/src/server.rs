@@ -3,35 +3,37 @@
 
 use crate::admission::{self, Request};
 use crate::decide::Decider;
+use crate::guests::Guests;
+use crate::intake::{CALL_MAX, Intake};
 use crate::metrics::Metrics;
 use axum::Router;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Query, State};
+use axum::body::Body;
+use axum::extract::{Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use bytes::Bytes;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use qscaler_runtime::CancellationToken;
 use serde::Deserialize;
-use std::future::ready;
+use std::future::{Future, ready};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 /// Path of the webhook for pods.
 pub const PATH_PODS: &str = "/mutate/pods";
 /// Path of the webhook for workloads.
 pub const PATH_WORKLOADS: &str = "/warn/workloads";
-/// Largest body: the API server takes objects up to 3 MB, and a review may hold one twice and the caller's groups.
-const BODY_MAX: usize = 8 << 20;
-/// Open connections: the API server keeps one per call under way, as HTTP/1.1; 1000 calls at once are far above any real burst.
-const CONNECTIONS_MAX: usize = 1024;
+/// Open connections: the API server keeps one per call under way, as HTTP/1.1; 1000 calls at once are far above any real burst. Beyond, whoever has
+/// been served least lately makes room.
+pub const CONNECTIONS_MAX: usize = 1024;
+/// Most bytes of a request's head: an API server's has a few hundred.
+const HEAD_BYTES_MAX: usize = 64 << 10;
 /// A handshake takes milliseconds; longer is someone holding a connection.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Idle keep-alive connections live a little longer than the API server's own 90 s: so it closes them, and no call meets a closing connection.
@@ -52,6 +54,7 @@ const LOOKUP_MIN: Duration = Duration::from_millis(300);
 struct App {
     decider: Decider,
     metrics: Metrics,
+    intake: Intake,
 }
 
 /// The two paths. Once `leaving` is cancelled, answers ask for their connection to be closed: a client that closes it after an answer never writes
@@ -60,8 +63,7 @@ pub fn router(decider: Decider, metrics: Metrics, leaving: CancellationToken) ->
     Router::new()
         .route(PATH_PODS, post(pods))
         .route(PATH_WORKLOADS, post(workloads))
-        .layer(DefaultBodyLimit::max(BODY_MAX))
-        .with_state(App { decider, metrics })
+        .with_state(App { decider, metrics, intake: Intake::default() })
         .layer(map_response(move |mut response: Response| {
             if leaving.is_cancelled() {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -85,43 +87,64 @@ impl Terms {
     }
 }
 
-async fn pods(State(app): State<App>, Query(terms): Query<Terms>, body: Result<Bytes, BytesRejection>) -> Response {
-    let started = Instant::now();
-    let request = match read(&app, body) {
-        Ok(request) => request,
-        Err(refused) => return refused.into_response(),
-    };
-    let decision = app.decider.pod(&request, terms.lookup()).await;
-    let namespace = request.namespace.as_deref().unwrap_or_default();
-    let prefix = request.object.pointer("/metadata/generateName").and_then(serde_json::Value::as_str).unwrap_or_default();
-    if decision.patch.is_some() {
-        tracing::info!(namespace, prefix, uid = request.uid, outcome = decision.outcome, "pod patched");
-    } else if !decision.warnings.is_empty() {
-        tracing::warn!(namespace, prefix, uid = request.uid, outcome = decision.outcome, reason = decision.warnings.join("; "), "pod left as it is");
-    }
-    app.metrics.pod(decision.outcome, started.elapsed());
-    reply(&request.uid, decision.patch.as_ref(), &decision.warnings)
+async fn pods(State(app): State<App>, Query(terms): Query<Terms>, body: Body) -> Response {
+    in_time(&app, async {
+        let started = Instant::now();
+        let request = match read(&app, body).await {
+            Ok(request) => request,
+            Err(refused) => return refused.into_response(),
+        };
+        let decision = app.decider.pod(&request, terms.lookup()).await;
+        let namespace = request.namespace.as_deref().unwrap_or_default();
+        let prefix = request.object.pointer("/metadata/generateName").and_then(serde_json::Value::as_str).unwrap_or_default();
+        if decision.patch.is_some() {
+            tracing::info!(namespace, prefix, uid = request.uid, outcome = decision.outcome, "pod patched");
+        } else if !decision.warnings.is_empty() {
+            tracing::warn!(
+                namespace,
+                prefix,
+                uid = request.uid,
+                outcome = decision.outcome,
+                reason = decision.warnings.join("; "),
+                "pod left as it is"
+            );
+        }
+        app.metrics.pod(decision.outcome, started.elapsed());
+        reply(&request.uid, decision.patch.as_ref(), &decision.warnings)
+    })
+    .await
 }
 
-async fn workloads(State(app): State<App>, body: Result<Bytes, BytesRejection>) -> Response {
-    let started = Instant::now();
-    let request = match read(&app, body) {
-        Ok(request) => request,
-        Err(refused) => return refused.into_response(),
-    };
-    let namespace = request.namespace.as_deref().unwrap_or_default();
-    let warnings = app.decider.workload_warnings(&request.kind.kind, namespace, &request.object);
-    app.metrics.workload(!warnings.is_empty(), started.elapsed());
-    reply(&request.uid, None, &warnings)
+async fn workloads(State(app): State<App>, body: Body) -> Response {
+    in_time(&app, async {
+        let started = Instant::now();
+        let request = match read(&app, body).await {
+            Ok(request) => request,
+            Err(refused) => return refused.into_response(),
+        };
+        let namespace = request.namespace.as_deref().unwrap_or_default();
+        let warnings = app.decider.workload_warnings(&request.kind.kind, namespace, &request.object);
+        app.metrics.workload(!warnings.is_empty(), started.elapsed());
+        reply(&request.uid, None, &warnings)
+    })
+    .await
 }
 
-fn read(app: &App, body: Result<Bytes, BytesRejection>) -> Result<Request, (StatusCode, String)> {
-    let refused = |status: StatusCode, words: String| {
+/// One call from its head to its answer, or HTTP 408: the connection of a body that has not ended is closed with it.
+async fn in_time(app: &App, call: impl Future<Output = Response>) -> Response {
+    tokio::time::timeout(CALL_MAX, call).await.unwrap_or_else(|_| {
         app.metrics.bad_requests.inc();
-        (status, words)
+        (StatusCode::REQUEST_TIMEOUT, format!("the call took longer than {} s", CALL_MAX.as_secs())).into_response()
+    })
+}
+
+async fn read(app: &App, body: Body) -> Result<Request, (StatusCode, String)> {
+    let request = match app.intake.read(body).await {
+        // The bytes, and their share, are given back as soon as they are read.
+        Ok(taken) => Request::parse(&taken.bytes).map_err(|error| (StatusCode::BAD_REQUEST, error.to_string())),
+        Err(refused) => Err(refused),
     };
-    let body = body.map_err(|rejection| refused(rejection.status(), rejection.body_text()))?;
-    Request::parse(&body).map_err(|error| refused(StatusCode::BAD_REQUEST, error.to_string()))
+    request.inspect_err(|_| app.metrics.bad_requests.inc())
 }
 
 fn reply(uid: &str, patch: Option<&json_patch::Patch>, warnings: &[String]) -> Response {
@@ -131,26 +154,41 @@ fn reply(uid: &str, patch: Option<&json_patch::Patch>, warnings: &[String]) -> R
     }
 }
 
-/// Serves until the token is cancelled, then lets open calls end.
-pub async fn serve(listener: TcpListener, tls: Arc<rustls::ServerConfig>, router: Router, metrics: Metrics, shutdown: CancellationToken) {
+/// Serves until the token is cancelled, then lets open calls end. At most `connections_max` are open at once.
+pub async fn serve(
+    listener: TcpListener,
+    tls: Arc<rustls::ServerConfig>,
+    router: Router,
+    metrics: Metrics,
+    connections_max: usize,
+    shutdown: CancellationToken,
+) {
     let acceptor = TlsAcceptor::from(tls);
     let graceful = GracefulShutdown::new();
-    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let guests = Guests::default();
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
-            accepted = accept(&listener, &slots) => accepted,
+            accepted = listener.accept() => accepted,
         };
-        let Some((stream, slot)) = accepted else {
-            tokio::time::sleep(ACCEPT_RETRY).await;
-            continue;
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::debug!(%error, "accept failed");
+                tokio::time::sleep(ACCEPT_RETRY).await;
+                continue;
+            }
         };
+        // Answers are small and complete: nothing to gain from waiting for more bytes.
+        let _ = stream.set_nodelay(true);
         let (acceptor, router, metrics, watcher) = (acceptor.clone(), router.clone(), metrics.clone(), graceful.watcher());
         let leaving = shutdown.clone();
+        let guest = guests.enter(connections_max);
         tokio::spawn(async move {
             let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream));
             let stream = tokio::select! {
                 () = leaving.cancelled() => return,
+                () = guest.asked_to_leave() => return,
                 stream = handshake => stream,
             };
             let Ok(Ok(stream)) = stream else {
@@ -159,34 +197,30 @@ pub async fn serve(listener: TcpListener, tls: Arc<rustls::ServerConfig>, router
             };
             metrics.connections.add(1.0);
             let mut http = hyper::server::conn::http1::Builder::new();
-            http.timer(TokioTimer::new()).header_read_timeout(IDLE_TIMEOUT);
-            let connection = watcher.watch(http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)));
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "connection ended");
+            http.timer(TokioTimer::new()).header_read_timeout(IDLE_TIMEOUT).max_buf_size(HEAD_BYTES_MAX);
+            let router = TowerToHyperService::new(router);
+            let service = service_fn(|request| {
+                let answer = router.call(request);
+                async {
+                    let answer = answer.await;
+                    if answer.as_ref().is_ok_and(|answer| answer.status().is_success()) {
+                        guest.served();
+                    }
+                    answer
+                }
+            });
+            let connection = watcher.watch(http.serve_connection(TokioIo::new(stream), service));
+            tokio::select! {
+                ended = connection => if let Err(error) = ended {
+                    tracing::debug!(%error, "connection ended");
+                },
+                () = guest.asked_to_leave() => tracing::debug!("connection closed for another"),
             }
             metrics.connections.add(-1.0);
-            drop(slot);
         });
     }
     drop(listener);
     if tokio::time::timeout(DRAIN_TIMEOUT, graceful.shutdown()).await.is_err() {
         tracing::warn!("calls were still open when the process had to end");
-    }
-}
-
-/// The next connection, once there is a slot for it: the rest wait in the kernel's queue.
-async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    // The semaphore is never closed.
-    let slot = Arc::clone(slots).acquire_owned().await.ok()?;
-    match listener.accept().await {
-        Ok((stream, _)) => {
-            // Answers are small and complete: nothing to gain from waiting for more bytes.
-            let _ = stream.set_nodelay(true);
-            Some((stream, slot))
-        }
-        Err(error) => {
-            tracing::debug!(%error, "accept failed");
-            None
-        }
     }
 }

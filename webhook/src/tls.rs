@@ -10,7 +10,7 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client};
 use qscaler_core::names::TLS_SECRET;
 use qscaler_runtime::CancellationToken;
-use qscaler_runtime::ready::Handle;
+use qscaler_runtime::ready::{Handle, Readiness};
 use rustls::crypto::CryptoProvider;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -19,7 +19,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How often certificate files are read again: the kubelet swaps a symlink, which a watch of the files would miss.
 const FILES_POLL: Duration = Duration::from_secs(10);
@@ -101,14 +101,29 @@ impl ResolvesServerCert for Served {
     }
 }
 
-/// Loads what a source brings, and says so once per change.
-struct Loader {
+/// How often a certificate's end is looked for: the readiness probe asks every two seconds, and a validity is months.
+const VALIDITY_LOOK: Duration = Duration::from_secs(10);
+/// What readiness waits for without a certificate, or with one that has ended: an API server refuses it, so every call would fail.
+const WAITING_FOR: &str = "a certificate that is valid now";
+
+/// Loads what a source brings, says so once per change, and keeps readiness to the certificate's validity.
+pub struct Loader {
     served: Arc<Served>,
     metrics: Metrics,
+    readiness: Readiness,
     waiting: Option<Handle>,
+    /// When the served leaf ends, seconds since the Unix epoch.
+    expiry: Option<i64>,
 }
 
 impl Loader {
+    /// Not ready before the first certificate.
+    #[must_use]
+    pub fn new(served: Arc<Served>, metrics: Metrics, readiness: Readiness) -> Self {
+        let waiting = Some(readiness.handle(WAITING_FOR));
+        Self { served, metrics, readiness, waiting, expiry: None }
+    }
+
     fn take(&mut self, pair: Result<(Vec<u8>, Vec<u8>), TlsError>) {
         match pair.and_then(|(cert, key)| self.served.load(&cert, &key)) {
             Ok(expiry) => {
@@ -116,7 +131,8 @@ impl Loader {
                 // A time is far below 2^52 seconds.
                 self.metrics.certificate_expiry.set(expiry as f64);
                 tracing::info!(expiry, "certificate loaded");
-                drop(self.waiting.take());
+                self.expiry = Some(expiry);
+                self.look(unix_seconds());
             }
             Err(error) => {
                 self.metrics.certificates_refused.inc();
@@ -124,17 +140,37 @@ impl Loader {
             }
         }
     }
+
+    /// Ready while the served certificate is valid.
+    fn look(&mut self, now: i64) {
+        match (self.expiry.is_some_and(|expiry| now < expiry), self.waiting.is_some()) {
+            (true, true) => self.waiting = None,
+            (false, false) => {
+                tracing::error!(expiry = self.expiry, "the served certificate has expired: not ready until there is another");
+                self.waiting = Some(self.readiness.handle(WAITING_FOR));
+            }
+            _ => {}
+        }
+    }
+}
+
+fn unix_seconds() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
 
 /// Follows the Secret in the webhook's namespace until the shutdown.
-pub async fn follow_secret(client: Client, namespace: &str, served: Arc<Served>, metrics: Metrics, waiting: Handle, shutdown: CancellationToken) {
+pub async fn follow_secret(client: Client, namespace: &str, mut loader: Loader, shutdown: CancellationToken) {
     let api: Api<Secret> = Api::namespaced(client, namespace);
     let config = watcher::Config::default().fields(&format!("metadata.name={TLS_SECRET}"));
-    let mut loader = Loader { served, metrics, waiting: Some(waiting) };
     let mut events = pin!(watcher(api, config).default_backoff().into_stream());
+    let mut looks = tokio::time::interval(VALIDITY_LOOK);
     loop {
         let event = tokio::select! {
             () = shutdown.cancelled() => return,
+            _ = looks.tick() => {
+                loader.look(unix_seconds());
+                continue;
+            }
             event = events.next() => event,
         };
         match event {
@@ -158,14 +194,13 @@ fn pair(secret: &Secret) -> Result<(Vec<u8>, Vec<u8>), TlsError> {
 }
 
 /// Reads two files now and then again and again, until the shutdown; loads them when either has changed.
-pub async fn follow_files(cert: PathBuf, key: PathBuf, served: Arc<Served>, metrics: Metrics, waiting: Handle, shutdown: CancellationToken) {
-    let mut loader = Loader { served, metrics, waiting: Some(waiting) };
+pub async fn follow_files(cert: PathBuf, key: PathBuf, mut loader: Loader, shutdown: CancellationToken) {
     let mut last = None;
     let mut ticks = tokio::time::interval(FILES_POLL);
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
-            _ = ticks.tick() => {}
+            _ = ticks.tick() => loader.look(unix_seconds()),
         }
         match (read(&cert).await, read(&key).await) {
             (Ok(cert), Ok(key)) => {
@@ -182,4 +217,35 @@ pub async fn follow_files(cert: PathBuf, key: PathBuf, served: Arc<Served>, metr
 
 async fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     tokio::fs::read(path).await.map_err(|error| TlsError::File(path.to_owned(), error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use qscaler_runtime::metrics::Registry;
+
+    #[test]
+    fn readiness_keeps_to_the_certificates_validity() {
+        let readiness = Readiness::default();
+        let mut loader = Loader::new(Arc::default(), Metrics::new(Registry::default()), readiness.clone());
+        loader.look(0);
+        assert_eq!(readiness.reason().unwrap(), format!("waiting for {WAITING_FOR}"));
+        let made = |until: i64| {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let mut parameters = rcgen::CertificateParams::new(vec!["w".to_owned()]).unwrap();
+            parameters.not_after = rcgen::date_time_ymd(1970 + i32::try_from(until / 31_557_600).unwrap(), 1, 1);
+            Ok((parameters.self_signed(&key).unwrap().pem().into_bytes(), key.serialize_pem().into_bytes()))
+        };
+        let years = 31_557_600;
+        loader.take(made(40 * years));
+        assert!(!readiness.is_ready(), "it ended in 2010");
+        loader.take(made(130 * years));
+        assert!(readiness.is_ready());
+        loader.look(131 * years);
+        assert!(!readiness.is_ready());
+        loader.take(Err(TlsError::Empty));
+        assert!(!readiness.is_ready());
+        loader.take(made(140 * years));
+        assert!(readiness.is_ready());
+    }
 }

@@ -9,16 +9,17 @@ use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{LimitRange, Namespace};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::core::PartialObjectMeta;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use qscaler_api::{QWorker, QWorkerStatus, Resources, WorkerIds};
-use qscaler_core::names::condition::{CONFLICT, REASON_OTHER_SIZER};
+use qscaler_core::names::condition::{CONFLICT, INJECTED, REASON_FAILED_CREATE, REASON_OTHER_SIZER};
 use qscaler_core::names::{DOMAIN, INJECTION_ENABLED, LABEL_INJECTION};
 use qscaler_core::units::{Bytes, Millicores};
 use qscaler_core::workload::WorkloadId;
-use qscaler_inject::{Allowed, Bounds, Limits, NamespaceFacts};
+use qscaler_inject::{Allowed, Bounds, Limits, Meshes, WorkloadFacts};
 use qscaler_runtime::CancellationToken;
 use qscaler_runtime::ready::{Handle, Readiness};
 use serde::de::DeserializeOwned;
@@ -27,6 +28,11 @@ use std::fmt::Debug;
 use std::pin::pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
+
+/// The controller's reason where containers crash in injected pods alone (its `injected`).
+const REASON_WORKER_CRASHES: &str = "WorkerCrashes";
+/// Templates of Deployments that are gone stay until there are so many of them; then each is asked for once more.
+const TEMPLATES_SLACK: usize = 1000;
 
 /// What is kept of a Deployment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,6 +50,21 @@ pub struct Learned {
     pub recommended: BTreeMap<String, Resources>,
     /// The worker's owner.
     pub worker_ids: Option<WorkerIds>,
+    /// The API server refuses its pods at the moment.
+    pub refused: bool,
+    /// Why its pods should not share their processes, where the controller has seen that they cannot.
+    pub not_shared: Option<&'static str>,
+}
+
+/// What is kept of a namespace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NamespaceEntry {
+    /// Whether it has opted in.
+    pub enabled: bool,
+    /// Whether its containers may run as root, as far as its labels say.
+    pub root: bool,
+    /// Meshes whose proxy its pods get.
+    pub meshes: Meshes,
 }
 
 /// Why a Deployment is not known.
@@ -79,8 +100,15 @@ impl<V: Clone> Mirror<V> {
         self.0.write().unwrap_or_else(PoisonError::into_inner).insert(id, value);
     }
 
-    fn set_if_absent(&self, id: WorkloadId, value: V) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).entry(id).or_insert(value);
+    fn len(&self) -> usize {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Forgets all where there are more than this.
+    fn clear_beyond(&self, max: usize) {
+        if self.len() > max {
+            self.replace(BTreeMap::new());
+        }
     }
 
     fn remove(&self, id: &WorkloadId) {
@@ -97,7 +125,12 @@ impl<V: Clone> Mirror<V> {
 pub struct World {
     deployments: Mirror<Workload>,
     learned: Mirror<Learned>,
-    namespaces: Mirror<bool>,
+    namespaces: Mirror<NamespaceEntry>,
+    /// The last template of each Deployment whose annotations are known to be at least as new.
+    templates: Mirror<String>,
+    /// Workloads whose pods should not share their processes, and the template that this was learned of; None: that of the next pod. A condition ends once
+    /// pods do without, and the template is as it was.
+    unshared: Mirror<(&'static str, Option<String>)>,
     limits: Mirror<Limits>,
     client: Option<Client>,
 }
@@ -115,22 +148,39 @@ impl World {
         Self { client, ..Self::default() }
     }
 
-    /// A Deployment, from the cache or by one GET that takes at most `within`. None: there is none of this name. A Deployment that was made a moment ago is
-    /// not in the cache yet when its first pods are.
+    /// A Deployment, from the cache or by one GET that takes at most `within`. None: there is none of this name. Two cases ask: a Deployment that was made
+    /// a moment ago is not in the cache yet when its first pods are; and what the cache has may be older than a pod's template, so of each template the
+    /// first pod asks. Where that fails the cache is believed.
     ///
     /// # Errors
     /// When it is not in the cache and could not be read in time.
-    pub async fn workload(&self, id: &WorkloadId, within: Duration) -> Result<Option<Workload>, LookupError> {
-        if let Some(workload) = self.deployments.get(id) {
-            return Ok(Some(workload));
+    pub async fn workload(&self, id: &WorkloadId, template_hash: &str, within: Duration) -> Result<Option<Workload>, LookupError> {
+        let cached = self.deployments.get(id);
+        if let Some(workload) = &cached
+            && self.templates.get(id).is_some_and(|seen| seen == template_hash)
+        {
+            return Ok(Some(workload.clone()));
         }
+        match self.ask(id, within).await {
+            Ok(found) => {
+                if found.is_some() {
+                    self.templates.clear_beyond(self.deployments.len() + TEMPLATES_SLACK);
+                    self.templates.set(id.clone(), template_hash.to_owned());
+                }
+                Ok(found)
+            }
+            Err(error) => cached.map(Some).ok_or(error),
+        }
+    }
+
+    async fn ask(&self, id: &WorkloadId, within: Duration) -> Result<Option<Workload>, LookupError> {
         let client = self.client.clone().ok_or(LookupError::NotCached)?;
         let api: Api<PartialObjectMeta<Deployment>> = Api::namespaced(client, &id.namespace);
         let found = tokio::time::timeout(within, api.get_opt(&id.name)).await.map_err(|_| LookupError::Timeout(within))??;
         Ok(found.map(|object| {
             let workload = prune_deployment(&object);
-            // The watch may have brought a newer one meanwhile.
-            self.deployments.set_if_absent(id.clone(), workload.clone());
+            // The watch brings what is newer.
+            self.deployments.set(id.clone(), workload.clone());
             workload
         }))
     }
@@ -141,16 +191,28 @@ impl World {
         self.learned.get(id).unwrap_or_default()
     }
 
-    /// Whether a namespace has opted in; None: not known.
+    /// Why pods of this template should not share their processes.
     #[must_use]
-    pub fn namespace_enabled(&self, namespace: &str) -> Option<bool> {
-        self.namespaces.get(&WorkloadId { namespace: String::new(), name: namespace.to_owned() })
+    pub fn not_shared(&self, id: &WorkloadId, template_hash: &str) -> Option<&'static str> {
+        let learned = self.learned(id).not_shared.map(|reason| (reason, None));
+        let (reason, of) = learned.or_else(|| self.unshared.get(id))?;
+        let holds = of.is_none_or(|of| of == template_hash);
+        if holds {
+            self.unshared.set(id.clone(), (reason, Some(template_hash.to_owned())));
+        } else {
+            self.unshared.remove(id);
+        }
+        holds.then_some(reason)
     }
 
-    /// All of that about a namespace.
+    /// What is known of a workload, and of its namespace.
     #[must_use]
-    pub fn namespace(&self, namespace: &str) -> NamespaceFacts {
-        NamespaceFacts { enabled: self.namespace_enabled(namespace), allowed: Allowed { limits: self.limits(namespace) } }
+    pub fn facts(&self, id: &WorkloadId) -> WorkloadFacts {
+        let entry = self.namespaces.get(&WorkloadId { namespace: String::new(), name: id.namespace.clone() });
+        // Of a namespace that is not known nothing is assumed.
+        let NamespaceEntry { root, meshes, .. } = entry.unwrap_or_default();
+        let allowed = Allowed { limits: self.limits(&id.namespace), root, meshes };
+        WorkloadFacts { enabled: entry.map(|entry| entry.enabled), allowed, worker_ids: self.learned(id).worker_ids }
     }
 
     /// What all LimitRanges of a namespace allow.
@@ -172,8 +234,8 @@ impl World {
     }
 
     /// Puts a namespace into the cache, as the watch does.
-    pub fn put_namespace(&self, namespace: &str, enabled: bool) {
-        self.namespaces.set(WorkloadId { namespace: String::new(), name: namespace.to_owned() }, enabled);
+    pub fn put_namespace(&self, namespace: &str, entry: NamespaceEntry) {
+        self.namespaces.set(WorkloadId { namespace: String::new(), name: namespace.to_owned() }, entry);
     }
 
     /// Puts a LimitRange into the cache, as the watch does.
@@ -223,16 +285,42 @@ fn prune_qworker(object: &QWorker) -> Learned {
             .map(|s| s.sizes.iter().filter_map(|(name, size)| Some((name.clone(), size.recommended.clone()?))).collect())
             .unwrap_or_default(),
         worker_ids: status.and_then(|s| s.worker_ids),
+        refused: status.is_some_and(|s| s.conditions.iter().any(failed_create)),
+        not_shared: status.and_then(|s| s.conditions.iter().find_map(cannot_share)),
     }
 }
 
-fn prune_namespace(object: &PartialObjectMeta<Namespace>) -> bool {
-    object.labels().get(LABEL_INJECTION).is_some_and(|value| value == INJECTION_ENABLED)
+fn failed_create(condition: &Condition) -> bool {
+    condition.status == "False" && condition.reason == REASON_FAILED_CREATE
+}
+
+fn cannot_share(condition: &Condition) -> Option<&'static str> {
+    let words = condition.message.to_ascii_lowercase();
+    if failed_create(condition) && (words.contains("shareprocessnamespace") || words.contains("process namespace")) {
+        return Some("the API server refuses pods that share them");
+    }
+    (condition.type_ == INJECTED && condition.status == "False" && condition.reason == REASON_WORKER_CRASHES).then_some("pods that share them crash")
+}
+
+/// Pod Security Admission's own label (kubernetes.io/docs/concepts/security/pod-security-admission), and OpenShift's mark of a namespace whose UIDs it gives out.
+const LABEL_ENFORCE: &str = "pod-security.kubernetes.io/enforce";
+const OPENSHIFT_UIDS: &str = "openshift.io/sa.scc.uid-range";
+
+fn prune_namespace(object: &PartialObjectMeta<Namespace>) -> NamespaceEntry {
+    let label = |key: &str| object.labels().get(key).map(String::as_str);
+    let annotation = |key: &str| object.annotations().get(key).map(String::as_str);
+    NamespaceEntry {
+        enabled: label(LABEL_INJECTION) == Some(INJECTION_ENABLED),
+        root: label(LABEL_ENFORCE) != Some("restricted") && annotation(OPENSHIFT_UIDS).is_none(),
+        meshes: Meshes {
+            istio: label("istio-injection") == Some("enabled") || label("istio.io/rev").is_some(),
+            linkerd: matches!(annotation("linkerd.io/inject"), Some("enabled" | "ingress")),
+        },
+    }
 }
 
 fn prune_limit_range(object: &LimitRange) -> Limits {
-    let items = object.spec.iter().flat_map(|spec| &spec.limits).filter(|item| item.type_ == "Container");
-    items.fold(Limits::default(), |all, item| {
+    object.spec.iter().flat_map(|spec| &spec.limits).fold(Limits::default(), |all, item| {
         let amount = |map: &Option<BTreeMap<String, Quantity>>, key: &str| map.as_ref().and_then(|map| map.get(key)).map(|q| q.0.clone());
         let bounds = |key: &str, parse: fn(&str) -> Option<u64>| Bounds {
             min: amount(&item.min, key).and_then(|text| parse(&text)),
@@ -242,7 +330,11 @@ fn prune_limit_range(object: &LimitRange) -> Limits {
         };
         let memory = bounds("memory", |text| Bytes::parse(text).ok().map(|bytes| bytes.0));
         let cpu = bounds("cpu", |text| Millicores::parse(text).ok().map(|cpu| cpu.0));
-        all.and(Limits { memory, cpu })
+        match item.type_.as_str() {
+            "Container" => all.and(Limits { memory, cpu, ..Limits::default() }),
+            "Pod" => all.and(Limits { pod_memory_max: memory.max, pod_cpu_max: cpu.max, ..Limits::default() }),
+            _ => all,
+        }
     })
 }
 
@@ -283,14 +375,37 @@ mod tests {
     }
 
     #[test]
-    fn only_what_binds_containers_is_read_of_a_limit_range() {
+    fn what_binds_a_container_or_a_pod_is_read_of_a_limit_range() {
         let got = range(json!([
             {"type": "Pod", "max": {"cpu": "1"}},
             {"type": "Container", "min": {"cpu": "50m"}, "max": {"memory": "1Gi", "nvidia.com/gpu": "1"}, "maxLimitRequestRatio": {"memory": "1.5"}},
             {"type": "Container", "min": {"cpu": "10m"}, "max": {"memory": "2Gi"}}]));
         let memory = Bounds { min: None, max: Some(1 << 30), ratio: Some(1.5) };
-        assert_eq!(got, Limits { memory, cpu: Bounds { min: Some(50), max: None, ratio: None } });
+        let cpu = Bounds { min: Some(50), max: None, ratio: None };
+        assert_eq!(got, Limits { memory, cpu, pod_memory_max: None, pod_cpu_max: Some(1000) });
         assert_eq!(range(json!([])), Limits::default());
+    }
+
+    #[test]
+    fn a_namespaces_labels_say_whether_root_is_allowed_and_which_mesh_there_is() {
+        let entry = |labels: serde_json::Value, annotations: serde_json::Value| {
+            let metadata = json!({"name": "shop", "labels": labels, "annotations": annotations});
+            prune_namespace(
+                &serde_json::from_value(json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": metadata})).unwrap(),
+            )
+        };
+        for (labels, annotations, root) in [
+            (json!({}), json!({}), true),
+            (json!({LABEL_ENFORCE: "privileged"}), json!({}), true),
+            (json!({LABEL_ENFORCE: "baseline"}), json!({}), true),
+            (json!({LABEL_ENFORCE: "restricted"}), json!({}), false),
+            (json!({}), json!({OPENSHIFT_UIDS: "1000680000/10000"}), false),
+        ] {
+            assert_eq!(entry(labels.clone(), annotations).root, root, "{labels}");
+        }
+        assert_eq!(entry(json!({"istio-injection": "enabled"}), json!({})).meshes, Meshes { istio: true, linkerd: false });
+        assert_eq!(entry(json!({"istio.io/rev": "stable"}), json!({"linkerd.io/inject": "enabled"})).meshes, Meshes { istio: true, linkerd: true });
+        assert_eq!(entry(json!({"istio-injection": "disabled"}), json!({"linkerd.io/inject": "disabled"})).meshes, Meshes::default());
     }
 
     #[test]
@@ -307,6 +422,31 @@ mod tests {
             [learned("True", "OtherSizer"), learned("False", "None"), learned("True", "PodsResized"), learned("True", "OtherScaler")],
             [0, 1, 1, 1]
         );
+    }
+
+    #[test]
+    fn pods_that_crash_while_they_share_are_made_without_until_the_template_changes() {
+        let learned = |type_: &str, status: &str, reason: &str, message: &str| {
+            let condition =
+                json!({"type": type_, "status": status, "reason": reason, "message": message, "lastTransitionTime": "2026-01-01T00:00:00Z"});
+            let object = json!({"apiVersion": "qscaler.dev/v1alpha1", "kind": "QWorker", "metadata": {"name": "orders"},
+                "spec": {"targetKind": "Deployment", "targetName": "orders"}, "status": {"conditions": [condition]}});
+            prune_qworker(&serde_json::from_value(object).unwrap())
+        };
+        let (world, id) = (World::new(None), WorkloadId { namespace: "shop".into(), name: "orders".into() });
+        assert_eq!(world.not_shared(&id, "a"), None);
+        world.put_learned(id.clone(), learned("Injected", "False", "WorkerCrashes", "restarted 4 times"));
+        assert!(world.not_shared(&id, "a").is_some());
+        // The condition ends, since pods do without now.
+        world.put_learned(id.clone(), Learned::default());
+        assert!(world.not_shared(&id, "a").is_some() && world.not_shared(&id, "a").is_some());
+        assert_eq!(world.not_shared(&id, "b"), None);
+        assert_eq!(world.not_shared(&id, "a"), None, "a new template is a new try");
+        let refused = learned("Injected", "False", "FailedCreate", "denied by policy: spec.shareProcessNamespace must not be true");
+        assert!(refused.refused && refused.not_shared.is_some());
+        let quota = learned("Scaling", "False", "FailedCreate", "exceeded quota");
+        assert!(quota.refused && quota.not_shared.is_none());
+        assert!(!learned("Injected", "True", "AllPods", "").refused);
     }
 
     #[test]

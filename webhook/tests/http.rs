@@ -9,13 +9,13 @@ use base64::Engine;
 use http_body_util::BodyExt;
 use qscaler_api::{Resources, WorkerIds};
 use qscaler_core::workload::WorkloadId;
-use qscaler_inject::Settings;
+use qscaler_inject::{Limits, Settings};
 use qscaler_runtime::CancellationToken;
 use qscaler_runtime::metrics::Registry;
 use qscaler_webhook::decide::Decider;
 use qscaler_webhook::metrics::Metrics;
 use qscaler_webhook::server::{PATH_PODS, PATH_WORKLOADS, router};
-use qscaler_webhook::world::{Learned, Workload, World};
+use qscaler_webhook::world::{Learned, NamespaceEntry, Workload, World};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -45,8 +45,8 @@ fn fixture(annotations: Option<BTreeMap<String, String>>) -> Fixture {
 }
 
 fn in_world(world: World) -> Fixture {
-    world.put_namespace("shop", true);
-    world.put_namespace("other", false);
+    world.put_namespace("shop", NamespaceEntry { enabled: true, ..NamespaceEntry::default() });
+    world.put_namespace("other", NamespaceEntry::default());
     let metrics = Metrics::new(Registry::default());
     let decider = Decider { world: Arc::new(world), settings: Arc::new(Settings::default()), own_namespace: "qscaler-system".into() };
     Fixture { router: router(decider, metrics.clone(), CancellationToken::new()), metrics }
@@ -147,7 +147,10 @@ async fn what_earlier_pods_taught_is_used() {
     annotations.insert("qscaler.dev/vertical".into(), "initial".into());
     world.put_workload(orders(), Workload { uid: "d-1".into(), annotations });
     let size = Resources { memory_bytes: Some(256 << 20), cpu_request_millicores: Some(70) };
-    world.put_learned(orders(), Learned { recommended: [("w".to_owned(), size)].into(), worker_ids: Some(WorkerIds { uid: 7, gid: 8 }) });
+    world.put_learned(
+        orders(),
+        Learned { recommended: [("w".to_owned(), size)].into(), worker_ids: Some(WorkerIds { uid: 7, gid: 8 }), ..Learned::default() },
+    );
     let metrics = Metrics::new(Registry::default());
     let decider = Decider { world: Arc::new(world), settings: Arc::new(Settings::default()), own_namespace: "q".into() };
     let fixture = Fixture { router: router(decider, metrics.clone(), CancellationToken::new()), metrics };
@@ -270,13 +273,22 @@ fn spec() -> Value {
 }
 
 #[tokio::test]
-async fn a_good_workload_is_told_only_what_sharing_means() {
+async fn a_good_workload_is_told_only_what_sharing_means_and_what_its_namespace_makes_of_it() {
     let fixture = fixture(None);
+    let mut spec = spec();
+    spec["containers"][0]["securityContext"] = json!({"runAsUser": 1000});
     let mut annotations = good();
     annotations.insert("qscaler.dev/worker".into(), "rq".into());
-    let words = warnings(&fixture.review(PATH_WORKLOADS, workload("Deployment", annotations, spec())).await);
+    let words = warnings(&fixture.review(PATH_WORKLOADS, workload("Deployment", annotations.clone(), spec.clone())).await);
     assert!(words.lines().count() == 1 && words.contains("shareProcessNamespace"), "{words}");
-    assert_eq!(warnings(&fixture.review(PATH_WORKLOADS, workload("Deployment", BTreeMap::new(), spec())).await), "");
+    assert_eq!(warnings(&fixture.review(PATH_WORKLOADS, workload("Deployment", BTreeMap::new(), spec.clone())).await), "");
+
+    let world = World::new(None);
+    let limits = Limits { pod_memory_max: Some(64 << 20), ..Limits::default() };
+    world.put_limits(WorkloadId { namespace: "shop".into(), name: "limits".into() }, limits);
+    spec["containers"][0]["resources"] = json!({"limits": {"memory": "64Mi"}});
+    let words = warnings(&in_world(world).review(PATH_WORKLOADS, workload("Deployment", annotations, spec)).await);
+    assert!(words.contains("pods will not be injected: a LimitRange allows a pod 64Mi of memory"), "{words}");
 }
 
 #[tokio::test]
@@ -354,16 +366,16 @@ async fn a_deployment_that_is_not_cached_is_asked_for_once_and_not_for_long() {
         "metadata": {"name": "orders", "namespace": "shop", "uid": "d-9", "annotations": {"qscaler.dev/queue": "q", "other": "x"}}});
     let world = remote(200, object, Duration::from_millis(20), &calls);
     for _ in 0..3 {
-        let found = world.workload(&orders(), Duration::from_secs(1)).await.unwrap().unwrap();
+        let found = world.workload(&orders(), "5d4f", Duration::from_secs(1)).await.unwrap().unwrap();
         assert_eq!(found, Workload { uid: "d-9".into(), annotations: [("qscaler.dev/queue".to_owned(), "q".to_owned())].into() });
     }
     assert_eq!(calls.load(std::sync::atomic::Ordering::Relaxed), 1);
 
     let gone = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "", "reason": "NotFound", "code": 404});
-    assert_eq!(remote(404, gone, Duration::ZERO, &calls).workload(&orders(), Duration::from_secs(1)).await.unwrap(), None);
+    assert_eq!(remote(404, gone, Duration::ZERO, &calls).workload(&orders(), "5d4f", Duration::from_secs(1)).await.unwrap(), None);
 
     let started = tokio::time::Instant::now();
-    let slow = remote(200, json!({}), Duration::from_secs(3600), &calls).workload(&orders(), Duration::from_millis(300)).await.unwrap_err();
+    let slow = remote(200, json!({}), Duration::from_secs(3600), &calls).workload(&orders(), "5d4f", Duration::from_millis(300)).await.unwrap_err();
     assert_eq!(slow.to_string(), "no answer within 300 ms");
     assert!(started.elapsed() < Duration::from_secs(1), "the clock of this test is virtual");
 }
@@ -387,4 +399,57 @@ async fn a_lookup_may_take_what_the_api_server_waits_less_the_time_for_the_answe
         assert_eq!(answer.get("patch").is_some(), injected, "{terms} {takes} ms: {answer}");
         assert!(injected || warnings(&answer).contains("no answer within"), "{answer}");
     }
+}
+
+/// A review whose object has these bytes.
+fn raw_review(object: &str) -> String {
+    format!(
+        r#"{{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{{"uid":"u-1","kind":{{"kind":"Pod"}},"operation":"CREATE","namespace":"shop","object":{object}}}}}"#
+    )
+}
+
+#[tokio::test]
+async fn an_object_of_more_values_than_any_has_is_refused_and_of_the_rest_of_a_review_nothing_is_kept() {
+    let fixture = fixture(Some(good()));
+    let zeros = |n: usize| format!("[0{}]", ",0".repeat(n));
+    let (status, words) = fixture.post(PATH_PODS, raw_review(&zeros(1 << 20))).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(String::from_utf8_lossy(&words).contains("more than 100000 values"));
+    let beside = raw_review(&pod().to_string()).replace("\"operation\"", &format!("\"oldObject\":{},\"operation\"", zeros(1 << 20)));
+    assert_eq!(fixture.post(PATH_PODS, beside).await.0, StatusCode::OK);
+    let (status, _) = fixture.post(PATH_PODS, raw_review(&zeros(4 << 20))).await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert!(fixture.metrics.text().contains("qscaler_webhook_bad_requests_total 2"), "{}", fixture.metrics.text());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_never_ends_has_its_call_ended() {
+    let fixture = fixture(Some(good()));
+    let begun = futures::StreamExt::chain(
+        futures::stream::iter([Ok::<_, std::convert::Infallible>(bytes::Bytes::from_static(b"{"))]),
+        futures::stream::pending(),
+    );
+    let (status, _) = fixture.post(PATH_PODS, Body::from_stream(begun)).await;
+    assert_eq!(status, StatusCode::REQUEST_TIMEOUT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_template_that_was_not_seen_before_is_asked_for_once_since_the_cache_may_be_older() {
+    use std::time::Duration;
+    let calls = Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let count = || calls.load(std::sync::atomic::Ordering::Relaxed);
+    let object = json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
+        "metadata": {"name": "orders", "namespace": "shop", "uid": "d-1", "annotations": good()}});
+    let world = remote(200, object, Duration::from_millis(20), &calls);
+    // As it was before the annotations came.
+    world.put_workload(orders(), Workload { uid: "d-1".into(), annotations: BTreeMap::new() });
+    let fixture = in_world(world);
+    for _ in 0..3 {
+        assert!(fixture.pod(pod()).await.get("patch").is_some());
+    }
+    assert_eq!(count(), 1);
+    let other = json!({"metadata": {"name": "orders"}});
+    let world = remote(500, other, Duration::ZERO, &calls);
+    world.put_workload(orders(), Workload { uid: "d-1".into(), annotations: good() });
+    assert!(in_world(world).pod(pod()).await.get("patch").is_some(), "where nobody answers the cache is believed");
 }

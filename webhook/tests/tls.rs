@@ -11,7 +11,7 @@ use qscaler_runtime::ready::Readiness;
 use qscaler_webhook::decide::Decider;
 use qscaler_webhook::metrics::Metrics;
 use qscaler_webhook::server::{PATH_PODS, router, serve};
-use qscaler_webhook::tls::{Served, follow_files};
+use qscaler_webhook::tls::{Loader, Served, follow_files};
 use qscaler_webhook::world::World;
 use rustls_pki_types::{CertificateDer, ServerName};
 use std::net::SocketAddr;
@@ -23,6 +23,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 const NAME: &str = "qscaler-webhook.q.svc";
+/// Connections that the server of these tests serves at once.
+const CONNECTIONS: usize = 8;
 /// Far more than any step takes; only a hang meets it.
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -43,7 +45,7 @@ async fn server(router: Router) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (served, metrics, shutdown) = (Arc::new(Served::default()), Metrics::new(Registry::default()), CancellationToken::new());
-    let task = tokio::spawn(serve(listener, served.config().unwrap(), router, metrics.clone(), shutdown.clone()));
+    let task = tokio::spawn(serve(listener, served.config().unwrap(), router, metrics.clone(), CONNECTIONS, shutdown.clone()));
     Server { address, served, metrics, shutdown, task }
 }
 
@@ -162,8 +164,8 @@ async fn files_are_read_again_through_a_swapped_symlink() {
     let (served, metrics, readiness, shutdown) =
         (Arc::new(Served::default()), Metrics::new(Registry::default()), Readiness::default(), CancellationToken::new());
     let path = |file: &str| folder.path().join("..data").join(file);
-    let waiting = readiness.handle("certificate");
-    let task = tokio::spawn(follow_files(path("tls.crt"), path("tls.key"), served, metrics.clone(), waiting, shutdown.clone()));
+    let loader = Loader::new(served, metrics.clone(), readiness.clone());
+    let task = tokio::spawn(follow_files(path("tls.crt"), path("tls.key"), loader, shutdown.clone()));
     readiness.wait().await;
     assert_eq!(metrics.certificates_loaded.get(), 1);
     put("2", &cert_b, &key_b);
@@ -176,4 +178,30 @@ async fn files_are_read_again_through_a_swapped_symlink() {
     tokio::time::timeout(DEADLINE, loaded).await.unwrap();
     shutdown.cancel();
     task.await.unwrap();
+}
+
+/// Connections that send a byte now and then, at every stage, and never come to an answer.
+#[tokio::test]
+async fn trickling_clients_make_room_for_a_caller_however_many_they_are() {
+    let server = server(Router::new().route("/", get(|| async { "done" })).route("/body", axum::routing::post(|_: String| async { "done" }))).await;
+    let (cert, key, der) = pair();
+    server.served.load(cert.as_bytes(), key.as_bytes()).unwrap();
+    let mut known = connect(server.address, &der).await.unwrap();
+    get_ok(&mut known, "/").await;
+    let mut strangers = Vec::new();
+    let mut only_tcp = Vec::new();
+    for begun in
+        ["", "G", "GET / HTTP/1.1\r\nho", "POST /body HTTP/1.1\r\nhost: x\r\ncontent-length: 3000000\r\n\r\nabc"].iter().cycle().take(4 * CONNECTIONS)
+    {
+        only_tcp.push(TcpStream::connect(server.address).await.unwrap());
+        if let Ok(mut stream) = connect(server.address, &der).await {
+            let _ = stream.write_all(begun.as_bytes()).await;
+            strangers.push(stream);
+        }
+        // Whoever is served stays, and a newcomer is served.
+        tokio::time::timeout(DEADLINE, get_ok(&mut known, "/")).await.unwrap();
+        let mut newcomer = connect(server.address, &der).await.unwrap();
+        tokio::time::timeout(DEADLINE, get_ok(&mut newcomer, "/")).await.unwrap();
+    }
+    assert!(strangers.len() > CONNECTIONS);
 }

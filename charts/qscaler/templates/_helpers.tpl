@@ -59,3 +59,28 @@ readinessProbe:
   periodSeconds: 2
   failureThreshold: 2
 {{- end }}
+
+{{/* Replicas of one part on different nodes, where there are several; call with (list . "webhook"). */}}
+{{- define "qscaler.spread" -}}
+topologySpreadConstraints:
+- maxSkew: 1
+  topologyKey: kubernetes.io/hostname
+  whenUnsatisfiable: ScheduleAnyway
+  labelSelector:
+    matchLabels: {{- include "qscaler.selector" . | nindent 6 }}
+{{- end }}
+
+{{/* A drain takes one replica of a part at a time; call with (list . "webhook"). */}}
+{{- define "qscaler.disruptionBudget" -}}
+{{- $root := index . 0 -}}
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  name: qscaler-{{ index . 1 }}
+  namespace: {{ $root.Release.Namespace }}
+  labels: {{- include "qscaler.labels" . | nindent 4 }}
+spec:
+  maxUnavailable: 1
+  selector:
+    matchLabels: {{- include "qscaler.selector" . | nindent 6 }}
+{{- end }}

@@ -86,7 +86,7 @@ impl Stand {
         let step = Step::start("installing QScaler by its chart");
         let chart = source_root().join("charts/qscaler");
         let mut template = Command::new(helm);
-        template.args(["template", "qscaler"]).arg(chart).args(["--namespace", NAMESPACE, "--include-crds", "--kube-version", KUBERNETES]);
+        template.args(["template", "qscaler"]).arg(chart).args(["--namespace", NAMESPACE, "--kube-version", KUBERNETES]);
         for value in VALUES.iter().chain(values) {
             template.args(["--set", value]);
         }

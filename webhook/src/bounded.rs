@@ -1,0 +1,109 @@
+//! JSON of bounded cost. In: a deserializer of any JSON. Out: a value, or an error once it has more parts than any object that the API server takes.
+//! Left to others: the bytes (`intake`), what the value means.
+//!
+//! A number in an array takes two bytes as text and as much as 72 as a value: 3 MiB of `[0,0,…]` are over 100 MiB. So parts are counted as they are read.
+
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+use std::cell::Cell;
+use std::fmt;
+
+/// Most values in one object: a pod of 1500 variables has 5,000, and etcd's 1.5 MiB hold no pod of more than this. At most 7 MiB as values.
+pub const VALUES_MAX: usize = 100_000;
+
+/// Reads a value of at most [`VALUES_MAX`] parts.
+///
+/// # Errors
+/// When there are more, or the text is no JSON.
+pub fn value<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
+    Counted { left: &Cell::new(VALUES_MAX) }.deserialize(deserializer)
+}
+
+#[derive(Clone, Copy)]
+struct Counted<'c> {
+    left: &'c Cell<usize>,
+}
+
+impl<'de> DeserializeSeed<'de> for Counted<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        let left = self.left.get().checked_sub(1);
+        self.left.set(left.ok_or_else(|| D::Error::custom(format!("more than {VALUES_MAX} values in one object")))?);
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Counted<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(Number::from_f64(value).map_or(Value::Null, Value::Number))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut array = Vec::new();
+        while let Some(item) = items.next_element_seed(self)? {
+            array.push(item);
+        }
+        Ok(Value::Array(array))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+        let mut object = Map::new();
+        while let Some(key) = members.next_key::<String>()? {
+            object.insert(key, members.next_value_seed(self)?);
+        }
+        Ok(Value::Object(object))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read(text: &str) -> Result<Value, serde_json::Error> {
+        value(&mut serde_json::Deserializer::from_str(text))
+    }
+
+    #[test]
+    fn it_is_what_serde_json_reads() {
+        let given = json!({"a": [1, -2, 3.5, true, null, "é\n", {"b": {}}, []], "z": u64::MAX, "": i64::MIN});
+        assert_eq!(read(&given.to_string()).unwrap(), given);
+        assert!(read("{\"a\":").is_err());
+    }
+
+    #[test]
+    fn more_parts_than_any_object_has_are_refused_wherever_they_are() {
+        let zeros = |n: usize| format!("[{}]", vec!["0"; n].join(","));
+        assert!(read(&zeros(VALUES_MAX - 1)).is_ok());
+        assert!(read(&zeros(VALUES_MAX)).unwrap_err().to_string().contains("more than 100000 values"));
+        let rows = vec![zeros(1000); VALUES_MAX / 1000].join(",");
+        assert!(read(&format!("{{\"spec\":[{rows}]}}")).is_err());
+    }
+}
