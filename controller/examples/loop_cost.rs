@@ -8,7 +8,7 @@ use qscaler_controller::index::{Index, Kind, Record};
 use qscaler_controller::metrics::Metrics;
 use qscaler_controller::plan::{Action, Done, Outcome};
 use qscaler_controller::record::{DeploymentRecord, PodRecord, ReplicaSetRecord};
-use qscaler_controller::run::Measured;
+use qscaler_controller::run::{Life, Measured};
 use qscaler_controller::sizing::Cluster;
 use qscaler_controller::slot::Slot;
 use qscaler_controller::store::Loaded;
@@ -146,7 +146,7 @@ fn main() -> anyhow::Result<()> {
     let index_mib = resident_mib();
     let cluster = Cluster { version: Some(ClusterVersion { major: 1, minor: 36 }), node_memory: Some(64 << 30), node_cpu_m: Some(32_000) };
     let metrics = Metrics::default();
-    let mut slots: Vec<Slot> = (0..args.workloads).map(|n| Slot::new(format!("00000000-0000-0000-0000-{n:012}"), T0_MS)).collect();
+    let mut slots: Vec<Slot> = (0..args.workloads).map(|n| Slot::new(format!("00000000-0000-0000-0000-{n:012}"), Life(n as u64), T0_MS)).collect();
     for (n, slot) in slots.iter_mut().enumerate() {
         slot.loaded(Ok(Loaded { version: "1".into(), status: Default::default() }), &id(n), T0_MS);
     }

@@ -1,4 +1,4 @@
-//! Performs lists of actions, and makes no choices. In: actions, the clients. Out: what was done and what failed. Left to others: what to do
+//! Performs lists of actions, and makes no choices but that what is refused takes down only what hangs on it. In: actions, the clients. Out: what was done and what failed. Left to others: what to do
 //! (`workload`), when to try again (`run`). Every write says which version of the object it was decided from, or is harmless twice.
 
 use crate::events::Events;
@@ -12,7 +12,8 @@ use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
 use qscaler_api::QWorker;
 use qscaler_broker::ControlSender;
-use qscaler_core::names::MANAGER;
+use qscaler_core::message::ControlKind;
+use qscaler_core::names::{MANAGER, event};
 use qscaler_core::size::{ContainerResources, RefusalCause};
 use qscaler_core::workload::WorkloadId;
 use serde_json::{Value, json};
@@ -52,30 +53,92 @@ impl Applier {
         Self { events: Events::new(client.clone(), instance), client, leadership }
     }
 
-    /// Does the actions in order, and stops at the first that fails.
+    /// Does the actions. Those that hang on one another are done in order: a wave of drains with whatever is written to the QWorker, and the
+    /// marks and messages of each pod. What is refused takes down only what hangs on it. Events come last, and only of what was done.
     pub async fn run(&self, target: &Target, actions: Vec<Action>) -> Outcome {
-        let mut outcome = Outcome::default();
-        let mut version = target.qworker_version.clone();
-        let mut rest = actions.into_iter();
-        for action in rest.by_ref() {
-            if !self.leadership.holds() {
-                outcome.failed = Some(Failure::NotLeader);
+        let mut lanes: [Vec<Action>; 5] = Default::default();
+        for action in actions {
+            lanes[lane(&action)].push(action);
+        }
+        let [raises, qworker, pods, resizes, events] = lanes;
+        let raises = self.each(target, raises);
+        let saved = async {
+            let mut outcome = self.in_order(target, qworker).await;
+            // What is known is saved before it is used, if it can be saved.
+            outcome.join(self.each(target, resizes).await);
+            outcome
+        };
+        let (raised, mut outcome, pods) = futures::join!(raises, saved, self.each(target, pods));
+        outcome.join(raised);
+        outcome.join(pods);
+        let undone = outcome.left.iter().any(|action| matches!(action, Action::Scale { .. }));
+        let until = tokio::time::Instant::now() + API_TIMEOUT;
+        for action in events.into_iter().filter(|action| !(undone && tells_of_scaling(action))) {
+            let told = match &action {
+                Action::Event(notice) if self.leadership.holds() => tokio::time::timeout_at(until, self.tell(target, notice)).await.is_ok(),
+                _ => false,
+            };
+            if told { outcome.done.push((action, Done::Yes)) } else { outcome.left.push(action) }
+        }
+        outcome
+    }
+
+    /// One after the other, to the first that fails.
+    async fn in_order(&self, target: &Target, actions: Vec<Action>) -> Outcome {
+        let (mut outcome, mut version) = (Outcome::default(), target.qworker_version.clone());
+        let mut wave_failed = false;
+        for action in actions {
+            // The status of a workload hangs on no message, only on the QWorker's version.
+            let blocked = match action {
+                Action::Status(_) => matches!(outcome.failed, Some(Failure::Changed { qworker: true } | Failure::Gone | Failure::NotLeader)),
+                _ => wave_failed,
+            };
+            if blocked {
                 outcome.left.push(action);
-                break;
+                continue;
             }
-            let done = tokio::time::timeout(API_TIMEOUT, self.one(target, &mut version, &action)).await;
-            match done.unwrap_or_else(|_| Err(Failure::Other("no answer in time".to_owned()))) {
+            match self.timely(target, &mut version, &action).await {
                 Ok(done) => outcome.done.push((action, done)),
                 Err(failure) => {
-                    outcome.failed = Some(failure);
-                    outcome.left.push(action);
-                    break;
+                    wave_failed |= !matches!(action, Action::Status(_));
+                    outcome.fail(action, failure);
                 }
             }
         }
-        outcome.left.extend(rest);
         outcome.qworker_version = (version != target.qworker_version).then_some(version);
         outcome
+    }
+
+    /// Each by itself; a message to a pod is not sent when its mark could not be written, and none once the broker has failed.
+    async fn each(&self, target: &Target, actions: Vec<Action>) -> Outcome {
+        let (mut outcome, mut version) = (Outcome::default(), String::new());
+        let (mut unmarked, mut mute) = (Vec::new(), false);
+        for action in actions {
+            let blocked = matches!(&action, Action::Publish(m) if mute || m.target.as_ref().is_some_and(|uid| unmarked.contains(uid)));
+            if blocked {
+                outcome.left.push(action);
+                continue;
+            }
+            match self.timely(target, &mut version, &action).await {
+                Ok(done) => outcome.done.push((action, done)),
+                Err(failure) => {
+                    mute |= matches!(action, Action::Publish(_));
+                    if let Action::SetCost { pod, .. } = &action {
+                        unmarked.push(pod.uid.clone());
+                    }
+                    outcome.fail(action, failure);
+                }
+            }
+        }
+        outcome
+    }
+
+    async fn timely(&self, target: &Target, version: &mut String, action: &Action) -> Result<Done, Failure> {
+        if !self.leadership.holds() {
+            return Err(Failure::NotLeader);
+        }
+        let done = tokio::time::timeout(API_TIMEOUT, self.one(target, version, action)).await;
+        done.unwrap_or_else(|_| Err(Failure::Other("no answer in time".to_owned())))
     }
 
     async fn one(&self, target: &Target, version: &mut String, action: &Action) -> Result<Done, Failure> {
@@ -134,7 +197,8 @@ impl Applier {
     ) -> Result<Done, Failure> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
         let containers = json!([{ "name": container, "resources": resources(from, to) }]);
-        let patch = json!({ "metadata": { "uid": pod.uid }, "spec": { "containers": containers } });
+        let metadata = json!({ "uid": pod.uid, "resourceVersion": pod.resource_version });
+        let patch = json!({ "metadata": metadata, "spec": { "containers": containers } });
         match api.patch_resize(&pod.name, &manager(), &Patch::Strategic(patch)).await {
             Ok(_) => Ok(Done::Yes),
             Err(kube::Error::Api(status)) if status.code == 409 => Err(Failure::Changed { qworker: false }),
@@ -164,6 +228,22 @@ impl Applier {
     }
 }
 
+/// Who is done after whom: raises; what is written to the QWorker, and the waves that hang on it; pods' marks and messages; sizes; Events.
+fn lane(action: &Action) -> usize {
+    match action {
+        Action::Scale { from, to, .. } if to > from => 0,
+        Action::SaveIntent(_) | Action::Purge | Action::Status(_) | Action::Scale { .. } => 1,
+        Action::Publish(message) if message.kind == ControlKind::SigkillQueue => 1,
+        Action::SetCost { .. } | Action::Mark { .. } | Action::Publish(_) => 2,
+        Action::Resize { .. } => 3,
+        Action::Event(_) => 4,
+    }
+}
+
+pub(crate) fn tells_of_scaling(action: &Action) -> bool {
+    matches!(action, Action::Event(notice) if [event::SCALED_UP, event::SCALED_DOWN].contains(&notice.reason))
+}
+
 async fn broker<F, R>(control: Option<&Arc<dyn ControlSender>>, call: F) -> Result<(), Failure>
 where
     F: FnOnce(Arc<dyn ControlSender>) -> R,
@@ -183,7 +263,9 @@ fn manager() -> PatchParams {
 pub(crate) fn failure(error: &kube::Error, qworker: bool) -> Failure {
     match error {
         kube::Error::Api(status) if status.code == 409 => Failure::Changed { qworker },
-        kube::Error::Api(status) if status.code == 404 => Failure::Gone,
+        kube::Error::Api(status) if status.code == 404 && qworker => Failure::Gone,
+        // A pod or a Deployment that is gone: the watch will show it.
+        kube::Error::Api(status) if status.code == 404 => Failure::Changed { qworker },
         other => Failure::Other(other.to_string()),
     }
 }

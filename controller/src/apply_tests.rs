@@ -85,12 +85,51 @@ fn set_cost(cost: Option<i32>) -> Action {
     Action::SetCost { pod: reference(), cost, patch }
 }
 
+/// An API server that refuses whatever this says, and does the rest.
+async fn run_by(refused: fn(&crate::testing::Call) -> bool, actions: Vec<Action>) -> Outcome {
+    let broker: Arc<dyn ControlSender> = Arc::new(Memory::new());
+    broker.declare(&orders()).await.unwrap();
+    let (client, _) = crate::testing::api_by(move |call| match call.path.as_str() {
+        _ if refused(call) => refusal(403, "Forbidden", "an admission policy"),
+        path if path.ends_with("/scale") => scale_answer(),
+        path if path.contains("/qworkers/") => qworker("2"),
+        path if path.contains("/pods/") => pod_answer(),
+        _ => (201, call.body.clone()),
+    });
+    Applier::new(client, "test", Leadership::always()).run(&target(Some(broker)), actions).await
+}
+
+fn keys(outcome: &Outcome) -> (Vec<crate::plan::Key>, Vec<crate::plan::Key>) {
+    (outcome.done.iter().map(|(a, _)| a.key()).collect(), outcome.left.iter().map(Action::key).collect())
+}
+
 #[tokio::test]
-async fn a_list_ends_at_the_first_failure_and_says_what_is_left() {
-    let cost = set_cost(Some(i32::MIN));
-    let (outcome, script) = run(vec![refusal(409, "Conflict", "changed")], None, vec![cost.clone(), scale()]).await;
-    assert_eq!((outcome.failed, outcome.left), (Some(Failure::Changed { qworker: false }), vec![cost, scale()]));
-    assert_eq!(script.seen(), ["PATCH /api/v1/namespaces/shop/pods/a"]);
+async fn a_pod_that_may_not_be_written_keeps_nothing_else_from_being_done() {
+    let other = Action::Mark { pod: PodRef { uid: "uid-b".into(), name: "b".into(), ..reference() }, patch: Default::default() };
+    let resume = Action::Publish(ControlMessage { kind: ControlKind::Resume, target: Some("uid-a".into()), ..token() });
+    let told = Action::Event(Notice::normal(event::SCALED_DOWN, "5 -> 3"));
+    let list = vec![set_cost(None), resume.clone(), scale(), other.clone(), Action::Status(json!({})), told.clone()];
+    let outcome = run_by(|call| call.path.ends_with("/pods/a"), list).await;
+    let (done, left) = keys(&outcome);
+    for wanted in [&scale(), &other, &Action::Status(json!({})), &told] {
+        assert!(done.contains(&wanted.key()), "{wanted:?} of {outcome:?}");
+    }
+    assert_eq!(left, [set_cost(None).key(), resume.key()], "a pod that works again must not carry the mark");
+    assert_eq!(outcome.failures.len(), 1);
+}
+
+#[tokio::test]
+async fn without_its_intent_no_wave_goes_on_but_the_rest_does_and_no_scaling_is_told_that_was_not() {
+    let intent = Action::SaveIntent(qscaler_api::Intent::default());
+    let told = |kind| Action::Event(Notice::normal(kind, "5 -> 3"));
+    let list = vec![intent, Action::Publish(token()), scale(), set_cost(None), told(event::SCALED_DOWN), told(event::RESIZED)];
+    let outcome = run_by(|call| call.body["status"]["intent"].is_object(), list).await;
+    let (done, left) = keys(&outcome);
+    assert_eq!((left.len(), done), (3, vec![set_cost(None).key(), told(event::RESIZED).key()]), "{outcome:?}");
+    assert!(outcome.done.iter().all(|(a, _)| *a != told(event::SCALED_DOWN)));
+    let raise = Action::Scale { resource_version: "100".into(), from: 3, to: 9 };
+    let outcome = run_by(|call| call.path.contains("/qworkers/"), vec![Action::SaveIntent(Default::default()), raise.clone()]).await;
+    assert_eq!(keys(&outcome).0, [raise.key()], "work waits: a raise hangs on nothing");
 }
 
 #[tokio::test]
@@ -130,7 +169,10 @@ async fn a_resize_is_a_strategic_merge_of_what_changes_and_a_refusal_does_not_en
         ("PATCH", "/api/v1/namespaces/shop/pods/a/resize", "application/strategic-merge-patch+json")
     );
     let resources = json!({"requests": {"memory": "200"}, "limits": {"memory": "200"}});
-    assert_eq!(first.body, json!({"metadata": {"uid": "uid-a"}, "spec": {"containers": [{"name": "worker", "resources": resources}]}}));
+    assert_eq!(
+        first.body,
+        json!({"metadata": {"uid": "uid-a", "resourceVersion": "7"}, "spec": {"containers": [{"name": "worker", "resources": resources}]}})
+    );
 }
 
 #[tokio::test]

@@ -9,11 +9,12 @@
 //! - `cuts`: running tasks that were cut, each counted once, whoever tells them.
 //! - `keep`, `marks`: node scalers kept away from pods with a task; whatever we marked taken back.
 //! - `workload`, `drain`, `learn`, `summary`, `conditions`, `status`: observe, decide, say what to do.
-//! - `plan`, `apply`, `events`: what to do, as values; doing it, without choices.
+//! - `plan`, `apply`, `backoff`, `events`: what to do, as values; doing it, without choices.
 //! - `lease`, `slot`, `run`: one leader, one task that owns all state, at most one list of actions per workload.
 
 pub mod apply;
 pub mod args;
+pub mod backoff;
 pub mod bounds;
 pub mod brokers;
 pub mod conditions;

@@ -8,7 +8,11 @@ use qscaler_core::message::ControlMessage;
 use qscaler_core::size::{ContainerResources, RefusalCause};
 use serde_json::Value;
 
-/// One thing to do. A list of them is done in order, and ends at the first that fails.
+/// Which action: two that do the same to the same object have the same key, whatever their figures are.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key(&'static str, String);
+
+/// One thing to do. What hangs on one that fails is not done; the others are.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Save a wave of drains in the QWorker's status, if the QWorker is as we know it.
@@ -59,6 +63,24 @@ pub enum Action {
     },
     /// Tell the user.
     Event(Notice),
+}
+
+impl Action {
+    /// Which action it is.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        match self {
+            Self::SaveIntent(_) => Key("intent", String::new()),
+            Self::Status(_) => Key("status", String::new()),
+            Self::Scale { from, to, .. } => Key(if to > from { "raise" } else { "lower" }, String::new()),
+            Self::SetCost { pod, .. } => Key("cost", pod.uid.clone()),
+            Self::Mark { pod, .. } => Key("mark", pod.uid.clone()),
+            Self::Publish(message) => Key("message", message.target.clone().unwrap_or_default()),
+            Self::Purge => Key("purge", String::new()),
+            Self::Resize { pod, container, .. } => Key("size", format!("{}/{container}", pod.uid)),
+            Self::Event(_) => Key("event", String::new()),
+        }
+    }
 }
 
 /// A pod as read.
@@ -125,8 +147,40 @@ pub struct Outcome {
     pub qworker_version: Option<String>,
     /// Why the list ended early.
     pub failed: Option<Failure>,
-    /// What was not done, the one that failed first.
+    /// What was not done: what failed, and what hangs on it.
     pub left: Vec<Action>,
+    /// What failed by itself, and why.
+    pub failures: Vec<(Key, Failure)>,
+}
+
+impl Outcome {
+    /// This one failed. The gravest failure is told: what is wrong with the Lease or the QWorker is of more weight than with a pod.
+    pub fn fail(&mut self, action: Action, failure: Failure) {
+        let weight = |f: &Failure| match f {
+            Failure::NotLeader => 3,
+            Failure::Gone | Failure::Changed { qworker: true } => 2,
+            Failure::Other(_) => 1,
+            Failure::Changed { qworker: false } => 0,
+        };
+        self.failures.push((action.key(), failure.clone()));
+        if self.failed.as_ref().is_none_or(|before| weight(&failure) > weight(before)) {
+            self.failed = Some(failure);
+        }
+        self.left.push(action);
+    }
+
+    /// What came of another list for the same workload.
+    pub fn join(&mut self, other: Self) {
+        let Self { done, qworker_version, failed, left, failures } = other;
+        self.done.extend(done);
+        self.left.extend(left);
+        self.failures.extend(failures);
+        self.qworker_version = self.qworker_version.take().or(qworker_version);
+        let graver = |f: &Failure| matches!(f, Failure::NotLeader | Failure::Gone | Failure::Changed { qworker: true });
+        if self.failed.is_none() || (failed.as_ref().is_some_and(graver) && !self.failed.as_ref().is_some_and(graver)) {
+            self.failed = failed.or(self.failed.take());
+        }
+    }
 }
 
 /// Why a list ended early.

@@ -58,6 +58,10 @@ pub struct Measured {
     pub gap: Option<Arc<str>>,
 }
 
+/// One life of a workload in this process: what a task of an earlier one brings is dropped, also when the Lease was lost and won again between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Life(pub u64);
+
 /// What the loop hears.
 #[derive(Debug)]
 pub enum Input {
@@ -70,11 +74,11 @@ pub enum Input {
     /// Its control channel failed.
     ControlFailed(WorkloadId, String),
     /// Its QWorker was read or made.
-    Loaded(WorkloadId, String, Box<Result<Loaded, Failure>>),
+    Loaded(WorkloadId, Life, Box<Result<Loaded, Failure>>),
     /// Its broker URLs were looked up.
-    Resolved(WorkloadId, String, Result<Urls, Unreachable>),
+    Resolved(WorkloadId, Life, Result<Urls, Unreachable>),
     /// A list of actions has ended.
-    Applied(WorkloadId, String, Outcome),
+    Applied(WorkloadId, Life, Outcome),
     /// The cluster's version is known.
     Version(qscaler_core::size::ClusterVersion),
 }
@@ -111,6 +115,8 @@ struct Loop {
     applier: Applier,
     slots: HashMap<WorkloadId, Slot>,
     orphans: HashMap<WorkloadId, u64>,
+    /// Slots made so far.
+    lives: u64,
     cluster: Cluster,
     led: bool,
     filled: bool,
@@ -157,6 +163,7 @@ impl Loop {
             applier: Applier::new(parts.client.clone(), &parts.instance, parts.leadership.clone()),
             slots: HashMap::new(),
             orphans: HashMap::new(),
+            lives: 0,
             cluster: Cluster::default(),
             led: false,
             filled: false,
@@ -195,15 +202,15 @@ impl Loop {
                 let Some(slot) = self.slots.get_mut(&id) else { return };
                 slot.control_failed(problem, now_ms);
             }
-            Input::Loaded(id, uid, result) => {
-                if let Some(slot) = self.slots.get_mut(&id).filter(|s| s.uid == uid) {
+            Input::Loaded(id, life, result) => {
+                if let Some(slot) = self.slots.get_mut(&id).filter(|s| s.life == life) {
                     slot.loaded(*result, &id, now_ms);
                 }
             }
-            Input::Resolved(id, uid, result) => self.resolved(&id, &uid, result, now_ms),
-            Input::Applied(id, uid, outcome) => {
+            Input::Resolved(id, life, result) => self.resolved(&id, life, result, now_ms),
+            Input::Applied(id, life, outcome) => {
                 self.parts.metrics.applied(&outcome);
-                if let Some(slot) = self.slots.get_mut(&id).filter(|s| s.uid == uid) {
+                if let Some(slot) = self.slots.get_mut(&id).filter(|s| s.life == life) {
                     slot.applied(outcome, now_ms);
                 }
             }
@@ -211,8 +218,8 @@ impl Loop {
         }
     }
 
-    fn resolved(&mut self, id: &WorkloadId, uid: &str, result: Result<Urls, Unreachable>, now_ms: u64) {
-        let Some(slot) = self.slots.get_mut(id).filter(|s| s.uid == uid) else { return };
+    fn resolved(&mut self, id: &WorkloadId, life: Life, result: Result<Urls, Unreachable>, now_ms: u64) {
+        let Some(slot) = self.slots.get_mut(id).filter(|s| s.life == life) else { return };
         let queries = slot.queries();
         let register =
             |urls: Urls| self.parts.brokers.register(id, &urls.queues, &urls.control, queries).map_err(|e| Unreachable::Mistake(e.to_string()));
@@ -232,7 +239,8 @@ impl Loop {
         let uid = self.parts.index.lock().view(id).map(|v| v.deployment.uid.clone());
         if let Some(uid) = uid {
             tracing::info!(workload = %id, "managed from now on");
-            self.slots.insert(id.clone(), Slot::new(uid, now_ms));
+            self.lives += 1;
+            self.slots.insert(id.clone(), Slot::new(uid, Life(self.lives), now_ms));
         }
     }
 
@@ -245,7 +253,11 @@ impl Loop {
             tracing::info!(leads, "leadership");
             self.led = leads;
             self.parts.metrics.leader.set(f64::from(u8::from(leads)));
-            self.slots.clear();
+            // What is not led any more is not to be exported as if it were.
+            self.slots.drain().for_each(|(id, slot)| {
+                slot.end();
+                self.parts.metrics.forget(&id.to_string());
+            });
             self.parts.brokers.clear();
             self.decisions().clear();
             // A new leader has not looked at the nodes yet.
@@ -268,8 +280,11 @@ impl Loop {
         let elapsed_s = now_ms.saturating_sub(self.turned_ms) as f64 / 1000.0;
         self.statuses = (self.statuses + elapsed_s * STATUSES_PER_S).min(STATUSES_BURST);
         self.turned_ms = now_ms;
-        let due: Vec<WorkloadId> = self.slots.iter().filter(|(_, s)| s.due_ms <= now_ms).map(|(id, _)| id.clone()).collect();
-        for id in due {
+        // Whoever was written longest ago comes first: where there is room for a few, all have their turn.
+        let mut due: Vec<(u64, WorkloadId)> =
+            self.slots.iter().filter(|(_, s)| s.due_ms <= now_ms).map(|(id, s)| (s.written_ms, id.clone())).collect();
+        due.sort_unstable();
+        for (_, id) in due {
             self.look(&id, now_ms);
         }
         self.parts.metrics.workloads.set(self.slots.len() as f64);
@@ -285,21 +300,28 @@ impl Loop {
             return;
         };
         if slot.wants_loading(now_ms) {
-            let (client, id, uid, sender) = (self.parts.client.clone(), id.clone(), slot.uid.clone(), self.parts.sender.clone());
+            let (client, id, uid, life) = (self.parts.client.clone(), id.clone(), slot.uid.clone(), slot.life);
+            let sender = self.parts.sender.clone();
             self.tasks.spawn(async move {
                 let result = store::load(&client, &id, &uid).await;
-                let _ = sender.send(Input::Loaded(id, uid, Box::new(result))).await;
+                let _ = sender.send(Input::Loaded(id, life, Box::new(result))).await;
             });
             return;
         }
         match slot.links(&view.deployment, now_ms) {
             Links::Keep => {}
             Links::Drop => self.parts.brokers.deregister(id),
-            Links::Resolve => self.resolve(id, &view.deployment),
+            Links::Resolve => {
+                let life = slot.life;
+                self.resolve(id, life, &view.deployment);
+            }
         }
         let Some(slot) = self.slots.get_mut(id) else { return };
         let Some((plan, version)) = slot.look(&view, &self.cluster, self.statuses >= 1.0, &self.parts.metrics, now_ms) else { return };
-        self.statuses -= plan.iter().filter(|a| matches!(a, Action::Status(_))).count() as f64;
+        if plan.iter().any(|a| matches!(a, Action::Status(_))) {
+            self.statuses -= 1.0;
+            slot.written_ms = now_ms;
+        }
         if slot.wants_reports() {
             self.parts.brokers.nudge(id);
         }
@@ -312,16 +334,19 @@ impl Loop {
         let control = self.parts.brokers.control(id);
         let target = Target { id: id.clone(), deployment_uid: view.deployment.uid.clone(), qworker_version: version, control };
         let (applier, sender, room) = (self.applier.clone(), self.parts.sender.clone(), Arc::clone(&self.room));
-        self.tasks.spawn(async move {
+        let Some(slot) = self.slots.get_mut(id) else { return };
+        let life = slot.life;
+        let task = self.tasks.spawn(async move {
             // A closed semaphore would mean that the loop is gone: then nobody waits for the outcome either.
             let Ok(_slot) = room.acquire().await else { return };
             let outcome = applier.run(&target, plan).await;
-            let _ = sender.send(Input::Applied(target.id, target.deployment_uid, outcome)).await;
+            let _ = sender.send(Input::Applied(target.id, life, outcome)).await;
         });
+        slot.began(task.abort_handle());
     }
 
-    fn resolve(&self, id: &WorkloadId, deployment: &Arc<DeploymentRecord>) {
-        let (client, id, uid, sender) = (self.parts.client.clone(), id.clone(), deployment.uid.clone(), self.parts.sender.clone());
+    fn resolve(&self, id: &WorkloadId, life: Life, deployment: &Arc<DeploymentRecord>) {
+        let (client, id, sender) = (self.parts.client.clone(), id.clone(), self.parts.sender.clone());
         let deployment = Arc::clone(deployment);
         self.tasks.spawn(async move {
             let (Ok(config), Some(worker)) = (&deployment.config, &deployment.worker) else { return };
@@ -329,7 +354,7 @@ impl Loop {
                 UrlError::Missing { .. } => Unreachable::Mistake(e.to_string()),
                 UrlError::Read { .. } => Unreachable::Trouble(e.to_string()),
             });
-            let _ = sender.send(Input::Resolved(id, uid, result)).await;
+            let _ = sender.send(Input::Resolved(id, life, result)).await;
         });
     }
 

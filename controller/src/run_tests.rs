@@ -189,3 +189,66 @@ async fn a_broker_that_is_away_at_the_start_is_told_and_found_again() {
     stage.until("True", |calls| reachable(calls, "True")).await;
     stage.end().await;
 }
+
+#[tokio::test]
+async fn what_an_earlier_life_began_is_dropped_when_the_lease_is_won_again() {
+    let (grant, leadership) = Leadership::granted();
+    let (parts, _, _) = parts(&[("min-replicas", "0")], leadership);
+    let mut leader = Loop::new(parts);
+    let now = clock_ms();
+    grant.until(Some(tokio::time::Instant::now() + DEADLINE));
+    leader.turn(now);
+    let first = leader.slots[&orders()].life;
+    grant.until(None);
+    leader.turn(now + 1);
+    assert!(leader.slots.is_empty());
+    grant.until(Some(tokio::time::Instant::now() + DEADLINE));
+    leader.turn(now + 2);
+    let second = leader.slots[&orders()].life;
+    let loaded = |version: &str| Box::new(Ok(Loaded { version: version.into(), status: qscaler_api::QWorkerStatus::default() }));
+    leader.hear(Input::Loaded(orders(), second, loaded("7")), now + 3);
+    leader.slots.get_mut(&orders()).unwrap().sampled(Ok(Measured { queues: vec![QueueSample::default()], gap: None }), now + 3);
+    // The same Deployment, so its UID tells nothing: the old list's version must not become the new slot's.
+    let old = Outcome { qworker_version: Some("3".into()), ..Outcome::default() };
+    leader.hear(Input::Applied(orders(), first, old), now + 4);
+    leader.hear(Input::Loaded(orders(), first, loaded("2")), now + 4);
+    let slot = leader.slots.get_mut(&orders()).unwrap();
+    let view = leader.parts.index.lock().view(&orders()).unwrap();
+    let (_, version) = slot.look(&view, &Cluster::default(), true, &Metrics::default(), now + 5).unwrap();
+    assert_eq!((first == second, version.as_str()), (false, "7"));
+}
+
+#[tokio::test]
+async fn more_busy_workloads_than_may_be_written_at_once_are_all_written_in_turn() {
+    let (parts, _, _) = parts(&[], Leadership::always());
+    let mut leader = Loop::new(parts);
+    let names: Vec<WorkloadId> = (0..400).map(|n| WorkloadId { namespace: "shop".into(), name: format!("w{n}") }).collect();
+    for id in &names {
+        let mut object = deployment(0, &[("min-replicas", "0")]);
+        object["metadata"]["name"] = json!(id.name);
+        object["metadata"]["uid"] = json!(format!("uid-{}", id.name));
+        put(&mut leader.parts.index.lock(), &object);
+    }
+    let start = clock_ms();
+    leader.turn(start);
+    for id in &names {
+        let life = leader.slots[id].life;
+        let loaded = Loaded { version: "1".into(), status: qscaler_api::QWorkerStatus::default() };
+        leader.hear(Input::Loaded(id.clone(), life, Box::new(Ok(loaded))), start);
+    }
+    for second in 1..=8_u64 {
+        let now = start + second * 1_000;
+        for id in &names {
+            // Something new to tell every second, and no list under way.
+            leader.slots.get_mut(id).unwrap().sampled(
+                Ok(Measured { queues: vec![QueueSample { ready: Some(second % 7), unacked: Some(0), ..QueueSample::default() }], gap: None }),
+                now,
+            );
+            let life = leader.slots[id].life;
+            leader.hear(Input::Applied(id.clone(), life, Outcome::default()), now);
+        }
+        leader.turn(now);
+    }
+    let never = names.iter().filter(|id| leader.slots[*id].written_ms == 0).count();
+    assert_eq!(never, 0);
+}

@@ -5,7 +5,7 @@ use crate::index::View;
 use crate::metrics::{Metrics, Totals, WorkloadMetrics, cuts_by};
 use crate::plan::{Action, Failure, Outcome};
 use crate::record::{DeploymentRecord, WorkerTemplate};
-use crate::run::Measured;
+use crate::run::{Life, Measured};
 use crate::sizing::Cluster;
 use crate::store::Loaded;
 use crate::summary::Snapshot;
@@ -13,6 +13,7 @@ use crate::workload::Workload;
 use qscaler_broker::{QueueQuery, Reports};
 use qscaler_core::config::{BrokerRef, WorkerConfig};
 use qscaler_core::workload::WorkloadId;
+use tokio::task::AbortHandle;
 
 /// A failed load or lookup is tried again after this, milliseconds.
 const RETRY_MS: u64 = 3_000;
@@ -59,6 +60,12 @@ pub enum Unreachable {
 pub struct Slot {
     /// UID of the Deployment.
     pub uid: String,
+    /// Which life of the workload in this process it is.
+    pub life: Life,
+    /// When its status was last written; 0: not in this life.
+    pub written_ms: u64,
+    /// The list of actions under way.
+    task: Option<AbortHandle>,
     /// When it is looked at next.
     pub due_ms: u64,
     workload: Option<Workload>,
@@ -82,9 +89,12 @@ pub struct Slot {
 impl Slot {
     /// For a workload just found.
     #[must_use]
-    pub fn new(uid: String, now_ms: u64) -> Self {
+    pub fn new(uid: String, life: Life, now_ms: u64) -> Self {
         Self {
             uid,
+            life,
+            written_ms: 0,
+            task: None,
             due_ms: now_ms,
             workload: None,
             version: String::new(),
@@ -225,6 +235,13 @@ impl Slot {
         if self.applying_since.is_some_and(|since| now_ms < since.saturating_add(APPLY_MAX_MS)) || self.version.is_empty() {
             return None;
         }
+        if self.applying_since.take().is_some() {
+            // Its fate is not known: it is ended before another begins, and the wave starts over.
+            self.end();
+            if let Some(workload) = self.workload.as_mut() {
+                workload.unwritten(None);
+            }
+        }
         let workload = self.workload.as_mut()?;
         let plan = workload.look(view, cluster, room, now_ms);
         if let Some(wake_ms) = plan.wake_ms {
@@ -249,6 +266,18 @@ impl Slot {
             self.applying_since = Some(now_ms);
         }
         Some((plan.actions, self.version.clone()))
+    }
+
+    /// A list of actions is under way in this task.
+    pub fn began(&mut self, task: AbortHandle) {
+        self.task = Some(task);
+    }
+
+    /// Ends the list of actions under way, if there is one.
+    pub fn end(&self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
     }
 
     /// Reports are wanted sooner than they come by themselves.
@@ -299,7 +328,7 @@ mod tests {
 
     #[test]
     fn urls_are_looked_up_at_first_after_a_change_and_now_and_then_but_not_at_each_look() {
-        let (mut slot, first) = (Slot::new("dep".into(), 0), deployment(1, &[]));
+        let (mut slot, first) = (Slot::new("dep".into(), Life(1), 0), deployment(1, &[]));
         let record = |value: &serde_json::Value| deployment_record(value).unwrap();
         assert_eq!(slot.links(&record(&first), 0), Links::Resolve);
         assert_eq!(slot.links(&record(&first), 10), Links::Keep, "one lookup at a time");

@@ -1,6 +1,8 @@
 //! One workload: observe, decide, and say what to do. In: the index's view, samples of its queues, reports of its pods, the time. Out: a list of
 //! actions and the status. Left to others: performing (`apply`), the decisions themselves (`core::scale`, `core::drain`, `core::size`).
 
+use crate::apply::tells_of_scaling;
+use crate::backoff::Backoff;
 use crate::bounds::size_bounds;
 use crate::conditions::{Conditions, Holds};
 use crate::cuts::Cuts;
@@ -19,7 +21,7 @@ use crate::status::{Digest, Writer};
 use qscaler_api::{ContainerSize, Counters, Intent, QWorkerStatus, WorkerIds};
 use qscaler_core::config::WorkerConfig;
 use qscaler_core::drain::fleet::{FleetMachine, Phase};
-use qscaler_core::names::{condition, event};
+use qscaler_core::names::condition;
 use qscaler_core::scale::{FleetSample, Learned, QueueSample, Rule, ScaleDecision, decide};
 use qscaler_core::workload::WorkloadId;
 use std::borrow::Cow;
@@ -33,6 +35,9 @@ pub(crate) const LAW_PERIOD_MS: u64 = 1_000;
 
 /// How often pods that are gone are forgotten: their UIDs never come back, so this is for memory alone, milliseconds.
 const FORGET_EVERY_MS: u64 = 10_000;
+
+/// Events that wait to be told: where the API server takes none for long the oldest are dropped.
+const NOTICES_MAX: usize = 50;
 
 /// One managed workload.
 #[derive(Debug)]
@@ -68,6 +73,7 @@ pub struct Workload {
     /// By pod UID: the version that the last cost was set on, and when.
     pub(crate) costed: HashMap<String, (String, u64)>,
     keep: Keep,
+    backoff: Backoff,
     /// By pod UID: when its hold was last ordered to end.
     pub(crate) released: HashMap<String, u64>,
     /// Who else sizes the pods: the condition's reason, and a sentence.
@@ -148,6 +154,7 @@ impl Workload {
             scaled: None,
             costed: HashMap::new(),
             keep: Keep::new(now_ms),
+            backoff: Backoff::default(),
             released: HashMap::new(),
             other_sizer: None,
             lasting: Lasting::new(now_ms),
@@ -249,6 +256,7 @@ impl Workload {
         }
         let events = std::mem::take(&mut self.notices).into_iter().map(Action::Event);
         actions.extend(events);
+        self.hold_back(&mut actions, now_ms);
         Plan { actions, wake_ms, decided }
     }
 
@@ -354,8 +362,27 @@ impl Workload {
         }
     }
 
+    /// Takes out of the list what waits after failures, with all that hangs on it.
+    fn hold_back(&mut self, actions: &mut Vec<Action>, now_ms: u64) {
+        let held = self.backoff.hold(actions, now_ms);
+        if held.is_empty() {
+            return;
+        }
+        if held.iter().any(|a| matches!(a, Action::Scale { .. })) {
+            actions.retain(|a| !tells_of_scaling(a));
+        }
+        if held.iter().any(|a| matches!(a, Action::Status(_))) {
+            self.pending_status = None;
+        }
+        if held.iter().any(of_a_wave) {
+            actions.retain(|a| !of_a_wave(a));
+            self.machine.distrust(None);
+        }
+    }
+
     /// What came of the last list.
     pub fn applied(&mut self, outcome: &Outcome, now_ms: u64) {
+        self.backoff.heard(outcome, now_ms);
         for (action, done) in &outcome.done {
             match (action, done) {
                 (Action::Scale { resource_version, from, to }, _) => {
@@ -392,21 +419,23 @@ impl Workload {
         }
         self.pending_status = None;
         // Whether the broker or the API server has got it is not known, and a token that is not sent is never waited for.
-        let of_the_wave = |action: &Action| matches!(action, Action::SaveIntent(_)) || is_token(action);
-        if outcome.left.iter().any(of_the_wave) {
+        if outcome.left.iter().any(of_a_wave) {
             self.machine.distrust(None);
         }
         self.notices.extend(resize_notices(outcome.done.iter().filter(|(_, done)| *done == Done::Yes).map(|(action, _)| action)));
         // What was to be told is still true, but for what was not done.
-        let undone = [event::SCALED_UP, event::SCALED_DOWN];
-        self.notices.extend(outcome.left.iter().filter_map(|action| match action {
-            Action::Event(notice) if !undone.contains(&notice.reason) => Some(notice.clone()),
-            _ => None,
-        }));
+        let told_later = |a: &Action| if let (Action::Event(notice), false) = (a, tells_of_scaling(a)) { Some(notice.clone()) } else { None };
+        self.notices.extend(outcome.left.iter().filter_map(told_later));
+        let too_many = self.notices.len().saturating_sub(NOTICES_MAX);
+        self.notices.drain(..too_many);
         if let Some(Failure::Other(problem)) = &outcome.failed {
             tracing::warn!(workload = %self.id, problem, "not everything could be done; it is tried again");
         }
     }
+}
+
+fn of_a_wave(action: &Action) -> bool {
+    matches!(action, Action::SaveIntent(_)) || is_token(action)
 }
 
 #[cfg(test)]

@@ -879,3 +879,13 @@ fn a_pause_and_a_dry_run_take_our_marks_back_and_restore_the_users() {
         assert_eq!(patch, Some(expected), "{annotation:?}: {plan:?}");
     }
 }
+
+#[test]
+fn events_that_cannot_be_told_do_not_pile_up() {
+    let mut w = workload();
+    for n in 0..40 {
+        let left = (0..10).map(|i| Action::Event(Notice::warning(event::TASK_CUT, format!("{n}/{i}")))).collect();
+        w.applied(&Outcome { left, ..Outcome::default() }, T0_MS);
+    }
+    assert_eq!((w.notices.len(), w.notices.last().map(|n| n.note.as_str())), (50, Some("39/9")));
+}

@@ -189,8 +189,8 @@ pub struct IntentRecord {
     pub expires_ms: u64,
 }
 
-/// What is to be done, in this order. A driver may stop at the first that is refused: intents and tokens come before whatever is refused now and
-/// then (409 on a cost or a scale), and the next step says again what is still missing. Only after a refused [`FleetEffect::SaveIntent`] the
+/// What is to be done, in this order. A driver may stop at the first that is refused, or go on with what does not hang on it (a wave and a decrement
+/// on the saved intent, a pod's message on its mark): the next step says again what is still missing. Only after a refused [`FleetEffect::SaveIntent`] the
 /// machine is made anew, by `restore` from the status as it is then: somebody else has written.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum FleetEffect {
