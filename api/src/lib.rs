@@ -70,6 +70,8 @@ pub struct QWorkerStatus {
     pub parked: i32,
     /// Pods whose hold is less than whole: condition `HoldEffective` says which and why.
     pub unheld: i32,
+    /// Some of those, at most ten.
+    pub unheld_pods: Vec<UnheldPod>,
     /// Pods that end, held until their task is done.
     pub terminating: i32,
     /// The memory that new pods of the working container get, as a quantity.
@@ -97,6 +99,16 @@ pub struct QWorkerStatus {
     pub counters: Counters,
     /// Of `counters.cut`, those whose pods may tell them again.
     pub counted_cuts: Vec<CountedCuts>,
+}
+
+/// A pod whose hold is less than whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct UnheldPod {
+    /// Its name.
+    pub name: String,
+    /// Why, the most severe first: reasons of the condition `HoldEffective`.
+    pub reasons: Vec<String>,
 }
 
 /// Cuts that one sidecar process has told and that are counted.

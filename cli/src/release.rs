@@ -11,7 +11,7 @@ use serde_json::json;
 /// Writes the annotation on a pod that has our sidecar.
 ///
 /// # Errors
-/// There is no such pod, it is not one of ours, or the API server refuses.
+/// There is no such pod, it is not one of ours, it is not being deleted, or the API server refuses.
 pub(crate) async fn run(pods: &Api<Pod>, name: &str) -> Result<String> {
     let pod = pods.get_opt(name).await.context("cannot read pods")?;
     let Some(pod) = pod else { bail!("no pod {name} in this namespace: name one of `kubectl get pods`") };
@@ -28,7 +28,10 @@ fn outcome(pod: &Pod, name: &str) -> Result<String> {
         bail!("pod {name} has no QScaler sidecar, so it is not held: kubectl delete pod {name} --grace-period=0 ends it");
     }
     if pod.metadata.deletion_timestamp.is_none() {
-        return Ok(format!("pod {name} is not being deleted, so nothing happens now; when it is deleted, its running task is not waited for\n"));
+        // An order that waited for the deletion would cut a task that nobody had in mind when it was given.
+        bail!(
+            "pod {name} is not being deleted, so it is not held and there is nothing to end: delete it first, which lets its task finish, and release it if that takes too long"
+        );
     }
     Ok(format!("pod {name} is released: its worker is ended within the next seconds; a task that runs is cut, counted, and left to the queue\n"))
 }
@@ -51,7 +54,7 @@ mod tests {
     #[test]
     fn the_order_says_what_it_does_and_is_refused_where_nothing_is_held() {
         assert!(outcome(&pod(true, true), "orders-1").unwrap().contains("is cut, counted"));
-        assert!(outcome(&pod(true, false), "orders-1").unwrap().contains("nothing happens now"));
+        assert!(outcome(&pod(true, false), "orders-1").unwrap_err().to_string().contains("not being deleted"));
         assert!(outcome(&pod(false, true), "orders-1").unwrap_err().to_string().contains("has no QScaler sidecar"));
     }
 }

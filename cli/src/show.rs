@@ -1,18 +1,22 @@
 //! QWorkers as text. In: objects. Out: a table, or one workload's explanation. Left to others: fetching them (`main`).
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use qscaler_api::{QWorker, QWorkerStatus, Resources, Saving};
+use qscaler_core::names::condition;
 use qscaler_core::units::{Bytes, Millicores};
 use std::fmt::Write;
 
-/// A table with one line per workload.
-pub(crate) fn status(workers: &[QWorker]) -> String {
-    let header = ["WORKLOAD", "QUEUE", "BACKLOG", "IN-FLIGHT", "IN/S", "OUT/S", "READY", "DESIRED", "PARKED", "ENDING", "MEMORY", "STATE"];
-    let mut rows = vec![header.map(str::to_owned).to_vec()];
+/// A table with one line per workload; `wide`: with the decision's sentence.
+pub(crate) fn status(workers: &[QWorker], wide: bool) -> String {
+    let mut header =
+        vec!["WORKLOAD", "QUEUE", "BACKLOG", "IN-FLIGHT", "IN/S", "OUT/S", "READY", "DESIRED", "PARKED", "UNHELD", "ENDING", "MEMORY", "STATE"];
+    header.extend(wide.then_some("REASON"));
+    let mut rows = vec![header.iter().map(|&word| word.to_owned()).collect::<Vec<_>>()];
     for worker in workers {
         let status = worker.status.clone().unwrap_or_default();
         let count = |n: Option<i64>| n.map_or("?".to_owned(), |n| n.to_string());
         let rate = |text: &str| if text.is_empty() { "?".to_owned() } else { text.to_owned() };
-        rows.push(vec![
+        let mut row = vec![
             format!("{}/{}", worker.metadata.namespace.clone().unwrap_or_default(), worker.metadata.name.clone().unwrap_or_default()),
             status.queue.clone(),
             count(status.backlog),
@@ -22,10 +26,13 @@ pub(crate) fn status(workers: &[QWorker]) -> String {
             format!("{}/{}", status.ready, status.replicas),
             status.desired.to_string(),
             status.parked.to_string(),
+            status.unheld.to_string(),
             status.terminating.to_string(),
             status.memory.clone(),
             state(&status),
-        ]);
+        ];
+        row.extend(wide.then(|| status.reason.clone()));
+        rows.push(row);
     }
     if workers.is_empty() {
         return "No managed workloads here.\n".to_owned();
@@ -39,18 +46,21 @@ pub(crate) fn status(workers: &[QWorker]) -> String {
     out
 }
 
-/// The first thing that needs a person, or `ok`.
+/// Conditions that are as they should be while they are False.
+const GOOD_WHEN_FALSE: &[&str] =
+    &[condition::SCALE_DOWN_BLOCKED, condition::RESIZE_DEFERRED, condition::MEMORY_CAPPED, condition::CONFLICT, condition::DOWNSTREAM_LIMITED];
+
+/// Whether a condition is not as it should be; pods that are busy are no trouble, and what is not known yet is none either.
+pub(crate) fn needs_someone(condition: &Condition) -> bool {
+    let good = if GOOD_WHEN_FALSE.contains(&condition.type_.as_str()) { "False" } else { "True" };
+    let busy = condition.type_ == condition::SCALE_DOWN_BLOCKED && condition.reason == condition::REASON_BUSY;
+    condition.status != good && condition.status != "Unknown" && !busy
+}
+
+/// The first thing that needs a person with its reason, or `ok`.
 fn state(status: &QWorkerStatus) -> String {
-    let bad = status.conditions.iter().find(|c| {
-        let good_when = if matches!(c.type_.as_str(), "ScaleDownBlocked" | "ResizeDeferred" | "MemoryCapped" | "Conflict" | "DownstreamLimited") {
-            "False"
-        } else {
-            "True"
-        };
-        c.status != good_when && c.status != "Unknown"
-    });
-    match bad {
-        Some(condition) => condition.type_.clone() + if condition.status == "False" { "=False" } else { "" },
+    match status.conditions.iter().find(|c| needs_someone(c)) {
+        Some(condition) => format!("{}={} ({})", condition.type_, condition.status, condition.reason),
         None => "ok".to_owned(),
     }
 }
@@ -66,6 +76,9 @@ pub(crate) fn explain(worker: &QWorker) -> String {
         worker.metadata.name.clone().unwrap_or_default(),
         status.queue
     );
+    if let Some(bad) = status.conditions.iter().find(|c| c.type_ == condition::READY && c.status == "False") {
+        let _ = writeln!(out, "\nIt is left alone until this is mended:\n  {}", bad.message.replace('\n', "\n  "));
+    }
     let _ = writeln!(
         out,
         "\nReplicas: {} wanted, {} set, {} ready, {} busy, {} parked, {} ending",
@@ -92,10 +105,18 @@ pub(crate) fn explain(worker: &QWorker) -> String {
     for condition in &status.conditions {
         let _ = writeln!(out, "  {:<18} {:<7} {}: {}", condition.type_, condition.status, condition.reason, condition.message);
     }
+    if !status.unheld_pods.is_empty() {
+        let _ = writeln!(out, "\nPods not held whole ({}):", status.unheld);
+    }
+    for pod in &status.unheld_pods {
+        let _ = writeln!(out, "  {}: {}", pod.name, pod.reasons.join(", "));
+    }
     let c = &status.counters;
+    let causes: Vec<String> = c.cut_by.iter().filter(|(_, n)| **n > 0).map(|(cause, n)| format!("{n} {cause}")).collect();
+    let causes = if causes.is_empty() { String::new() } else { format!(" ({})", causes.join(", ")) };
     let _ = writeln!(
         out,
-        "\nSo far: {} replicas added, {} removed, {} workers drained, {} tasks cut, {} OOM kills, {} pods resized",
+        "\nSo far: {} replicas added, {} removed, {} workers drained, {} tasks cut{causes}, {} OOM kills, {} pods resized",
         c.scaled_up, c.scaled_down, c.drained, c.cut, c.oom_kills, c.resized
     );
     out
@@ -155,11 +176,41 @@ mod tests {
 
     #[test]
     fn status_shows_unknown_as_a_question_mark_and_names_what_is_wrong() {
-        let text = status(&[worker()]);
+        let text = status(&[worker()], false);
         let row = text.lines().nth(1).unwrap();
         assert!(row.starts_with("shop/orders  orders  12       ?"), "{text}");
-        assert!(row.ends_with("BrokerReachable=False"), "{text}");
-        assert!(status(&[]).contains("No managed workloads"));
+        assert!(row.ends_with("BrokerReachable=False (Refused)"), "{text}");
+        assert!(status(&[], false).contains("No managed workloads"));
+    }
+
+    #[test]
+    fn a_wider_table_has_the_sentence_and_busy_pods_need_nobody() {
+        let mut worker = worker();
+        let status_of = worker.status.as_mut().unwrap();
+        status_of.reason = "12 waiting".into();
+        let busy = serde_json::json!({"type": "ScaleDownBlocked", "status": "True", "reason": "Busy", "message": "m", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+        status_of.conditions = vec![serde_json::from_value(busy).unwrap()];
+        let text = status(&[worker], true);
+        assert!(text.lines().nth(1).unwrap().ends_with("ok     12 waiting"), "{text}");
+    }
+
+    #[test]
+    fn explain_names_the_pods_that_are_not_held_the_causes_of_cuts_and_what_keeps_it_from_being_managed() {
+        let mut worker = worker();
+        let status = worker.status.as_mut().unwrap();
+        status.unheld_pods = vec![qscaler_api::UnheldPod { name: "orders-1".into(), reasons: vec!["NotPermitted".into(), "NoHandler".into()] }];
+        (status.unheld, status.counters.cut) = (1, 3);
+        status.counters.cut_by = [("killed".to_owned(), 2), ("not-held".to_owned(), 1), ("other".to_owned(), 0)].into();
+        let ready = serde_json::json!({"type": "Ready", "status": "False", "reason": "InvalidConfig", "message": "max-replicas: many\nworker: celeri", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+        status.conditions.push(serde_json::from_value(ready).unwrap());
+        let text = explain(&worker);
+        for part in [
+            "Pods not held whole (1):\n  orders-1: NotPermitted, NoHandler",
+            "3 tasks cut (2 killed, 1 not-held)",
+            "left alone until this is mended:\n  max-replicas: many\n  worker: celeri",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
     }
 
     #[test]

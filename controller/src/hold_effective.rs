@@ -6,6 +6,7 @@ use crate::conditions::Holds;
 use crate::index::View;
 use crate::intake::{Heard, Intake};
 use crate::record::PodRecord;
+use qscaler_api::UnheldPod;
 use qscaler_core::message::{AccessLevel, GapReason, WorkerState};
 use qscaler_core::names::{annotation, sidecar};
 use std::borrow::Cow;
@@ -22,6 +23,8 @@ const SKEW_MS: u64 = 20_000;
 const RESTARTED_MS: u64 = 600_000;
 /// Most reasons whose words are in one message: the rest is named.
 const REASONS_MAX: usize = 3;
+/// Most pods that a status names: it is for people.
+const PODS_MAX: usize = 10;
 /// UID of the sidecar's image, for pods whose spec names none.
 const IMAGE_UID: i64 = 65_532;
 
@@ -42,6 +45,8 @@ pub(crate) struct Verdict {
     pub(crate) message: Cow<'static, str>,
     /// Pods whose hold is less than whole.
     pub(crate) unheld: u32,
+    /// Some of those, each with its reasons.
+    pub(crate) pods: Vec<UnheldPod>,
 }
 
 /// One reason with its pods.
@@ -54,6 +59,7 @@ struct Found<'a> {
 /// Judges the pods that are not being deleted.
 pub(crate) fn judge(view: &View, intake: &Intake, known: Known, now_ms: u64) -> Verdict {
     let mut found: BTreeMap<GapReason, Found<'_>> = BTreeMap::new();
+    let mut pods = Vec::new();
     let (mut judged, mut silent_yet, mut unheld) = (0_u32, 0_u32, 0_u32);
     let injected = || view.pods.iter().filter(|p| p.injected && !p.terminating);
     for pod in injected().filter(|p| p.sidecar_started) {
@@ -63,11 +69,16 @@ pub(crate) fn judge(view: &View, intake: &Intake, known: Known, now_ms: u64) -> 
         };
         judged += 1;
         unheld += u32::from(!gaps.is_empty());
+        if !gaps.is_empty() && pods.len() < PODS_MAX {
+            let has = |reason: &&GapReason| gaps.iter().any(|(gap, _)| gap == *reason);
+            let reasons = GapReason::BY_SEVERITY.iter().filter(has).map(|reason| reason.name().to_owned()).collect();
+            pods.push(UnheldPod { name: pod.name.to_string(), reasons });
+        }
         for (reason, detail) in gaps {
             found.entry(reason).or_insert(Found { pods: 0, first: &pod.name, detail }).pods += 1;
         }
     }
-    let say = |holds, reason, message| Verdict { holds, reason, message, unheld };
+    let say = |holds, reason, message| Verdict { holds, reason, message, unheld, pods: pods.clone() };
     let mut reasons = GapReason::BY_SEVERITY.iter().filter_map(|r| Some((*r, found.get(r)?)));
     let Some((worst, first)) = reasons.next() else {
         return match (injected().count(), judged, silent_yet) {

@@ -50,6 +50,8 @@ fn gaps_are_named_with_their_pods_the_most_severe_first_and_the_rest_by_name() {
     let reports = [gap("a", GapReason::IdleUnknown, "no heartbeats"), worst, gap("c", GapReason::NoHandler, "bash dies of it"), told("d")];
     let v = verdict(&["a", "b", "c", "d"].map(pod), &reports, LISTENING, 1_000);
     assert_eq!((v.holds, v.reason, v.unheld), (Holds::False, "SignalCuts", 3));
+    let named = |pod: &UnheldPod| format!("{}: {}", pod.name, pod.reasons.join(" "));
+    assert_eq!(v.pods.iter().map(named).collect::<Vec<_>>(), ["a: IdleUnknown", "b: SignalCuts NoHandler GateCannotClose", "c: NoHandler"]);
     for part in [
         "3 of 4 pods are not held whole: SignalCuts (pod b): REMAP_SIGTERM=SIGQUIT; NoHandler (2 pods, b is one): d; GateCannotClose",
         "; also IdleUnknown",

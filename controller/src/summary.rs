@@ -217,7 +217,7 @@ impl Workload {
         let verdict = judge(view, &self.intake, known, now_ms);
         let bad = verdict.holds == Holds::False;
         if self.lasting.unheld(bad, now_ms) || !bad {
-            self.unheld = verdict.unheld;
+            (self.unheld, self.unheld_pods) = (verdict.unheld, verdict.pods);
             self.set(view, condition::HOLD_EFFECTIVE, verdict.holds, verdict.reason, verdict.message, now_ms);
         }
     }
@@ -243,6 +243,7 @@ impl Workload {
             busy: i32::try_from(self.intake.busy(&view.pods)).unwrap_or(i32::MAX),
             parked: int(self.fleet.parked),
             unheld: int(self.unheld),
+            unheld_pods: self.unheld_pods.clone(),
             terminating: i32::try_from(view.pods.iter().filter(|p| p.terminating).count()).unwrap_or(i32::MAX),
             memory: sized.memory.map_or_else(String::new, |b| Bytes(b).ceil_mib().to_string()),
             reason: decision.map_or_else(|| "no figures yet".to_owned(), |d| d.reason.clone()),

@@ -18,7 +18,7 @@ use crate::record::Word;
 use crate::settings::{fleet_settings, scale_config};
 use crate::sizing::{Cluster, Sizing, resize_notices};
 use crate::status::{Digest, Writer};
-use qscaler_api::{ContainerSize, Counters, Intent, QWorkerStatus, WorkerIds};
+use qscaler_api::{ContainerSize, Counters, Intent, QWorkerStatus, UnheldPod, WorkerIds};
 use qscaler_core::config::WorkerConfig;
 use qscaler_core::drain::fleet::{FleetMachine, Phase};
 use qscaler_core::names::condition;
@@ -82,6 +82,8 @@ pub struct Workload {
     pub(crate) lasting: Lasting,
     /// Pods whose hold is less than whole, as said last.
     pub(crate) unheld: u32,
+    /// Some of those.
+    pub(crate) unheld_pods: Vec<UnheldPod>,
     /// When reports were last fetched.
     pub(crate) reports_ms: u64,
     /// By pod UID: since when a pod that was asked may be parked without having been heard to say so.
@@ -159,6 +161,7 @@ impl Workload {
             other_sizer: None,
             lasting: Lasting::new(now_ms),
             unheld: u32::try_from(saved.unheld).unwrap_or(0),
+            unheld_pods: std::mem::take(&mut saved.unheld_pods),
             reports_ms: 0,
             hushed: HashMap::new(),
             law_learned: false,

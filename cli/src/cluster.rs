@@ -1,0 +1,182 @@
+//! The cluster as `kubectl` would reach it. In: `--kubeconfig`, `--context`, `--namespace`. Out: a client, and what `doctor` and `explain` look at. Left to others:
+//! what it means (`doctor`, `absent`).
+
+use crate::absent::Workload;
+use crate::doctor::{Facts, Part, Seen};
+use anyhow::{Context, Result};
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{Api, ListParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config, Resource};
+use qscaler_api::QWorker;
+use qscaler_core::config::{Parsed, parse};
+use qscaler_core::names::{INJECTION_ENABLED, LABEL_INJECTION, WEBHOOK_CONFIGURATION};
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::path::PathBuf;
+
+/// The group and version whose presence says that QScaler is installed.
+const GROUP_VERSION: &str = "qscaler.dev/v1alpha1";
+/// Deployments that the chart makes.
+const PARTS: &str = "app.kubernetes.io/name=qscaler";
+
+/// Which cluster, and where in it.
+#[derive(clap::Args)]
+pub(crate) struct Where {
+    /// Namespace; default: the one of the context
+    #[arg(long, short, global = true)]
+    pub(crate) namespace: Option<String>,
+    /// Context of the kubeconfig; default: its current one
+    #[arg(long, global = true)]
+    pub(crate) context: Option<String>,
+    /// Path of the kubeconfig; default: as kubectl
+    #[arg(long, global = true)]
+    pub(crate) kubeconfig: Option<PathBuf>,
+}
+
+impl Where {
+    /// A client of that cluster.
+    ///
+    /// # Errors
+    /// There is no such kubeconfig or context.
+    pub(crate) async fn client(&self) -> Result<Client> {
+        let config = if self.context.is_none() && self.kubeconfig.is_none() {
+            Config::infer().await.context("no cluster: is there a kubeconfig?")?
+        } else {
+            let known = match &self.kubeconfig {
+                Some(path) => Kubeconfig::read_from(path).with_context(|| format!("cannot read the kubeconfig {}", path.display()))?,
+                None => Kubeconfig::read().context("cannot read the kubeconfig")?,
+            };
+            let names: Vec<String> = known.contexts.iter().map(|c| c.name.clone()).collect();
+            let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
+            Config::from_custom_kubeconfig(known, &options).await.with_context(|| format!("no such context; valid: one of {}", names.join(", ")))?
+        };
+        Client::try_from(config).context("the kubeconfig cannot be used")
+    }
+
+    /// Objects of the namespace.
+    pub(crate) fn namespaced<K>(&self, client: &Client) -> Api<K>
+    where
+        K: Resource<Scope = kube::core::NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        match &self.namespace {
+            Some(namespace) => Api::namespaced(client.clone(), namespace),
+            None => Api::default_namespaced(client.clone()),
+        }
+    }
+}
+
+fn seen<T>(result: Result<T, kube::Error>) -> Seen<T> {
+    match result {
+        Ok(found) => Seen::Yes(found),
+        Err(kube::Error::Api(status)) if status.code == 403 || status.code == 401 => Seen::NotAllowed,
+        Err(kube::Error::Api(status)) if status.code == 404 => Seen::No("there is none".to_owned()),
+        Err(error) => Seen::No(error.to_string()),
+    }
+}
+
+async fn list<K>(api: &Api<K>, params: &ListParams) -> Seen<Vec<K>>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
+    seen(api.list(params).await.map(|list| list.items))
+}
+
+/// Whether the API server knows QWorkers; None: it does not answer.
+pub(crate) async fn is_installed(client: &Client) -> Option<bool> {
+    match client.list_api_group_resources(GROUP_VERSION).await {
+        Ok(list) => Some(!list.resources.is_empty()),
+        Err(kube::Error::Api(status)) if status.code == 404 => Some(false),
+        Err(_) => None,
+    }
+}
+
+/// The Deployment of this name and its namespace, as far as they may be read: for what stands in the way of a QWorker.
+pub(crate) async fn workload(client: &Client, api: &Api<Deployment>, name: &str) -> Seen<Option<Workload>> {
+    let deployment = match seen(api.get_opt(name).await) {
+        Seen::Yes(Some(deployment)) => deployment,
+        Seen::Yes(None) => return Seen::Yes(None),
+        Seen::NotAllowed => return Seen::NotAllowed,
+        Seen::No(why) => return Seen::No(why),
+    };
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let namespace = deployment.metadata.namespace.clone().unwrap_or_default();
+    let labelled = match seen(namespaces.get(&namespace).await) {
+        Seen::Yes(namespace) => Some(is_labelled(&namespace)),
+        Seen::NotAllowed | Seen::No(_) => None,
+    };
+    Seen::Yes(Some(read(&deployment, labelled)))
+}
+
+fn is_labelled(namespace: &Namespace) -> bool {
+    namespace.metadata.labels.as_ref().and_then(|l| l.get(LABEL_INJECTION)).is_some_and(|v| v == INJECTION_ENABLED)
+}
+
+fn read(deployment: &Deployment, labelled: Option<bool>) -> Workload {
+    let empty = BTreeMap::new();
+    let own = deployment.metadata.annotations.as_ref().unwrap_or(&empty);
+    let template = deployment.spec.template.metadata.as_ref().and_then(|m| m.annotations.as_ref()).unwrap_or(&empty);
+    let (annotated, mistakes) = match parse(own, template) {
+        Parsed::NotOurs => (false, Vec::new()),
+        Parsed::Invalid(errors) => (true, errors.iter().map(ToString::to_string).collect()),
+        Parsed::Valid(_) => (true, Vec::new()),
+    };
+    Workload {
+        namespace: deployment.metadata.namespace.clone().unwrap_or_default(),
+        name: deployment.metadata.name.clone().unwrap_or_default(),
+        labelled,
+        annotated,
+        mistakes,
+    }
+}
+
+/// Everything that `doctor` looks at; `namespace`: only its workloads.
+pub(crate) async fn facts(client: &Client, namespace: Option<&str>) -> Facts {
+    let all = ListParams::default();
+    let workers: Api<QWorker> = of(client, namespace);
+    let deployments: Api<Deployment> = of(client, namespace);
+    let parts: Api<Deployment> = Api::all(client.clone());
+    let webhooks: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
+    let labelled = match list(&Api::<Namespace>::all(client.clone()), &all).await {
+        Seen::Yes(all) => Some(all.iter().filter(|n| is_labelled(n)).filter_map(|n| n.metadata.name.clone()).collect::<Vec<_>>()),
+        Seen::NotAllowed | Seen::No(_) => None,
+    };
+    let of_workload = |d: &Deployment| {
+        let namespace = d.metadata.namespace.as_deref().unwrap_or_default();
+        read(d, labelled.as_ref().map(|names| names.iter().any(|n| n == namespace)))
+    };
+    Facts {
+        version: seen(client.apiserver_version().await.map(|v| v.git_version)),
+        installed: is_installed(client).await,
+        webhooks: seen(webhooks.get(WEBHOOK_CONFIGURATION).await).map(|found| {
+            let ca = |w: &k8s_openapi::api::admissionregistration::v1::MutatingWebhook| {
+                w.client_config.ca_bundle.as_ref().is_some_and(|ca| !ca.0.is_empty())
+            };
+            found.webhooks.unwrap_or_default().iter().map(|w| (w.name.clone(), ca(w))).collect()
+        }),
+        parts: list(&parts, &ListParams::default().labels(PARTS)).await.map(|found| found.iter().map(part).collect()),
+        workloads: list(&deployments, &all).await.map(|found| found.iter().map(of_workload).filter(|w| w.annotated).collect()),
+        workers: list(&workers, &all).await,
+    }
+}
+
+fn of<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<Scope = kube::core::NamespaceResourceScope>,
+    K::DynamicType: Default,
+{
+    namespace.map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace))
+}
+
+fn part(deployment: &Deployment) -> Part {
+    Part {
+        namespace: deployment.metadata.namespace.clone().unwrap_or_default(),
+        name: deployment.metadata.name.clone().unwrap_or_default(),
+        ready: deployment.status.as_ref().and_then(|s| s.ready_replicas).unwrap_or(0),
+        wanted: deployment.spec.replicas.unwrap_or(1),
+    }
+}
