@@ -6,6 +6,7 @@ pub mod activity;
 mod rabbitmq;
 mod redis;
 mod tls;
+mod unseen;
 
 #[cfg(feature = "contract")]
 pub mod contract;
@@ -80,8 +81,9 @@ pub trait QueueStats: Send + Sync {
         self.sample_each(queries).await?.into_iter().collect()
     }
 
-    /// Why figures are missing that this broker could give, by the last samples; None: none are.
-    fn gap(&self) -> Option<Arc<str>> {
+    /// What is to be said of these queues beside their figures, by the last samples: why some are missing that this broker could give, or that nothing
+    /// was ever seen of a queue. None: nothing.
+    fn gap(&self, _queries: &[QueueQuery]) -> Option<Arc<str>> {
         None
     }
 }

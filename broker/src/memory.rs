@@ -185,7 +185,7 @@ impl QueueStats for Memory {
                 unacked: state.unacked_known.then_some(tasks.unacked),
                 published_total: Some(tasks.published),
                 completed_total: Some(tasks.completed),
-                age_s: 0.0,
+                ..QueueSample::default()
             })
         };
         Ok(queries.iter().map(sample).collect())

@@ -237,7 +237,7 @@ async fn measure(broker: Arc<dyn QueueStats>, mut members: watch::Receiver<Queri
                 None if all.is_empty() => Ok(Vec::new()),
                 None => tokio::time::timeout(TIMEOUT, broker.sample_each(&all)).await.unwrap_or_else(|_| Err(late("measuring queues"))),
             };
-            for input in measured(batch, &answer, broker.gap()) {
+            for input in measured(batch, &answer, |queries| broker.gap(queries)) {
                 let sent = tokio::select! {
                     () = stop.cancelled() => return,
                     sent = inputs.send(input) => sent,
@@ -256,7 +256,7 @@ async fn measure(broker: Arc<dyn QueueStats>, mut members: watch::Receiver<Queri
 fn measured(
     batch: Vec<(WorkloadId, Vec<QueueQuery>)>,
     answer: &Result<Vec<Result<QueueSample, BrokerError>>, BrokerError>,
-    gap: Option<Arc<str>>,
+    gap: impl Fn(&[QueueQuery]) -> Option<Arc<str>>,
 ) -> Vec<Input> {
     let mut results = answer.as_ref().map(|all| all.iter());
     let one = |(id, queries): (WorkloadId, Vec<QueueQuery>)| {
@@ -268,7 +268,7 @@ fn measured(
             Err(error) => Err(error.to_string()),
         };
         let result = result.and_then(|s| if s.len() == queries.len() { Ok(s) } else { Err("the broker gave too few figures".to_owned()) });
-        Input::Sampled(id, result.map(|queues| Measured { queues, gap: gap.clone() }))
+        Input::Sampled(id, result.map(|queues| Measured { queues, gap: gap(&queries) }))
     };
     batch.into_iter().map(one).collect()
 }

@@ -313,7 +313,8 @@ impl Slot {
 }
 
 fn queries(config: &WorkerConfig) -> Vec<QueueQuery> {
-    config.queues.iter().map(|queue| QueueQuery::new(queue, config.framework())).collect()
+    let query = |queue: &String| QueueQuery { queue: queue.clone(), framework: config.framework(), names: config.key_names.clone() };
+    config.queues.iter().map(query).collect()
 }
 
 fn totals(counters: &qscaler_api::Counters) -> Totals {

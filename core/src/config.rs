@@ -3,7 +3,7 @@
 //! with its key, its value and what would be valid; or nothing where the workload does not ask for us.
 //! Left to others: whether the named container, secret or broker exists (`webhook`, `controller`).
 
-use crate::framework::{BusySource, CUSTOM, FRAMEWORKS, Framework, GateKind, Signal, framework};
+use crate::framework::{BusySource, CUSTOM, FRAMEWORKS, Framework, GateKind, KeyNames, Signal, framework};
 use crate::names::{self, DOMAIN, annotation};
 use crate::units::{Bytes, Millicores, parse_duration_ms};
 use serde::{Deserialize, Serialize};
@@ -126,6 +126,9 @@ pub struct WorkerConfig {
     pub management: Option<ManagementRef>,
     /// Name of the framework; always one of [`FRAMEWORKS`].
     pub worker: String,
+    /// What the user has chosen of the names of its keys in Redis.
+    #[serde(default, skip_serializing_if = "KeyNames::is_default")]
+    pub key_names: KeyNames,
     /// Name of the working container; None: the first.
     pub container: Option<String>,
     /// `min_replicas <= max_replicas`.
@@ -266,6 +269,7 @@ impl Reader<'_> {
             let names: Vec<_> = FRAMEWORKS.iter().map(|f| f.name).collect();
             self.fail(annotation::WORKER, "unknown framework", &format!("one of {}", names.join(", ")));
         }
+        let key_names = self.key_names(row);
         let container = self.get(annotation::CONTAINER).map(str::to_owned);
         if container.as_deref() == Some("") {
             self.fail(annotation::CONTAINER, "is empty", "the name of a container of the pod template");
@@ -314,6 +318,7 @@ impl Reader<'_> {
             broker_tls,
             management,
             worker,
+            key_names,
             container,
             min_replicas: min_replicas?,
             max_replicas: max_replicas?,
@@ -370,6 +375,36 @@ impl Reader<'_> {
             return Some(queues);
         }
         None
+    }
+
+    /// Prefix and priorities, each only where the framework has such a thing.
+    fn key_names(&mut self, row: Option<&'static Framework>) -> KeyNames {
+        let (Some(row), [prefix, steps, separator]) =
+            (row, [annotation::KEY_PREFIX, annotation::PRIORITY_STEPS, annotation::PRIORITY_SEPARATOR].map(|key| self.get(key).map(str::to_owned)))
+        else {
+            return KeyNames::default();
+        };
+        if prefix.is_some() && row.prefix.is_none() {
+            let with: Vec<_> = FRAMEWORKS.iter().filter(|f| f.prefix.is_some()).map(|f| f.name).collect();
+            let problem = format!("{} has no prefix for its keys", row.name);
+            self.fail(annotation::KEY_PREFIX, &problem, &format!("no such annotation; or worker: one of {}", with.join(", ")));
+        }
+        for (key, value) in [(annotation::PRIORITY_STEPS, &steps), (annotation::PRIORITY_SEPARATOR, &separator)] {
+            if value.is_some() && !row.has_priorities() {
+                self.fail(key, &format!("{} has no key for each priority", row.name), "no such annotation; or worker: celery");
+            }
+        }
+        if separator.as_deref() == Some("") {
+            self.fail(annotation::PRIORITY_SEPARATOR, "is empty", "what stands between a queue's name and its priority, such as :");
+        }
+        let priority_steps = steps.and_then(|text| {
+            let parsed = priority_steps(&text);
+            if parsed.is_none() {
+                self.fail(annotation::PRIORITY_STEPS, "is no list of priorities", "numbers from 0 to 255 and ranges of them, such as 0,3,6,9 or 0-9");
+            }
+            parsed
+        });
+        KeyNames { prefix, priority_steps, priority_separator: separator }
     }
 
     fn broker_ref(&mut self, key: &str, required: bool) -> Option<BrokerRef> {
@@ -540,6 +575,22 @@ impl Reader<'_> {
     }
 }
 
+/// `0,3,6,9` or `0-9`; in order, each once.
+fn priority_steps(text: &str) -> Option<Vec<u8>> {
+    let mut steps = Vec::new();
+    for part in text.split(',').map(str::trim) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (first.trim().parse::<u8>().ok()?, last.trim().parse::<u8>().ok()?);
+        if first > last {
+            return None;
+        }
+        steps.extend(first..=last);
+    }
+    steps.sort_unstable();
+    steps.dedup();
+    Some(steps)
+}
+
 /// The known key within two edits of this one, if any.
 fn nearest(key: &str) -> Option<&'static str> {
     annotation::ALL.iter().copied().map(|known| (edits(key, known), known)).min().filter(|(n, _)| *n <= 2).map(|(_, known)| known)
@@ -644,6 +695,9 @@ mod tests {
             ("paused", "yes", "scale-down"),
             ("dry-run", "1", "false, true"),
             ("messages-per-worker", "0", "whole number from 1"),
+            ("priority-steps", "9-0", "0,3,6,9"),
+            ("priority-steps", "high", "0,3,6,9"),
+            ("priority-separator", "", "is empty"),
         ] {
             let errors = errors(&[(key, value)]);
             assert!(errors.len() == 1 && errors[0].contains(says), "{key}={value}: {errors:?}");
@@ -690,6 +744,16 @@ mod tests {
         assert_eq!(at("secret:mq/api"), Some(ManagementRef::At(BrokerRef::Secret { name: "mq".into(), key: "api".into() })));
         let errors = errors(&[("management", "http://u:hunter2@h:15672")]);
         assert!(errors[0].contains("secret:NAME/KEY") && !errors[0].contains("hunter2"), "{errors:?}");
+    }
+
+    #[test]
+    fn key_names_are_read_where_the_framework_has_them_and_refused_where_not() {
+        let names = valid(&[("key-prefix", "app_"), ("priority-steps", "0-3, 9"), ("priority-separator", ":")]).key_names;
+        let expected = KeyNames { prefix: Some("app_".into()), priority_steps: Some(vec![0, 1, 2, 3, 9]), priority_separator: Some(":".into()) };
+        assert_eq!(names, expected);
+        assert_eq!(valid(&[("worker", "bullmq"), ("key-prefix", "{app}")]).key_names.prefix.as_deref(), Some("{app}"));
+        let errors = errors(&[("worker", "rq"), ("key-prefix", "x"), ("priority-steps", "0")]);
+        assert!(errors.len() == 2 && errors[0].contains("bullmq") && errors[1].contains("worker: celery"), "{errors:?}");
     }
 
     #[test]

@@ -25,6 +25,12 @@ pub mod annotation {
     pub const MANAGEMENT: &str = "qscaler.dev/management";
     /// Preset of the worker framework.
     pub const WORKER: &str = "qscaler.dev/worker";
+    /// What the framework itself is told to put before its keys in Redis.
+    pub const KEY_PREFIX: &str = "qscaler.dev/key-prefix";
+    /// Celery on Redis: kombu's `priority_steps`.
+    pub const PRIORITY_STEPS: &str = "qscaler.dev/priority-steps";
+    /// Celery on Redis: kombu's `sep`.
+    pub const PRIORITY_SEPARATOR: &str = "qscaler.dev/priority-separator";
     /// The container that works; default: the first.
     pub const CONTAINER: &str = "qscaler.dev/container";
     /// Fewest replicas, 0 allowed.
@@ -74,6 +80,9 @@ pub mod annotation {
         BROKER_TLS,
         MANAGEMENT,
         WORKER,
+        KEY_PREFIX,
+        PRIORITY_STEPS,
+        PRIORITY_SEPARATOR,
         CONTAINER,
         MIN_REPLICAS,
         MAX_REPLICAS,

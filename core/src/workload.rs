@@ -2,7 +2,7 @@
 //! broker and controller all use in the same spelling. Left to others: everything about behaviour.
 
 use crate::config::{DeadlinePolicy, WorkerConfig};
-use crate::framework::{BusySource, Signal};
+use crate::framework::{BusySource, KeyNames, Signal};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -43,6 +43,9 @@ pub struct SidecarConfig {
     pub worker: String,
     /// The queues.
     pub queues: Vec<String>,
+    /// What the user has chosen of the names of its keys in Redis.
+    #[serde(default, skip_serializing_if = "KeyNames::is_default")]
+    pub key_names: KeyNames,
     /// Signals; empty: the kubelet's TERM.
     pub signals: Vec<Signal>,
     /// Where busy is read.
@@ -78,6 +81,7 @@ impl SidecarConfig {
             container,
             worker: config.worker.clone(),
             queues: config.queues.clone(),
+            key_names: config.key_names.clone(),
             signals: config.signals.clone(),
             busy: config.busy.clone(),
             concurrency: config.concurrency,

@@ -256,8 +256,16 @@ fn every_reason_names_inputs_rule_and_what_would_change_it() {
 
 fn any_queue() -> impl Strategy<Value = QueueSample> {
     let figure = || proptest::option::weighted(0.8, 0u64..2000);
-    (figure(), figure(), figure(), figure(), prop_oneof![8 => Just(0.0), 1 => 0.0..60.0f64, 1 => Just(f64::NAN)])
-        .prop_map(|(ready, unacked, published_total, completed_total, age_s)| QueueSample { ready, unacked, published_total, completed_total, age_s })
+    (figure(), figure(), figure(), figure(), prop_oneof![8 => Just(0.0), 1 => 0.0..60.0f64, 1 => Just(f64::NAN)]).prop_map(
+        |(ready, unacked, published_total, completed_total, age_s)| QueueSample {
+            ready,
+            unacked,
+            published_total,
+            completed_total,
+            age_s,
+            ..QueueSample::default()
+        },
+    )
 }
 
 fn any_fleet() -> impl Strategy<Value = FleetSample> {

@@ -27,8 +27,16 @@ fn any_number() -> impl Strategy<Value = f64> {
 
 fn any_queue() -> impl Strategy<Value = QueueSample> {
     let figure = || proptest::option::weighted(0.8, any_count());
-    (figure(), figure(), figure(), figure(), prop_oneof![3 => Just(0.0), 1 => any_number()])
-        .prop_map(|(ready, unacked, published_total, completed_total, age_s)| QueueSample { ready, unacked, published_total, completed_total, age_s })
+    (figure(), figure(), figure(), figure(), prop_oneof![3 => Just(0.0), 1 => any_number()]).prop_map(
+        |(ready, unacked, published_total, completed_total, age_s)| QueueSample {
+            ready,
+            unacked,
+            published_total,
+            completed_total,
+            age_s,
+            ..QueueSample::default()
+        },
+    )
 }
 
 fn any_fleet() -> impl Strategy<Value = FleetSample> {

@@ -116,14 +116,16 @@ pub fn gate(way: Way, inputs: mpsc::Sender<Input>) -> (GateSwitch, GateView, Gat
 pub struct Remote {
     url: String,
     name: String,
+    /// kombu's `global_keyprefix`.
+    prefix: String,
     connection: Option<CeleryRemote>,
 }
 
 impl Remote {
     /// Not connected yet.
     #[must_use]
-    pub fn new(url: String, name: String) -> Self {
-        Self { url, name, connection: None }
+    pub fn new(url: String, name: String, prefix: String) -> Self {
+        Self { url, name, prefix, connection: None }
     }
 
     /// Lets the connection go: a gate moves rarely, and a broker's connections are many pods'.
@@ -133,7 +135,7 @@ impl Remote {
 
     async fn call(&mut self, method: &str, arguments: Value, nodes: &[String]) -> Result<BTreeMap<String, Value>, BrokerError> {
         if self.connection.is_none() {
-            self.connection = Some(CeleryRemote::connect(&self.url, &self.name).await?);
+            self.connection = Some(CeleryRemote::connect(&self.url, &self.name, &self.prefix).await?);
         }
         let Some(connection) = self.connection.as_mut() else { return Ok(BTreeMap::new()) };
         let result = connection.call(method, arguments, nodes, REPLY_WAIT).await;
@@ -209,10 +211,10 @@ impl Gate {
 }
 
 impl Celery {
-    /// `name` tells this caller from others; `nodes` are the pod's, as they become known.
+    /// `nodes` are the pod's, as they become known.
     #[must_use]
-    pub fn new(url: String, name: String, queues: Vec<String>, nodes: watch::Receiver<Nodes>) -> Self {
-        Self { remote: Remote::new(url, name), queues, nodes, cancelled: BTreeMap::new() }
+    pub fn new(remote: Remote, queues: Vec<String>, nodes: watch::Receiver<Nodes>) -> Self {
+        Self { remote, queues, nodes, cancelled: BTreeMap::new() }
     }
 
     /// The queues that each node consumes now. None: not every node has answered, or none is known yet.
@@ -295,7 +297,8 @@ mod tests {
     fn every_wish_is_a_new_one_even_if_it_says_the_same() {
         let (_, nodes) = watch::channel(Nodes::default());
         let (inputs, _receiver) = mpsc::channel(1);
-        let (switch, view, gate) = gate(Way::Remote(Celery::new(String::new(), String::new(), Vec::new(), nodes)), inputs);
+        let (switch, view, gate) =
+            gate(Way::Remote(Celery::new(Remote::new(String::new(), String::new(), String::new()), Vec::new(), nodes)), inputs);
         switch.switch(true);
         let first = *gate.wish.borrow();
         switch.switch(true);

@@ -223,7 +223,7 @@ async fn a_gate_closed_by_a_sidecar_that_is_gone_is_opened_by_the_next() {
     let redis = RedisServer::start().unwrap();
     let mut beside = Beside::start(redis.url(0), redis.url(1), "pod-c");
     beside.activity(|activity| activity.busy == Busy::Idle).await;
-    let mut other = CeleryRemote::connect(&redis.url(0), "other").await.unwrap();
+    let mut other = CeleryRemote::connect(&redis.url(0), "other", "").await.unwrap();
     let nodes = ["celery@pod-c".to_owned()];
     // A worker says that it is there a moment before it listens.
     let cancelled = async {
@@ -242,7 +242,7 @@ async fn events_of_another_pod_are_not_this_ones() {
     let redis = RedisServer::start().unwrap();
     let mut beside = Beside::start(redis.url(0), redis.url(1), "pod-d");
     beside.activity(|activity| activity.busy == Busy::Idle).await;
-    let mut remote = CeleryRemote::connect(&redis.url(0), "x").await.unwrap();
+    let mut remote = CeleryRemote::connect(&redis.url(0), "x", "").await.unwrap();
     let wait = Duration::from_millis(500);
     let replies = remote.call("active", serde_json::json!({}), &["celery@pod-e".to_owned()], wait).await.unwrap();
     assert!(replies.is_empty());

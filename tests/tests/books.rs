@@ -127,7 +127,10 @@ async fn of_a_fleet_with_nothing_in_hand_every_pod_is_idle_and_else_none_is_know
     bullmq.says(Seen::Unknown).await;
     let mut arq = Desk::open("arq");
     arq.says(Seen::Idle).await;
-    arq.write("ZADD q 1 job");
+    // Jobs for later and jobs that wait are nobody's.
+    arq.write("ZADD q 9999999999999 later 1 job");
+    arq.says(Seen::Idle).await;
+    arq.write("SET arq:in-progress:job 1");
     arq.says(Seen::Unknown).await;
 }
 

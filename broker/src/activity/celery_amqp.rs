@@ -114,7 +114,7 @@ impl AmqpRemote {
         self.link.call(OPERATION, published).await?;
         let deadline = Instant::now() + call.wait;
         let mut replies = BTreeMap::new();
-        while replies.len() < call.nodes.len() {
+        while call.awaits(replies.len()) {
             let Ok(delivery) = timeout_at(deadline, self.consumer.next()).await else { break };
             let delivery = delivery.ok_or_else(|| self.link.failed(OPERATION, "the connection is closed", Retry::Later))?;
             let delivery = delivery.map_err(|error| self.link.error(OPERATION, &error))?;

@@ -1,6 +1,5 @@
 //! Celery's events and remote control over Redis. In: URLs, commands. Out: events, replies. Left to others: the message format (`kombu`).
-//! Channels and keys are those of kombu's Redis transport with its default prefixes; an own `global_keyprefix` is seen by events (a pattern
-//! subscription), not by replies: remote control then gets none.
+//! Channels and keys are those of kombu's Redis transport with the user's `global_keyprefix`; events are seen whatever that is (a pattern subscription).
 
 use super::kombu::{self, Call, EVENT_EXCHANGE, PIDBOX_EXCHANGE, REPLY_EXCHANGE, WorkerEvent};
 use crate::redis::{Link, RESPONSE_TIMEOUT};
@@ -60,25 +59,28 @@ pub(super) struct RedisRemote {
     link: Link,
     name: String,
     channel: String,
+    /// kombu's `global_keyprefix`.
+    prefix: String,
 }
 
 impl RedisRemote {
-    pub(super) fn new(url: RedisUrl, name: &str) -> Self {
-        let channel = format!("/{}.{PIDBOX_EXCHANGE}", url.database);
-        Self { link: Link::new(url, RESPONSE_TIMEOUT), name: name.to_owned(), channel }
+    pub(super) fn new(url: RedisUrl, name: &str, prefix: &str) -> Self {
+        let channel = format!("{prefix}/{}.{PIDBOX_EXCHANGE}", url.database);
+        Self { link: Link::new(url, RESPONSE_TIMEOUT), name: name.to_owned(), channel, prefix: prefix.to_owned() }
     }
 
     pub(super) async fn call(&mut self, call: &Call<'_>) -> Result<BTreeMap<String, Value>, BrokerError> {
-        let queue = kombu::reply_queue(&self.name);
-        let bindings = format!("_kombu.binding.{REPLY_EXCHANGE}");
-        let binding = format!("{}{SEPARATOR}{SEPARATOR}{queue}", self.name);
+        let reply = kombu::reply_queue(&self.name);
+        let queue = format!("{}{reply}", self.prefix);
+        let bindings = format!("{}_kombu.binding.{REPLY_EXCHANGE}", self.prefix);
+        let binding = format!("{}{SEPARATOR}{SEPARATOR}{reply}", self.name);
         let ticket = kombu::ticket();
         let command = kombu::wrapped_command(call, &ticket, &self.name);
         // The same names for every call of this pod: a left-over of a call that was cut off goes now.
         self.link.run_all(CALLING, pipe().del(&queue).sadd(&bindings, &binding).publish(&self.channel, command)).await?;
         let deadline = Instant::now() + call.wait;
         let mut replies = BTreeMap::new();
-        while replies.len() < call.nodes.len() {
+        while call.awaits(replies.len()) {
             let popped = self.link.run_all(CALLING, pipe().add_command(cmd("RPOP").arg(&queue).clone())).await?;
             match popped.first() {
                 Some(RedisValue::BulkString(payload)) if kombu::mentions_ticket(payload, &ticket) => {

@@ -34,8 +34,27 @@ pub struct WorkerEvent {
 pub(super) struct Call<'a> {
     pub(super) method: &'a str,
     pub(super) arguments: Value,
-    pub(super) nodes: &'a [String],
+    pub(super) whom: Whom<'a>,
     pub(super) wait: Duration,
+}
+
+/// Who is called.
+#[derive(Clone, Copy)]
+pub(super) enum Whom<'a> {
+    /// These nodes.
+    Nodes(&'a [String]),
+    /// Every node whose name matches this glob.
+    Matching(&'a str),
+}
+
+impl Call<'_> {
+    /// Whether more replies may come after so many.
+    pub(super) fn awaits(&self, replies: usize) -> bool {
+        match self.whom {
+            Whom::Nodes(nodes) => replies < nodes.len(),
+            Whom::Matching(_) => true,
+        }
+    }
 }
 
 /// kombu's default; events of a worker that does not say otherwise.
@@ -97,8 +116,12 @@ pub(super) fn unwrap(payload: &[u8]) -> Option<Vec<u8>> {
 
 /// The body of a command that wants replies at `reply_to`.
 pub(super) fn command(call: &Call<'_>, ticket: &str, reply_to: &str) -> Vec<u8> {
+    let (nodes, pattern) = match call.whom {
+        Whom::Nodes(nodes) => (Some(nodes), None),
+        Whom::Matching(pattern) => (None, Some(pattern)),
+    };
     let body = json!({
-        "method": call.method, "arguments": call.arguments, "destination": call.nodes, "pattern": null, "matcher": null,
+        "method": call.method, "arguments": call.arguments, "destination": nodes, "pattern": pattern, "matcher": pattern.map(|_| "glob"),
         "ticket": ticket, "reply_to": {"exchange": REPLY_EXCHANGE, "routing_key": reply_to},
     });
     body.to_string().into_bytes()
@@ -175,7 +198,7 @@ mod tests {
     #[test]
     fn a_command_has_the_shape_that_workers_read() {
         let nodes = ["celery@vm".to_owned()];
-        let call = Call { method: "cancel_consumer", arguments: json!({"queue": "q"}), nodes: &nodes, wait: Duration::from_secs(1) };
+        let call = Call { method: "cancel_consumer", arguments: json!({"queue": "q"}), whom: Whom::Nodes(&nodes), wait: Duration::from_secs(1) };
         let envelope: Value = serde_json::from_str(&wrapped_command(&call, "t", "me")).unwrap();
         assert_eq!(envelope["content-type"], "application/json");
         let body: Value = serde_json::from_slice(&unwrap(envelope.to_string().as_bytes()).unwrap()).unwrap();

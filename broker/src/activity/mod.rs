@@ -20,7 +20,7 @@ use books::Books;
 use celery_amqp::{AmqpEvents, AmqpRemote};
 use celery_redis::{RedisEvents, RedisRemote};
 use connections::Connections;
-use kombu::{Call, WorkerEvent};
+use kombu::{Call, Whom, WorkerEvent};
 use qscaler_broker_url::BrokerUrl;
 use qscaler_core::framework::{Framework, KeyNames};
 use serde_json::Value;
@@ -74,14 +74,14 @@ enum RemoteTransport {
 }
 
 impl CeleryRemote {
-    /// Connects. `name` tells this caller from others (the pod's UID).
+    /// Connects. `name` tells this caller from others (the pod's UID); `prefix` is kombu's `global_keyprefix` on Redis.
     ///
     /// # Errors
     /// When the broker cannot be reached or refuses.
-    pub async fn connect(url: &str, name: &str) -> Result<Self, BrokerError> {
+    pub async fn connect(url: &str, name: &str, prefix: &str) -> Result<Self, BrokerError> {
         let transport = match crate::read_url(url)? {
             BrokerUrl::Amqp(url) => RemoteTransport::Amqp(Box::new(AmqpRemote::connect(url, name).await?)),
-            BrokerUrl::Redis(url) => RemoteTransport::Redis(Box::new(RedisRemote::new(url, name))),
+            BrokerUrl::Redis(url) => RemoteTransport::Redis(Box::new(RedisRemote::new(url, name, prefix))),
         };
         Ok(Self { transport })
     }
@@ -91,10 +91,24 @@ impl CeleryRemote {
     /// # Errors
     /// When the connection is lost or the broker refuses. A node that does not answer is no error.
     pub async fn call(&mut self, method: &str, arguments: Value, nodes: &[String], wait: Duration) -> Result<BTreeMap<String, Value>, BrokerError> {
-        let call = Call { method, arguments, nodes, wait };
+        self.send(&Call { method, arguments, whom: Whom::Nodes(nodes), wait }).await
+    }
+
+    /// The nodes on this host that answer within `wait`, which is waited out.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub async fn nodes_on(&mut self, host: &str, wait: Duration) -> Result<Vec<String>, BrokerError> {
+        // A host's name has nothing in it that means something in a glob.
+        let whom = format!("*@{host}");
+        let call = Call { method: "ping", arguments: Value::Object(serde_json::Map::new()), whom: Whom::Matching(&whom), wait };
+        Ok(self.send(&call).await?.into_keys().collect())
+    }
+
+    async fn send(&mut self, call: &Call<'_>) -> Result<BTreeMap<String, Value>, BrokerError> {
         match &mut self.transport {
-            RemoteTransport::Redis(remote) => remote.call(&call).await,
-            RemoteTransport::Amqp(remote) => remote.call(&call).await,
+            RemoteTransport::Redis(remote) => remote.call(call).await,
+            RemoteTransport::Amqp(remote) => remote.call(call).await,
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use super::management::{self, Api, QueueFigures};
 use super::{Link, is_missing, is_refused, names};
+use crate::unseen::Unseen;
 use crate::{BrokerError, QueueQuery, QueueStats};
 use async_trait::async_trait;
 use futures::stream::{self, StreamExt};
@@ -39,6 +40,8 @@ pub(crate) struct RabbitStats {
     missing: Mutex<HashMap<String, Instant>>,
     /// Why the API gave no figures when it was asked last.
     gap: Mutex<Option<Arc<str>>>,
+    /// Queues that have never been there.
+    unseen: Unseen<()>,
 }
 
 #[derive(Debug)]
@@ -73,6 +76,7 @@ impl RabbitStats {
             management: tokio::sync::Mutex::new(ManagementCache::default()),
             missing: Mutex::new(HashMap::new()),
             gap: Mutex::new(None),
+            unseen: Unseen::default(),
         }
     }
 
@@ -158,7 +162,7 @@ impl RabbitStats {
             let api = self.api.clone();
             cache.fetching = Some(tokio::spawn(async move { management::fetch(&*api?, &url, &names).await }));
         }
-        let first = cache.fetched.is_none() && self.gap().is_none();
+        let first = cache.fetched.is_none() && self.api_gap().is_none();
         if let Some(task) = cache.fetching.as_mut().filter(|task| first || task.is_finished()) {
             let fetched = task.await.unwrap_or_else(|error| Err(error.to_string()));
             cache.fetching = None;
@@ -170,6 +174,10 @@ impl RabbitStats {
             Some(age) => (cache.figures.clone(), age.as_secs_f64()),
             None => (HashMap::new(), 0.0),
         }
+    }
+
+    fn api_gap(&self) -> Option<Arc<str>> {
+        self.gap.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn told(&self, problem: Option<String>) {
@@ -211,7 +219,7 @@ fn sample(depth: &Depth, figures: QueueFigures, age_s: f64) -> Result<QueueSampl
     let QueueFigures { ready, unacked, published, completed } = figures;
     let known = ready.or(unacked).or(published).is_some();
     let age_s = if known { age_s } else { 0.0 };
-    let sample = |ready| QueueSample { ready, unacked, published_total: published, completed_total: completed, age_s };
+    let sample = |ready| QueueSample { ready, unacked, published_total: published, completed_total: completed, age_s, ..QueueSample::default() };
     match depth {
         Depth::Ready(fresh) => Ok(sample(Some(*fresh))),
         Depth::Missing => Ok(QueueSample { ready: Some(0), unacked: Some(0), ..QueueSample::default() }),
@@ -227,6 +235,9 @@ impl QueueStats for RabbitStats {
         let queues: BTreeSet<String> = queries.iter().map(|query| query.queue.clone()).collect();
         let depths = self.depths(&queues).await?;
         let (counters, age_s) = self.counters(&queues).await;
+        for (queue, depth) in &depths {
+            self.unseen.looked(queue, !matches!(depth, Depth::Missing));
+        }
         let of = |query: &QueueQuery| match depths.get(&query.queue) {
             Some(depth) => sample(depth, counters.get(&query.queue).copied().unwrap_or_default(), age_s),
             None => Ok(QueueSample::default()),
@@ -234,8 +245,15 @@ impl QueueStats for RabbitStats {
         Ok(queries.iter().map(of).collect())
     }
 
-    fn gap(&self) -> Option<Arc<str>> {
-        self.gap.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn gap(&self, queries: &[QueueQuery]) -> Option<Arc<str>> {
+        let missing = |query: &QueueQuery| {
+            self.unseen.is_overdue(&query.queue).then(|| {
+                let (queue, place) = (&query.queue, self.link.url.place());
+                format!("the queue {queue:?} does not exist in the virtual host {:?} of {place}: it counts as empty", self.link.url.vhost)
+            })
+        };
+        let words: Vec<String> = self.api_gap().iter().map(ToString::to_string).chain(queries.iter().filter_map(missing)).collect();
+        (!words.is_empty()).then(|| words.join("; ").into())
     }
 }
 
@@ -253,7 +271,17 @@ mod tests {
     #[test]
     fn the_fresh_ready_count_wins_over_the_api_s() {
         let got = sample(&Depth::Ready(4), API, 3.0).unwrap();
-        assert_eq!(got, QueueSample { ready: Some(4), unacked: Some(2), published_total: Some(30), completed_total: Some(19), age_s: 3.0 });
+        assert_eq!(
+            got,
+            QueueSample {
+                ready: Some(4),
+                unacked: Some(2),
+                published_total: Some(30),
+                completed_total: Some(19),
+                age_s: 3.0,
+                ..QueueSample::default()
+            }
+        );
     }
 
     #[test]

@@ -9,8 +9,10 @@
 //!   `xadd xack xdel xreadgroup xautoclaim xgroup|create pexpire`.
 
 mod connect;
+mod elsewhere;
 mod guard;
 pub(crate) mod keys;
+mod later;
 pub(crate) mod receiver;
 pub(crate) mod sender;
 pub(crate) mod stats;

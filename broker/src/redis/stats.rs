@@ -3,15 +3,19 @@
 //! (`core::framework`).
 //! A list, set or hash that does not exist is empty: Redis has no empty ones. A key of another type is an error of its queue, and names the key.
 
+use super::elsewhere::{self, Elsewhere};
+use super::later::{self, Later};
 use super::{Link, RESPONSE_TIMEOUT};
+use crate::unseen::Unseen;
 use crate::{BrokerError, QueueQuery, QueueStats, now_ms};
 use async_trait::async_trait;
 use qscaler_broker_url::RedisUrl;
-use qscaler_core::framework::{Key, KeyKind};
+use qscaler_core::framework::{Key, KeyKind, glob_literal};
 use qscaler_core::scale::QueueSample;
 use redis::{Cmd, Value, cmd, pipe};
+use serde::Deserialize;
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Celery's `unacked` is read whole only up to this many entries: each holds its message. Beyond it, all of them count for each queue, which is
 /// too many and never too few.
@@ -32,6 +36,10 @@ const OPERATION: &str = "measuring queues";
 pub(crate) struct RedisStats {
     link: Link,
     patterns: Mutex<HashMap<String, Sweep>>,
+    /// Queues of which nothing was ever seen, and what else was found of their name.
+    unseen: Unseen<Elsewhere>,
+    /// By queue: keys of work put aside that could not be read.
+    unread: Mutex<HashMap<String, Arc<str>>>,
 }
 
 /// Which keys match a pattern, by SCANs that may take several calls.
@@ -67,7 +75,7 @@ type Count = Result<Option<u64>, String>;
 
 impl RedisStats {
     pub(crate) fn new(url: RedisUrl) -> Self {
-        Self { link: Link::new(url, RESPONSE_TIMEOUT), patterns: Mutex::new(HashMap::new()) }
+        Self { link: Link::new(url, RESPONSE_TIMEOUT), patterns: Mutex::new(HashMap::new()), unseen: Unseen::default(), unread: Mutex::default() }
     }
 
     /// Moves the sweeps of these patterns on, by at most [`SCANS_MAX`] round trips for all of them together.
@@ -106,8 +114,8 @@ impl RedisStats {
     }
 }
 
-/// The commands that measure a key of this kind; several for a stream. None for kinds that need a second pipeline.
-fn commands(kind: KeyKind, key: &str) -> Vec<Cmd> {
+/// The commands that measure a key of this kind; several for a stream. None for kinds that need a second pipeline, and for work put aside.
+fn commands(kind: KeyKind, key: &str, now_ms: u64) -> Vec<Cmd> {
     let one = |name: &str| {
         let mut command = cmd(name);
         command.arg(key);
@@ -122,7 +130,7 @@ fn commands(kind: KeyKind, key: &str) -> Vec<Cmd> {
         KeyKind::List => vec![one("LLEN")],
         KeyKind::SortedSet => vec![one("ZCARD")],
         KeyKind::Due { clock, running } => {
-            let until = clock.due_until(now_ms());
+            let until = clock.due_until(now_ms);
             let (mut due, mut oldest) = (one("ZCOUNT"), one("ZRANGEBYSCORE"));
             due.arg("-inf").arg(&until);
             oldest.arg("-inf").arg(&until).arg("LIMIT").arg(0).arg(DUE_RUNNING_MAX);
@@ -130,7 +138,7 @@ fn commands(kind: KeyKind, key: &str) -> Vec<Cmd> {
         }
         KeyKind::Hash | KeyKind::CeleryUnacked => vec![one("HLEN")],
         KeyKind::Stream => vec![two("XINFO", "GROUPS"), two("XINFO", "STREAM"), one("XLEN")],
-        KeyKind::SetPattern => Vec::new(),
+        KeyKind::SetPattern | KeyKind::DueOfAll { .. } | KeyKind::DueList => Vec::new(),
     }
 }
 
@@ -185,17 +193,50 @@ fn stream(key: &str, groups: &Value, info: &Value, length: &Value) -> Result<Str
     Ok(StreamFigures { waiting: sum("lag"), pending, added: number(&map(info), "entries-added"), done })
 }
 
-/// Entries of Celery's `unacked` whose routing key is this queue. Values are JSON: message, exchange, routing key. One that does not parse counts:
-/// too many is safe. A queue bound by another routing key than its name (Celery's default is the name) is not seen here.
-fn celery_unacked_of(queue: &str, values: &[Value]) -> u64 {
-    let is_of_queue = |value: &&Value| {
-        let Value::BulkString(bytes) = value else { return true };
-        match serde_json::from_slice::<(serde::de::IgnoredAny, serde::de::IgnoredAny, String)>(bytes) {
-            Ok((_, _, routing_key)) => routing_key == queue,
-            Err(_) => true,
+/// Entries of Celery's `unacked` whose routing key is this queue, and how many of them are only kept until they are due. Values are JSON: message,
+/// exchange, routing key. One that does not parse counts as held: too many is safe. A queue bound by another routing key than its name (Celery's default
+/// is the name) is not seen here.
+fn celery_unacked_of(queue: &str, values: &[Value], now_ms: u64) -> (u64, u64) {
+    let (mut held, mut later) = (0, 0);
+    for value in values {
+        let Value::BulkString(bytes) = value else {
+            held += 1;
+            continue;
+        };
+        match serde_json::from_slice::<(Kept, serde::de::IgnoredAny, String)>(bytes) {
+            Ok((_, _, routing_key)) if routing_key != queue => {}
+            Ok((kept, _, _)) => {
+                held += 1;
+                later += u64::from(kept.due_ms().is_some_and(|due| due > now_ms));
+            }
+            Err(_) => held += 1,
         }
-    };
-    values.iter().filter(is_of_queue).count() as u64
+    }
+    (held, later)
+}
+
+/// Of a message of Celery: until when its worker keeps it.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Kept {
+    headers: KeptHeaders,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct KeptHeaders {
+    /// ISO 8601; Celery writes the offset from UTC, and where it does not, it means UTC.
+    eta: Option<String>,
+}
+
+impl Kept {
+    /// Milliseconds since the epoch.
+    fn due_ms(&self) -> Option<u64> {
+        let eta = self.headers.eta.as_deref()?;
+        let format = &time::format_description::well_known::Rfc3339;
+        let at = time::OffsetDateTime::parse(eta, format).or_else(|_| time::OffsetDateTime::parse(&format!("{eta}Z"), format)).ok()?;
+        u64::try_from(at.unix_timestamp_nanos() / 1_000_000).ok()
+    }
 }
 
 /// The sum of what is known of these keys. Empty: the framework has no such key, so the figure is unknown. One unknown makes the sum unknown.
@@ -217,6 +258,10 @@ fn waiting(query: &QueueQuery) -> Vec<Key> {
     query.framework.waiting_keys(&query.queue, &query.names)
 }
 
+fn later_of(query: &QueueQuery) -> Vec<Key> {
+    query.framework.later_keys(&query.queue, &query.names)
+}
+
 fn working(query: &QueueQuery) -> Vec<Key> {
     query.framework.working_keys(&query.queue, &query.names)
 }
@@ -227,35 +272,91 @@ impl QueueStats for RedisStats {
         let mut pipeline = pipe();
         let mut plan = Plan::new();
         let mut patterns = BTreeSet::new();
+        let now_ms = now_ms();
+        let mut later = Plan::new();
+        let mut add = |plan: &mut Plan, key: Key, commands: Vec<Cmd>| {
+            let start = pipeline.len();
+            plan.entry(key).or_insert_with(|| {
+                commands.into_iter().for_each(|command| {
+                    pipeline.add_command(command);
+                });
+                (start, pipeline.len())
+            });
+        };
         for query in queries {
             for key in waiting(query).into_iter().chain(working(query)) {
                 if key.kind == KeyKind::SetPattern {
                     patterns.insert(key.name);
                     continue;
                 }
-                let start = pipeline.len();
-                let commands = commands(key.kind, &key.name);
-                plan.entry(key).or_insert_with(|| {
-                    for command in commands {
-                        pipeline.add_command(command);
-                    }
-                    (start, pipeline.len())
-                });
+                let commands = commands(key.kind, &key.name, now_ms);
+                add(&mut plan, key, commands);
+            }
+            for key in later_of(query) {
+                let commands = later::commands(&key, now_ms);
+                add(&mut later, key, commands);
             }
         }
         let answers = if pipeline.is_empty() { Vec::new() } else { self.link.run(OPERATION, &mut pipeline).await? };
         let found = if patterns.is_empty() { HashMap::new() } else { self.sweep(&patterns).await? };
-        let second = self.second(&plan, &answers, &found).await?;
-        let look = Look { plan: &plan, answers: &answers, found: &found, second: &second };
-        Ok(queries.iter().map(|query| look.sample(query).map_err(|message| self.link.refused(OPERATION, message))).collect())
+        let second = self.second(&plan, &later, &answers, &found).await?;
+        let look = Look { plan: &plan, later: &later, answers: &answers, found: &found, second: &second, now_ms };
+        let samples: Vec<Result<QueueSample, String>> = queries.iter().map(|query| look.sample(query)).collect();
+        self.remember(queries, &samples, &look);
+        self.search(queries).await?;
+        Ok(samples.into_iter().map(|sample| sample.map_err(|message| self.link.refused(OPERATION, message))).collect())
+    }
+
+    fn gap(&self, queries: &[QueueQuery]) -> Option<Arc<str>> {
+        let unread = self.unread.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = |query: &QueueQuery| {
+            let unread = unread.get(&query.queue).map(|what| format!("delayed and scheduled work is not counted: {what}"));
+            let place = self.link.place();
+            let unseen = self.unseen.is_overdue(&query.queue).then(|| self.unseen.found(&query.queue).unwrap_or_default().words(query, &place));
+            [unread, unseen]
+        };
+        let words: Vec<String> = queries.iter().flat_map(of).flatten().collect();
+        (!words.is_empty()).then(|| words.join("; ").into())
     }
 }
 
 impl RedisStats {
+    /// What is to be said of these queues, from this look.
+    fn remember(&self, queries: &[QueueQuery], samples: &[Result<QueueSample, String>], look: &Look<'_>) {
+        let mut unread = self.unread.lock().unwrap_or_else(PoisonError::into_inner);
+        for (query, sample) in queries.iter().zip(samples) {
+            match look.later(query).1 {
+                Some(what) => drop(unread.insert(query.queue.clone(), what.into())),
+                None => drop(unread.remove(&query.queue)),
+            }
+            let something = |s: &QueueSample| s.ready != Some(0) || s.unacked.is_some_and(|n| n > 0) || s.next_due_s.is_some();
+            self.unseen.looked(&query.queue, sample.as_ref().map_or(true, something));
+        }
+    }
+
+    /// Goes on with the search for keys of the first queue that is due for it; one SCAN a call.
+    async fn search(&self, queries: &[QueueQuery]) -> Result<(), BrokerError> {
+        let unfinished = |query: &&QueueQuery| self.unseen.is_overdue(&query.queue) && !self.unseen.found(&query.queue).is_some_and(|f| f.is_done());
+        let Some(query) = queries.iter().find(unfinished) else { return Ok(()) };
+        let mut found = self.unseen.found(&query.queue).unwrap_or_default();
+        let mut pipeline = pipe();
+        let pattern = format!("*{}*", glob_literal(&query.queue));
+        pipeline.cmd("SCAN").arg(found.cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(elsewhere::SCAN_COUNT).arg("TYPE").arg("list");
+        let answer = self.link.run(OPERATION, &mut pipeline).await?.pop();
+        match answer.map(redis::from_redis_value::<(u64, Vec<String>)>) {
+            Some(Ok((next, keys))) => found.took(next, keys),
+            // This user may not look: done with it.
+            _ => found.took(0, Vec::new()),
+        }
+        self.unseen.keep(&query.queue, found);
+        Ok(())
+    }
+
     /// Members of every small `unacked`, how many of arq's due jobs run, and sizes of every set that a pattern found.
     async fn second(
         &self,
         plan: &Plan,
+        later: &Plan,
         answers: &[Value],
         found: &HashMap<String, Option<BTreeSet<String>>>,
     ) -> Result<HashMap<String, Value>, BrokerError> {
@@ -276,6 +377,12 @@ impl RedisStats {
                 keys.push(key.clone());
             }
         }
+        for (key, (start, end)) in later {
+            if let Some(command) = answers.get(*start..*end).and_then(|answers| later::second(key, answers)) {
+                pipeline.add_command(command);
+                keys.push(key.name.clone());
+            }
+        }
         for key in found.values().flatten().flatten() {
             pipeline.cmd("SCARD").arg(key);
             keys.push(key.clone());
@@ -290,6 +397,9 @@ impl RedisStats {
 /// All answers of one call.
 struct Look<'a> {
     plan: &'a Plan,
+    /// The same for work put aside.
+    later: &'a Plan,
+    now_ms: u64,
     answers: &'a [Value],
     found: &'a HashMap<String, Option<BTreeSet<String>>>,
     second: &'a HashMap<String, Value>,
@@ -323,11 +433,13 @@ impl Look<'_> {
             KeyKind::List | KeyKind::SortedSet | KeyKind::Hash | KeyKind::Due { running: None, .. } => count(name, first),
             KeyKind::Due { running: Some(_), .. } => Ok(count(name, first)?.map(|due| due.saturating_sub(self.due_running(key).unwrap_or(0)))),
             KeyKind::CeleryUnacked => match self.second.get(name) {
-                Some(Value::Array(values)) => Ok(Some(celery_unacked_of(queue, values))),
+                Some(Value::Array(values)) => Ok(Some(celery_unacked_of(queue, values, self.now_ms).0)),
                 Some(Value::ServerError(error)) => Err(complaint(name, error)),
                 _ => count(name, first),
             },
             KeyKind::Stream => self.stream(key).map(|figures| figures.waiting),
+            // Work put aside has commands of its own.
+            KeyKind::DueOfAll { .. } | KeyKind::DueList => Ok(None),
             KeyKind::SetPattern => match self.found.get(name) {
                 Some(Some(keys)) => {
                     let sizes: Vec<Count> = keys.iter().map(|key| count(key, self.second.get(key))).collect();
@@ -336,6 +448,19 @@ impl Look<'_> {
                 _ => Ok(None),
             },
         }
+    }
+
+    /// What is put aside for this queue; the error names the first key that cannot be read, beside what the others say.
+    fn later(&self, query: &QueueQuery) -> (Later, Option<String>) {
+        let mut sum = (Later::default(), None);
+        for key in later_of(query) {
+            let answers = self.later.get(&key).and_then(|(start, end)| self.answers.get(*start..*end)).unwrap_or_default();
+            match later::read(&key, &query.queue, answers, self.second.get(&key.name), self.now_ms) {
+                Ok(one) => sum.0 = sum.0.and(one),
+                Err(error) => sum.1 = sum.1.or(Some(error)),
+            }
+        }
+        sum
     }
 
     fn sample(&self, query: &QueueQuery) -> Result<QueueSample, String> {
@@ -355,7 +480,14 @@ impl Look<'_> {
                 _ => {}
             }
         }
-        sample.ready = total(ready)?;
+        let kept = |key: &Key| match self.second.get(&key.name) {
+            Some(Value::Array(values)) if key.kind == KeyKind::CeleryUnacked => Some(celery_unacked_of(&query.queue, values, self.now_ms).1),
+            _ => None,
+        };
+        sample.unacked_later = working(query).iter().find_map(kept);
+        let (later, _) = self.later(query);
+        sample.ready = total(ready)?.map(|ready| ready.saturating_add(later.due));
+        sample.next_due_s = later.next_ms.map(|at| at.saturating_sub(self.now_ms) as f64 / 1000.0);
         sample.unacked = total(unacked)?;
         Ok(sample)
     }

@@ -14,8 +14,18 @@ fn map(pairs: &[(&str, Value)]) -> Value {
 fn unacked_messages_of_another_queue_do_not_count() {
     let entry = |queue: &str| bulk(&format!(r#"[{{"body":"x","properties":{{}}}}, "", "{queue}"]"#));
     let values = [entry("orders"), entry("mail"), entry("orders"), bulk("not json")];
-    assert_eq!(celery_unacked_of("orders", &values), 3);
-    assert_eq!(celery_unacked_of("mail", &values), 2);
+    assert_eq!(celery_unacked_of("orders", &values, 0), (3, 0));
+    assert_eq!(celery_unacked_of("mail", &values, 0), (2, 0));
+}
+
+#[test]
+fn a_message_that_its_worker_keeps_until_it_is_due_is_told_from_one_that_runs() {
+    let entry = |eta: &str| bulk(&format!(r#"[{{"body":"x","headers":{{"eta":{eta}}}}}, "", "q"]"#));
+    let values =
+        [entry("null"), entry(r#""2026-11-30T13:00:10.123456+00:00""#), entry(r#""2026-11-30T14:00:10+01:00""#), entry(r#""2026-11-30T13:00:10""#)];
+    let at = 1_796_043_600_000; // 2026-11-30T13:00:00Z
+    assert_eq!(celery_unacked_of("q", &values, at), (4, 3));
+    assert_eq!(celery_unacked_of("q", &values, at + 10_200), (4, 0));
 }
 
 #[test]

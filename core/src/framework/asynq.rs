@@ -1,6 +1,6 @@
 //! Asynq (`internal/base/base.go`): a sorted set of servers, and a hash of the tasks of each.
 
-use super::{Books, BusySource, Framework, HostIn, Listed, Processes, QUIET_THEN_TERM, Tasks, list};
+use super::{Books, BusySource, Clock, Framework, HostIn, Listed, Processes, QUIET_THEN_TERM, Tasks, due, list};
 
 /// See the module.
 pub(super) static ASYNQ: Framework = Framework {
@@ -8,6 +8,7 @@ pub(super) static ASYNQ: Framework = Framework {
     signals: QUIET_THEN_TERM,
     busy: BusySource::Broker,
     waiting: &[list("asynq:{{queue}}:pending")],
+    later: &[due(Clock::Seconds, "asynq:{{queue}}:scheduled"), due(Clock::Seconds, "asynq:{{queue}}:retry")],
     working: &[list("asynq:{{queue}}:active")],
     books: Books::Processes(Processes {
         listed: Listed::AliveUntil("asynq:servers"),

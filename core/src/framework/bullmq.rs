@@ -1,6 +1,6 @@
 //! BullMQ (`src/classes/queue-keys.ts`, its Lua scripts).
 
-use super::{Books, BusySource, Framework, Prefix, Promise, list, zset};
+use super::{Books, BusySource, Clock, Framework, Prefix, Promise, due, list, zset};
 
 /// See the module.
 pub(super) static BULLMQ: Framework = Framework {
@@ -9,6 +9,7 @@ pub(super) static BULLMQ: Framework = Framework {
     promise: Promise::NeedsHandler,
     prefix: Some(Prefix { default: "bull", joint: "", setting: "prefix" }),
     waiting: &[list("{prefix}:{queue}:wait"), zset("{prefix}:{queue}:prioritized")],
+    later: &[due(Clock::Millis4096, "{prefix}:{queue}:delayed")],
     working: &[list("{prefix}:{queue}:active")],
     books: Books::Fleet,
     note: "The application must call worker.close() on SIGTERM.",

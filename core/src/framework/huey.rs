@@ -1,6 +1,6 @@
 //! Huey on Redis (`huey/storage.py`, class `RedisStorage`: a name's letters, digits and underscores alone go into its keys).
 
-use super::{BusySource, Framework, Signal, list};
+use super::{BusySource, Clock, Framework, Signal, due, list};
 
 /// See the module.
 pub(super) static HUEY: Framework = Framework {
@@ -8,6 +8,7 @@ pub(super) static HUEY: Framework = Framework {
     signals: &[Signal::Int],
     busy: BusySource::BlockedPop,
     waiting: &[list("huey.redis.{queue:word}")],
+    later: &[due(Clock::Seconds, "huey.schedule.{queue:word}")],
     note: "SIGTERM cuts a Huey task: never let anything else send it.",
     ..Framework::PLAIN
 };

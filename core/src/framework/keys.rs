@@ -63,6 +63,14 @@ pub enum KeyKind {
         /// Before a running job's id.
         running: Option<&'static str>,
     },
+    /// A sorted set by due time that all queues share; its members are JSON that names the queue in the field `queue` (Sidekiq).
+    DueOfAll {
+        /// Unit of its scores.
+        clock: Clock,
+    },
+    /// A list of message ids, with the messages as JSON in a hash beside it (`.msgs` behind the list's name), each with its due time in
+    /// `options.eta`, milliseconds since the epoch (Dramatiq).
+    DueList,
     /// Celery's `unacked` hash: shared by all queues of the database; only entries whose routing key is this queue count.
     CeleryUnacked,
     /// A stream's consumer groups: lag waits, pending works.
@@ -116,6 +124,12 @@ pub struct KeyNames {
 }
 
 impl KeyNames {
+    /// Nothing was chosen.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// The prefix with its joint.
     #[must_use]
     pub fn prefix(&self, prefix: Option<Prefix>) -> String {

@@ -65,6 +65,8 @@ pub struct Framework {
     pub prefix: Option<Prefix>,
     /// Keys whose lengths add up to the messages that wait.
     pub waiting: &'static [RedisKey],
+    /// Keys of messages put aside for later (delayed, scheduled, to be retried), of which those that are due wait, too.
+    pub later: &'static [RedisKey],
     /// Keys whose lengths add up to the messages taken and not finished.
     pub working: &'static [RedisKey],
     /// What it writes down of itself in Redis.
@@ -86,6 +88,7 @@ impl Framework {
         gate: GateKind::None,
         prefix: None,
         waiting: &[],
+        later: &[],
         working: &[],
         books: Books::None,
         acknowledges_early: false,
@@ -98,10 +101,22 @@ impl Framework {
         self.keys(self.waiting, queue, names)
     }
 
+    /// The keys of this queue that hold messages for later.
+    #[must_use]
+    pub fn later_keys(&self, queue: &str, names: &KeyNames) -> Vec<Key> {
+        self.keys(self.later, queue, names)
+    }
+
     /// The keys of this queue that hold messages taken and not finished.
     #[must_use]
     pub fn working_keys(&self, queue: &str, names: &KeyNames) -> Vec<Key> {
         self.keys(self.working, queue, names)
+    }
+
+    /// Its queues have a key for each step of priority.
+    #[must_use]
+    pub fn has_priorities(&self) -> bool {
+        self.waiting.iter().any(|key| key.template.contains("{priority}"))
     }
 
     fn keys(&self, keys: &[RedisKey], queue: &str, names: &KeyNames) -> Vec<Key> {
@@ -120,8 +135,9 @@ impl Framework {
     }
 }
 
-/// A text inside a glob, standing for itself.
-fn glob_literal(text: &str) -> String {
+/// A text inside a glob of Redis, standing for itself.
+#[must_use]
+pub fn glob_literal(text: &str) -> String {
     text.chars().flat_map(|c| if matches!(c, '*' | '?' | '[' | ']' | '\\') { vec!['\\', c] } else { vec![c] }).collect()
 }
 
@@ -189,6 +205,9 @@ const fn list(template: &'static str) -> RedisKey {
 }
 const fn zset(template: &'static str) -> RedisKey {
     RedisKey { kind: KeyKind::SortedSet, template }
+}
+const fn due(clock: Clock, template: &'static str) -> RedisKey {
+    RedisKey { kind: KeyKind::Due { clock, running: None }, template }
 }
 const QUIET_THEN_TERM: &[Signal] = &[Signal::Tstp, Signal::Term];
 

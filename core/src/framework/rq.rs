@@ -1,12 +1,13 @@
 //! RQ. Each worker has a hash with its host, its state and how many jobs it has ended (`rq/worker/base.py`).
 
-use super::{Books, BusySource, Framework, HostIn, Listed, Processes, Tasks, list, zset};
+use super::{Books, BusySource, Clock, Framework, HostIn, Listed, Processes, Tasks, due, list, zset};
 
 /// See the module.
 pub(super) static RQ: Framework = Framework {
     name: "rq",
     busy: BusySource::Children,
     waiting: &[list("rq:queue:{queue}"), list("rq:queue:{queue}:intermediate")],
+    later: &[due(Clock::Seconds, "rq:scheduled:{queue}")],
     working: &[zset("rq:wip:{queue}")],
     books: Books::Processes(Processes {
         listed: Listed::Set("rq:workers"),

@@ -1,6 +1,10 @@
 //! Sidekiq. Each process has a hash with its figures, written every 5 to 10 s (`lib/sidekiq/launcher.rb`).
 
-use super::{Books, BusySource, Framework, HostIn, Listed, Prefix, Processes, QUIET_THEN_TERM, Tasks, list};
+use super::{Books, BusySource, Clock, Framework, HostIn, KeyKind, Listed, Prefix, Processes, QUIET_THEN_TERM, RedisKey, Tasks, list};
+
+const fn all_due(template: &'static str) -> RedisKey {
+    RedisKey { kind: KeyKind::DueOfAll { clock: Clock::Seconds }, template }
+}
 
 /// See the module.
 pub(super) static SIDEKIQ: Framework = Framework {
@@ -9,6 +13,7 @@ pub(super) static SIDEKIQ: Framework = Framework {
     busy: BusySource::Broker,
     prefix: Some(Prefix { default: "", joint: ":", setting: "redis-namespace" }),
     waiting: &[list("{prefix}queue:{queue}")],
+    later: &[all_due("{prefix}schedule"), all_due("{prefix}retry")],
     books: Books::Processes(Processes {
         listed: Listed::Set("{prefix}processes"),
         host: HostIn::Name,

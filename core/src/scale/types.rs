@@ -134,6 +134,12 @@ pub struct QueueSample {
     pub published_total: Option<u64>,
     /// Messages ever finished; a smaller figure than before is a new start of the counter.
     pub completed_total: Option<u64>,
+    /// Of `unacked`, messages that their consumer only keeps until they are due (Celery's eta and countdown): they neither run nor wait for anyone, but
+    /// some worker has to keep them. `None` where the broker does not tell.
+    pub unacked_later: Option<u64>,
+    /// Seconds until the next message that was put aside (delayed, scheduled, to be retried) is due; those that are due count in `ready`. `None`: there is
+    /// none, or the broker does not tell.
+    pub next_due_s: Option<f64>,
     /// How old these figures are, seconds.
     pub age_s: f64,
 }

@@ -21,7 +21,7 @@ use crate::procs::ProcFs;
 use crate::watch::MainReceiver;
 use qscaler_broker::BrokerError;
 use qscaler_broker::activity::{BlockedPops, Bookkeeping, Whose};
-use qscaler_core::framework::{BusySource, CUSTOM, GateKind, KeyNames, framework};
+use qscaler_core::framework::{BusySource, CUSTOM, GateKind, framework};
 use qscaler_core::message::{Busy, ServiceTime};
 use std::future::Future;
 use std::pin::Pin;
@@ -84,10 +84,12 @@ impl Sources {
             BusySource::CeleryEvents => {
                 let (nodes, known) = watch::channel(Nodes::default());
                 let url = settings.broker.as_str().to_owned();
-                let way = gate::Celery::new(url.clone(), settings.pod_uid.clone(), settings.config.queues.clone(), known);
+                let prefix = settings.config.key_names.prefix(framework(&settings.config.worker).and_then(|f| f.prefix));
+                let remote = |name: String| Remote::new(url.clone(), name, prefix.clone());
+                let way = gate::Celery::new(remote(settings.pod_uid.clone()), settings.config.queues.clone(), known);
                 let (switch, view, gate) = gate::gate(Way::Remote(way), inputs.clone());
                 // A caller of its own: its replies must not mix with the gate's.
-                let remote = Remote::new(url.clone(), format!("{}-quiet", settings.pod_uid));
+                let remote = remote(format!("{}-quiet", settings.pod_uid));
                 let source = celery::Celery { url, name: settings.pod_uid, host, main, inputs, nodes, gate: view, remote };
                 (Some(switch), vec![Box::pin(gate.run()), Box::pin(source.run())])
             }
@@ -102,8 +104,7 @@ impl Sources {
             BusySource::File { path } => (None, vec![Box::pin(file::run(procs, path, main, inputs))]),
             BusySource::Broker => {
                 let config = &settings.config;
-                let names = KeyNames::default();
-                let whose = Whose { framework: framework(&config.worker).unwrap_or(&CUSTOM), names: &names, queues: &config.queues };
+                let whose = Whose { framework: framework(&config.worker).unwrap_or(&CUSTOM), names: &config.key_names, queues: &config.queues };
                 let open = || Bookkeeping::open(settings.broker.as_str(), &whose, &host, settings.pod_ip);
                 let Some(books) = known(open(), "busy: broker") else { return (None, Vec::new()) };
                 let proof = freezes(&settings).then(open).and_then(Result::ok).flatten().map(Proof::Books);

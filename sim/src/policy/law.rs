@@ -49,8 +49,7 @@ impl Policy for Law {
                 ready: Some(u64::from(world.ready_messages())),
                 unacked: Some(u64::from(world.unacked_messages())),
                 published_total: self.counters.then_some(self.last_published),
-                completed_total: None,
-                age_s: 0.0,
+                ..QueueSample::default()
             }
         } else {
             QueueSample::default()

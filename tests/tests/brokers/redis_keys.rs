@@ -1,8 +1,8 @@
 //! Key layouts as frameworks write them, put by a raw client. In: a Redis with these keys. Out: what the adapter measures.
 
 use super::{now_ms, query};
-use qscaler_broker::{Retry, open_stats};
-use qscaler_core::framework::framework;
+use qscaler_broker::{QueueQuery, Retry, open_stats};
+use qscaler_core::framework::{KeyNames, framework};
 use qscaler_tests::servers::RedisServer;
 use redis::aio::MultiplexedConnection;
 
@@ -82,6 +82,68 @@ async fn keys_as_each_framework_writes_them_are_found() {
             _ => "q",
         };
         assert_eq!(measured(&server, worker, queue).await, wanted, "{worker}");
+    }
+}
+
+#[tokio::test]
+async fn delayed_and_scheduled_work_waits_from_its_time_on_and_the_next_is_known() {
+    let (server, mut redis) = start().await;
+    let now = now_ms();
+    let (past_s, past, soon_s, soon) = (now / 1000 - 5, now - 5_000, now / 1000 + 100, now + 100_000);
+    let bull = |ms: u64| ms * 4096 + 7;
+    let job = |queue: &str| format!(r#"{{"class":"Job","queue":"{queue}"}}"#);
+    let delayed = |eta: u64| format!(r#"{{"queue_name":"q.DQ","options":{{"eta":{eta}}}}}"#);
+    for (worker, commands) in [
+        ("rq", format!("ZADD rq:scheduled:q {past_s} a {soon_s} b")),
+        (
+            "sidekiq",
+            format!(
+                "ZADD schedule {past_s} {} {past_s} {} {} {} {soon_s} {}\n ZADD retry {past_s} {}",
+                job("other"),
+                job("q"),
+                soon_s - 50,
+                job("elsewhere"),
+                job("q").replace("Job", "B"),
+                job("other")
+            ),
+        ),
+        ("bullmq", format!("ZADD bull:q:delayed {} a {} b", bull(past), bull(soon))),
+        ("huey", format!("ZADD huey.schedule.q {past_s} a {soon_s} b")),
+        ("asynq", format!("ZADD asynq:{{q}}:scheduled {soon_s} a\n ZADD asynq:{{q}}:retry {past_s} b")),
+        ("dramatiq", format!("RPUSH dramatiq:q.DQ a b\n HSET dramatiq:q.DQ.msgs a {} b {}", delayed(past), delayed(soon))),
+    ] {
+        write(&mut redis, &commands).await;
+        let sample = open_stats(&server.url(0)).unwrap().sample(&[query(worker, "q")]).await.unwrap().remove(0);
+        assert_eq!(sample.ready, Some(1), "{worker}");
+        assert!(sample.next_due_s.is_some_and(|s| (90.0..=101.0).contains(&s)), "{worker}: {sample:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_user_who_may_not_read_the_schedule_still_gets_the_queue_and_the_gap_is_said() {
+    let (server, mut redis) = start().await;
+    write(&mut redis, "LPUSH queue:q a\n ACL SETUSER reader reset on >pass %R~queue:* +llen").await;
+    let stats = open_stats(&server.url(0).replace("redis://", "redis://reader:pass@")).unwrap();
+    let queries = [query("sidekiq", "q")];
+    assert_eq!(stats.sample(&queries).await.unwrap()[0].ready, Some(1));
+    let gap = stats.gap(&queries).expect("a word about it");
+    assert!(gap.contains("schedule") && gap.contains("NOPERM"), "{gap}");
+    assert_eq!(stats.gap(&[query("sidekiq", "other")]), None);
+}
+
+#[tokio::test]
+async fn keys_have_the_prefix_and_the_priorities_that_the_user_chose() {
+    let (server, mut redis) = start().await;
+    write(&mut redis, "LPUSH app_q a\n LPUSH app_q:1 b\n LPUSH app_q:9 c\n LPUSH q d e\n LPUSH prod:q f\n LPUSH ns:queue:q g").await;
+    write(&mut redis, r#"HSET app_unacked 1 [{},"","q"]"#).await;
+    let prefix = |text: &str| KeyNames { prefix: Some(text.to_owned()), ..KeyNames::default() };
+    let celery = KeyNames { priority_steps: Some((0..10).collect()), priority_separator: Some(":".to_owned()), ..prefix("app_") };
+    for (worker, names, wanted) in
+        [("celery", celery, (Some(3), Some(1))), ("dramatiq", prefix("prod"), (Some(1), Some(0))), ("sidekiq", prefix("ns"), (Some(1), None))]
+    {
+        let query = QueueQuery { names, ..query(worker, "q") };
+        let samples = open_stats(&server.url(0)).unwrap().sample(&[query]).await.unwrap();
+        assert_eq!((samples[0].ready, samples[0].unacked), wanted, "{worker}");
     }
 }
 
