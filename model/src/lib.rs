@@ -14,6 +14,7 @@
 
 mod act;
 mod calm;
+pub mod container;
 mod control;
 mod hash;
 mod intern;

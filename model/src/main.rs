@@ -1,6 +1,7 @@
-//! `model [--quick] [PART-OF-A-NAME]`: explores every setting and every mutation, or those so named. In: nothing. Out: a table, and failure where an invariant broke or a mutation
+//! `model [--quick] [PART-OF-A-NAME]`: explores every setting, every shape of container and every mutation, or those so named. In: nothing. Out: a table, and failure where an invariant broke or a mutation
 //! was not noticed.
 
+use qscaler_model::container::{RULES, Shape, Slip, explore};
 use qscaler_model::{Answer, INVARIANTS, Mutation, Setting, check, walk};
 use std::time::Duration;
 
@@ -33,6 +34,7 @@ fn main() -> std::process::ExitCode {
             print(&answer);
         }
     }
+    failed |= !containers(&part);
     println!("mutations:");
     for mutation in Mutation::ALL.iter().filter(|mutation| format!("{mutation:?}").contains(&part)) {
         let answer = check(mutation.setting());
@@ -49,6 +51,30 @@ fn main() -> std::process::ExitCode {
         );
     }
     if failed { std::process::ExitCode::FAILURE } else { std::process::ExitCode::SUCCESS }
+}
+
+/// Every shape of container, and every mistake in its own. False: a rule broke, or a mistake went unnoticed.
+#[allow(clippy::print_stdout)]
+fn containers(part: &str) -> bool {
+    let mut good = true;
+    println!("containers:");
+    for (name, words) in RULES {
+        println!("  {name:9} {words}");
+    }
+    for shape in Shape::ALL.iter().filter(|shape| format!("{shape:?}").contains(part)) {
+        let found = explore(*shape, None);
+        println!("  {shape:?}: {} states", found.states);
+        if let Some((rule, path)) = found.broken {
+            good = false;
+            println!("  BROKEN {rule}: {}", path.join(", "));
+        }
+    }
+    for (slip, shape, rule) in Slip::ALL.iter().filter(|(slip, ..)| format!("{slip:?}").contains(part)) {
+        let by = explore(*shape, Some(*slip)).broken.map(|(rule, _)| rule);
+        good &= by == Some(*rule);
+        println!("  {slip:?} in {shape:?}: {} {rule} ({by:?})", if by == Some(*rule) { "caught by" } else { "NOT CAUGHT by" });
+    }
+    good
 }
 
 #[allow(clippy::print_stdout)]
