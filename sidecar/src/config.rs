@@ -7,7 +7,7 @@
 use qscaler_broker_url::expand::references;
 use qscaler_broker_url::{Management, Secret, TlsMaterial, attach};
 use qscaler_core::config::DeadlinePolicy;
-use qscaler_core::framework::{BusySource, Signal};
+use qscaler_core::framework::{BusySource, KeyNames, Signal};
 use qscaler_core::names::sidecar as names;
 use qscaler_core::workload::{SidecarConfig, WorkloadId};
 use serde_json::{Map, Value, json};
@@ -170,6 +170,7 @@ fn defaults() -> SidecarConfig {
         container: String::new(),
         worker: String::new(),
         queues: Vec::new(),
+        key_names: KeyNames::default(),
         // The kubelet's own.
         signals: vec![Signal::Term],
         busy: BusySource::Unknown,
