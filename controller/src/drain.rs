@@ -65,8 +65,9 @@ impl Workload {
 
     /// Steps the drain. Returns when to look again.
     pub(crate) fn drain(&mut self, config: &WorkerConfig, view: &View, actions: &mut Vec<Action>, now_ms: u64) -> Option<u64> {
-        let refused = || view.deployment.refusal.as_deref().map(refused);
-        let conflict = if config.scaling == Scaling::Managed { conflict(&view.scalers).or_else(refused) } else { None };
+        self.watch_writers(view, now_ms);
+        let refused = || view.deployment.refusal.as_deref().filter(|_| config.scaling == Scaling::Managed).map(refused);
+        let conflict = self.other_writer(config, view, now_ms).or_else(refused);
         let waits_for_watch =
             self.scaled.as_ref().is_some_and(|(v, at)| *v == view.deployment.resource_version && now_ms < at.saturating_add(ECHO_MS));
         if config.dry_run || waits_for_watch || self.decision.is_none() || self.broker.mistake.is_some() {
@@ -85,6 +86,22 @@ impl Workload {
         let wake = if busy { Some(now_ms.saturating_add(DRAIN_PERIOD_MS)) } else { step.next_wake_ms };
         (self.phase, self.blocked, self.not_raised) = (step.phase, step.blocked, step.not_raised);
         wake
+    }
+
+    /// Between the version that our write was made from and the write there was no other, so whatever is newer came after it.
+    fn watch_writers(&mut self, view: &View, now_ms: u64) {
+        let deployment = &view.deployment;
+        if self.scaled.as_ref().is_some_and(|(version, _)| *version != deployment.resource_version) {
+            self.contest.saw(deployment.spec_replicas, deployment.replicas_writer.as_deref(), now_ms);
+        }
+    }
+
+    /// Who else writes the replica count, as a sentence.
+    pub(crate) fn other_writer(&self, config: &WorkerConfig, view: &View, now_ms: u64) -> Option<String> {
+        if config.scaling != Scaling::Managed {
+            return None;
+        }
+        conflict(&view.scalers).or_else(|| self.contest.conflict(now_ms))
     }
 
     /// A pod that was Ready when a wave was opened and is not any more has most likely parked, and its word is on the way: the API server is

@@ -90,6 +90,23 @@ fn order(report: &Report) -> (u64, u64) {
     (report.started_ms, report.sequence)
 }
 
+/// Highest epoch: what JSON's numbers carry exactly, and the API server stores.
+const EPOCH_MAX: u64 = 1 << 53;
+/// Reports of a sidecar that has only just started, and clocks that are set back, are no reason to doubt the rest.
+const SEQUENCE_SLACK: u64 = 10_000;
+/// Most tasks that a pod runs at once.
+const ACTIVE_TASKS_MAX: u32 = 100_000;
+
+/// Numbers that no sidecar can say: believed, one such report would put every later one of its pod in the past, or outbid every wave to come.
+fn is_absurd(report: &Report, now_ms: u64) -> bool {
+    // No sidecar reports a thousand times a second.
+    let sequence_max = report.at_ms.saturating_sub(report.started_ms).saturating_add(SEQUENCE_SLACK);
+    report.epoch > EPOCH_MAX
+        || report.started_ms > now_ms.saturating_add(CLOCK_SLACK_MS)
+        || report.sequence > sequence_max
+        || report.active_tasks.is_some_and(|tasks| tasks > ACTIVE_TASKS_MAX)
+}
+
 /// Why a report was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejected {
@@ -105,6 +122,9 @@ pub enum Rejected {
     /// From the future.
     #[error("it is from the future")]
     Future,
+    /// It says what no sidecar can.
+    #[error("its numbers cannot be")]
+    Absurd,
 }
 
 /// What a believed report brings beside the pod's state.
@@ -228,6 +248,9 @@ impl Intake {
         }
         if report.at_ms > now_ms.saturating_add(CLOCK_SLACK_MS) {
             return Err(Rejected::Future);
+        }
+        if is_absurd(report, now_ms) {
+            return Err(Rejected::Absurd);
         }
         match self.pods.get(report.pod_uid.as_str()) {
             Some(before) if order(report) <= before.order => Err(Rejected::Old),

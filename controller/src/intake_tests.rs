@@ -118,3 +118,18 @@ fn a_cut_is_counted_once_however_often_its_sidecar_says_it() {
     next.retain(&HashSet::new());
     assert!(next.counted_cuts().is_empty(), "none is left to say it again");
 }
+
+#[test]
+fn what_no_sidecar_can_say_is_not_believed_and_silences_nobody() {
+    let mut intake = Intake::default();
+    let first = report("a", 5, WorkerState::Open, Busy::Idle);
+    for absurd in [
+        Report { epoch: u64::MAX, ..first.clone() },
+        Report { started_ms: u64::MAX, ..first.clone() },
+        Report { sequence: u64::MAX, ..first.clone() },
+        Report { active_tasks: Some(u32::MAX), ..first.clone() },
+    ] {
+        assert_eq!(take(&mut intake, &absurd, T0_MS), Err(Rejected::Absurd), "{absurd:?}");
+    }
+    assert!(take(&mut intake, &first, T0_MS).is_ok());
+}

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use qscaler_core::config::{ConfigError, Parsed, WorkerConfig, parse};
 use qscaler_core::drain::fleet::Amount;
-use qscaler_core::names::annotation;
+use qscaler_core::names::{MANAGER, annotation};
 use qscaler_core::size::ContainerResources;
 use qscaler_core::units::{Bytes, Millicores};
 use qscaler_core::workload::WorkloadId;
@@ -56,6 +56,8 @@ pub struct DeploymentRecord {
     pub max_unavailable: u32,
     /// `maxSurge` of a rolling update; None: the strategy is another.
     pub max_surge: Option<Amount>,
+    /// Who wrote `spec.replicas` last, by the API server's own notes, if it was not us.
+    pub replicas_writer: Option<Box<str>>,
     /// The checked configuration, or every mistake.
     pub config: Result<Arc<WorkerConfig>, Vec<ConfigError>>,
     /// The working container as the template has it; None: the template has no such container.
@@ -120,6 +122,7 @@ impl DeploymentRecord {
             status_replicas: count(status.replicas, 0),
             max_unavailable: max_unavailable(object, spec_replicas),
             max_surge: max_surge(object),
+            replicas_writer: replicas_writer(meta),
             config,
             worker,
         })
@@ -177,6 +180,14 @@ fn max_unavailable(object: &Deployment, replicas: u32) -> u32 {
         Some(IntOrString::Int(n)) => u32::try_from(*n).unwrap_or(0),
         Some(IntOrString::String(text)) => percent(text.trim_end_matches('%').parse().unwrap_or(MAX_UNAVAILABLE_DEFAULT_PERCENT)),
     }
+}
+
+/// A write takes the field from whoever had it before, so the newest entry that has it is the writer.
+fn replicas_writer(meta: &ObjectMeta) -> Option<Box<str>> {
+    let entries = meta.managed_fields.iter().flatten();
+    let has_it = entries.filter(|e| e.fields_v1.as_ref().is_some_and(|f| f.0.pointer("/f:spec/f:replicas").is_some()));
+    let newest = has_it.max_by_key(|e| e.time.as_ref().map_or(0, millis))?;
+    newest.manager.as_deref().filter(|manager| *manager != MANAGER).map(Into::into)
 }
 
 /// Kubernetes' default of `maxSurge`, percent.

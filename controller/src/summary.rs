@@ -2,7 +2,6 @@
 //! due. Left to others: the decisions (`workload`), the rhythm of writes (`status`).
 
 use crate::conditions::{Holds, time};
-use crate::facts::conflict;
 use crate::hold_effective::{Known, judge};
 use crate::index::View;
 use crate::injected;
@@ -126,9 +125,9 @@ impl Workload {
     }
 
     fn conflict_condition(&mut self, view: &View, config: &WorkerConfig, now_ms: u64) {
-        let scaler = if config.scaling == Scaling::Managed { conflict(&view.scalers) } else { None };
-        let (reason, problem) = match (scaler, self.other_sizer.clone()) {
-            (Some(scaler), _) => ("OtherScaler", Some(scaler)),
+        let writer = self.other_writer(config, view, now_ms);
+        let (reason, problem) = match (writer, self.other_sizer.clone()) {
+            (Some(writer), _) => (if view.scalers.is_empty() { "OtherWriter" } else { "OtherScaler" }, Some(writer)),
             (None, Some((reason, sizer))) => (reason, Some(sizer)),
             (None, None) => ("None", None),
         };
@@ -150,8 +149,8 @@ impl Workload {
             (config.paused != Paused::All, "Paused", "paused by annotation")
         } else if config.scaling == Scaling::Protect {
             (true, "Protect", "another owns the replica count; tasks are kept whole")
-        } else if !view.scalers.is_empty() {
-            (false, "Conflict", "another scaler writes the replica count")
+        } else if self.other_writer(config, view, now_ms).is_some() {
+            (false, "Conflict", "another writes the replica count")
         } else if view.deployment.refusal.is_some() {
             (false, "Refused", "pods cannot have the sidecar, so the replicas are left alone: condition Injected says why")
         } else if self.broker.mistake.is_some() {

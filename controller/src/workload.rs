@@ -20,6 +20,7 @@ use crate::sizing::{Cluster, Sizing, resize_notices};
 use crate::status::{Digest, Writer};
 use qscaler_api::{ContainerSize, Counters, Intent, QWorkerStatus, UnheldPod, WorkerIds};
 use qscaler_core::config::WorkerConfig;
+use qscaler_core::drain::contest::Contest;
 use qscaler_core::drain::fleet::{FleetMachine, Phase};
 use qscaler_core::names::condition;
 use qscaler_core::scale::{FleetSample, Learned, QueueSample, Rule, ScaleDecision, decide};
@@ -74,6 +75,8 @@ pub struct Workload {
     pub(crate) costed: HashMap<String, (String, u64)>,
     keep: Keep,
     backoff: Backoff,
+    /// Others that write the replica count.
+    pub(crate) contest: Contest,
     /// By pod UID: when its hold was last ordered to end.
     pub(crate) released: HashMap<String, u64>,
     /// Who else sizes the pods: the condition's reason, and a sentence.
@@ -157,6 +160,7 @@ impl Workload {
             costed: HashMap::new(),
             keep: Keep::new(now_ms),
             backoff: Backoff::default(),
+            contest: Contest::default(),
             released: HashMap::new(),
             other_sizer: None,
             lasting: Lasting::new(now_ms),
@@ -389,6 +393,7 @@ impl Workload {
         for (action, done) in &outcome.done {
             match (action, done) {
                 (Action::Scale { resource_version, from, to }, _) => {
+                    self.contest.wrote(*to);
                     self.scaled = Some((resource_version.clone(), now_ms));
                     self.counters.scaled_up += u64::from(to.saturating_sub(*from));
                     self.counters.scaled_down += u64::from(from.saturating_sub(*to));

@@ -889,3 +889,30 @@ fn events_that_cannot_be_told_do_not_pile_up() {
     }
     assert_eq!((w.notices.len(), w.notices.last().map(|n| n.note.as_str())), (50, Some("39/9")));
 }
+
+#[test]
+fn another_writer_of_replicas_is_left_alone_after_a_few_rounds_and_named() {
+    let mut w = workload();
+    let (mut version, mut raised) = (100, 0);
+    let applied = |version: u32| {
+        let fields = json!([
+            {"manager": "argocd-controller", "operation": "Update", "apiVersion": "apps/v1", "time": crate::testing::stamp(0), "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:replicas": {}}}},
+            {"manager": "qscaler", "operation": "Update", "apiVersion": "apps/v1", "subresource": "scale", "fieldsType": "FieldsV1", "fieldsV1": {"f:metadata": {}}}
+        ]);
+        let object = with(with(deployment(1, &[]), "/metadata/managedFields", fields), "/metadata/resourceVersion", json!(version.to_string()));
+        view(&[object, replicaset("orders-1", 1), pod("a")])
+    };
+    for second in 0..60 {
+        let now = T0_MS + second * 1_000;
+        w.sampled(waiting(500), now);
+        let plan = w.look(&applied(version), &cluster(), true, now);
+        all_done(&mut w, &plan, now);
+        raised += scales(&plan).len();
+        // Somebody sets it back at once.
+        version += u32::try_from(scales(&plan).len()).unwrap() * 2;
+    }
+    assert!((1..5).contains(&raised), "{raised} rounds in a minute");
+    let plan = w.look(&applied(version + 1), &cluster(), true, T0_MS + 70_000);
+    let (holds, message) = w.conditions.list().into_iter().find(|c| c.type_ == condition::CONFLICT).map(|c| (c.status, c.message)).unwrap();
+    assert!(holds == "True" && message.contains("argocd-controller") && message.contains("ignoreDifferences"), "{message} {plan:?}");
+}

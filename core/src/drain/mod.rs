@@ -6,8 +6,11 @@
 //! `fleet` is the controller's half: one per workload. It asks for parked pods by tokens, marks them as the ReplicaSet's first choice, waits for
 //! the ReplicaSet's echo and lowers the count by no more than those.
 //!
+//! `contest` notices that somebody else writes the count against us.
+//!
 //! Left to others: performing effects (`sidecar`, `controller`), carrying messages (`broker`), how many pods are wanted (`scale`).
 
+pub mod contest;
 pub mod fleet;
 pub mod plan;
 pub mod worker;
