@@ -13,6 +13,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Arguments kept of a process: what runs stands in the first few.
 const ARGUMENTS_MAX: usize = 12;
+/// Celery's setting that makes SIGTERM a cold shutdown.
+const REMAPS_TERM: &str = "REMAP_SIGTERM=SIGQUIT";
+/// SIGTERM (15) and SIGQUIT (3), as bits of SigCgt.
+const TERM_AND_QUIT: u64 = 1 << 14 | 1 << 2;
 /// Of Sentinels the masters' port is not known: Redis's own.
 const REDIS_PORT: u16 = 6379;
 
@@ -78,6 +82,8 @@ impl Container {
             // A float becomes an integer by saturation: a clock that lies gives 0 or much, never a panic.
             age_ms: uptime_ms.map(|now_ms| (now_ms - started_ms) as u64),
             descriptors: self.descriptors(process.pid, connections),
+            // Asked of who could act on it alone: an environment may be long.
+            remaps_term: status.caught & TERM_AND_QUIT == TERM_AND_QUIT && self.procs.has_variable(process.pid, REMAPS_TERM),
         })
     }
 

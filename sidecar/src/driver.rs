@@ -15,7 +15,7 @@ use crate::signal;
 use crate::watch::MainReceiver;
 use qscaler_core::drain::plan::{HoldAction, HoldPlan, Holder};
 use qscaler_core::drain::worker::{WorkerEffect, WorkerEvent, WorkerMachine};
-use qscaler_core::message::{Busy, Report, WorkerState};
+use qscaler_core::message::{Busy, GapReason, Report, WorkerState};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -148,7 +148,10 @@ impl Driver {
                         self.holder = self.holder.again();
                         self.plan();
                     }
-                    WorkerEvent::MainExited { .. } => self.holder = self.holder.again(),
+                    WorkerEvent::MainExited { .. } => {
+                        self.holder = self.holder.again();
+                        self.gaps.clear(GapReason::SidecarRestarted);
+                    }
                     // First of all: the grace may be spent.
                     WorkerEvent::Terminated => self.last_words(clock),
                     _ => {}

@@ -265,12 +265,15 @@ async fn a_sidecar_started_again_in_a_hold_knows_the_worker_before_it_answers() 
     tokio::task::yield_now().await;
     let mut pod = Pod::start_in(fake, listener, |_| {}).await;
     // Had one been answered, the kubelet would have ended the worker.
-    pod.report(|report| report.state == WorkerState::Held).await;
+    let held = pod.report(|report| report.state == WorkerState::Held).await;
+    assert_eq!(held.gaps.iter().map(|gap| gap.reason.name()).collect::<Vec<_>>(), ["SidecarRestarted"]);
     assert!(calls.iter().all(|call| !call.is_finished()));
     assert_eq!(exit_code(child).await, Some(0));
     for call in calls {
         assert!(within(call).await.unwrap().starts_with("HTTP/1.1 200"));
     }
+    // That worker has left: what it may have had is over.
+    assert_eq!(pod.report(|report| report.state == WorkerState::Released).await.gaps, []);
 }
 
 #[tokio::test]

@@ -147,6 +147,12 @@ impl ProcFs {
         Some(folder.filter_map(entry).collect())
     }
 
+    /// Whether this assignment stands in a process's environment, as it was at its start; false also where that is not ours to read.
+    #[must_use]
+    pub fn has_variable(&self, pid: i32, assignment: &str) -> bool {
+        fs::read(self.path(pid, "environ")).is_ok_and(|bytes| bytes.split(|byte| *byte == 0).any(|entry| entry == assignment.as_bytes()))
+    }
+
     /// Up to `most` of a process's arguments; empty: it has none, or is gone.
     #[must_use]
     pub fn arguments(&self, pid: i32, most: usize) -> Vec<String> {
@@ -322,6 +328,15 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let own = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         assert!(!ProcFs::at("/proc").others_ports().contains(&own.local_addr().unwrap().port()));
+    }
+
+    #[test]
+    fn a_variable_of_a_process_is_found_whole() {
+        let mut child = std::process::Command::new("sleep").arg("600").env("REMAP_SIGTERM", "SIGQUIT").spawn().unwrap();
+        let (procs, pid) = (ProcFs::at("/proc"), i32::try_from(child.id()).unwrap());
+        assert!(procs.has_variable(pid, "REMAP_SIGTERM=SIGQUIT") && !procs.has_variable(pid, "REMAP_SIGTERM=SIG"));
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     #[test]

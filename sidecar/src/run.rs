@@ -23,6 +23,7 @@ use qscaler_core::names::sidecar as names;
 use qscaler_runtime::CancellationToken;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -33,6 +34,9 @@ const PATIENCE_MS: u64 = 60_000;
 /// A token that a worker took while busy goes back when its task has not ended by then, or within the longest task where that is shorter: a
 /// pod that may be free sooner shall have it.
 const GIVE_BACK_MAX_MS: u64 = 600_000;
+
+/// A restart of the sidecar is said for so long, or until that worker has left: a hold that it broke is over by then, or its pod is.
+const RESTART_SAID: Duration = Duration::from_secs(600);
 
 /// The world around the sidecar: real in `main`, made up in tests.
 pub struct Surroundings {
@@ -90,7 +94,20 @@ pub async fn run(settings: Settings, surroundings: Surroundings, listener: TcpLi
         tasks.spawn(sampler.clone().run(inputs.clone()));
         let watcher =
             Watcher { procs: procs.clone(), container: container.clone(), own_pid, main: main_in, inputs: inputs.clone(), sampler: sampler.clone() };
-        tasks.spawn(watcher.first_look().await.run());
+        let watching = watcher.first_look().await;
+        if watching.is_late() {
+            gaps.set(
+                GapReason::SidecarRestarted,
+                "the sidecar was started again beside a running worker: had its hold been under way, the kubelet has sent the worker SIGTERM, and a second signal may cut its \
+                 task; see why the sidecar ended (memory, kubectl logs --previous)",
+            );
+            let gaps = gaps.clone();
+            tasks.spawn(async move {
+                tokio::time::sleep(RESTART_SAID).await;
+                gaps.clear(GapReason::SidecarRestarted);
+            });
+        }
+        tasks.spawn(watching.run());
         settings.config.signals.clone()
     } else {
         // The worker is there and cannot be seen: it is the kubelet's to end it.

@@ -109,6 +109,12 @@ pub struct Watching {
 }
 
 impl Watching {
+    /// The worker was there before this sidecar, which starts before it: another sidecar has watched it.
+    #[must_use]
+    pub fn is_late(&self) -> bool {
+        self.found.is_some()
+    }
+
     /// Follows the worker until it is dropped.
     pub async fn run(self) {
         let Self { watcher, mut found } = self;

@@ -79,6 +79,8 @@ pub struct Process {
     pub age_ms: Option<u64>,
     /// None: not readable.
     pub descriptors: Option<Descriptors>,
+    /// `REMAP_SIGTERM=SIGQUIT` stands in its environment, as far as that can be read.
+    pub remaps_term: bool,
 }
 
 impl Process {
@@ -86,6 +88,13 @@ impl Process {
     #[must_use]
     pub fn hears(&self, signal: Signal) -> bool {
         has(self.caught, signal)
+    }
+
+    /// What has to be sent to this process for this signal of its framework to mean what it does by default. Celery with `REMAP_SIGTERM=SIGQUIT` cuts its
+    /// tasks on SIGTERM, and finishes them on SIGINT (celery/apps/worker.py).
+    #[must_use]
+    pub fn meant(&self, signal: Signal, framework: &str) -> Signal {
+        if framework == "celery" && self.remaps_term && signal == Signal::Term { Signal::Int } else { signal }
     }
 
     fn is_starting(&self) -> bool {

@@ -11,6 +11,6 @@ pub(super) static CELERY: Framework = Framework {
     waiting: &[list("{prefix}{queue}{priority}")],
     working: &[RedisKey { kind: KeyKind::CeleryUnacked, template: "{prefix}unacked" }],
     acknowledges_early: true,
-    note: "A worker with REMAP_SIGTERM=SIGQUIT needs the annotation signal: SIGINT.",
+    note: "A worker with REMAP_SIGTERM=SIGQUIT is told SIGINT where the sidecar can read its environment; else it needs the annotation signal: SIGINT.",
     ..Framework::PLAIN
 };

@@ -109,6 +109,7 @@ impl Shape {
             permitted: !refused,
             age_ms: Some(if p.pid == 30 { 0 } else { 2 * STARTING_MS }),
             descriptors: (!refused).then_some(descriptors),
+            remaps_term: false,
         }
     }
 }

@@ -106,7 +106,7 @@ impl<'a> Tree<'a> {
     }
 
     fn hears(&self, process: &Process) -> bool {
-        self.signals.first().is_some_and(|signal| process.hears(*signal))
+        self.signals.first().is_some_and(|signal| process.hears(process.meant(*signal, self.framework)))
     }
 
     /// Connections that it has opened itself: the topmost that holds one has.
@@ -192,7 +192,7 @@ impl<'a> Tree<'a> {
             comm: process.comm.clone(),
             uid: process.uid,
             untold,
-            hears_term: process.hears(Signal::Term),
+            hears_term: process.hears(Signal::Term) && process.meant(Signal::Term, self.framework) == Signal::Term,
             is_shell: is_shell(process),
             harmless: starting && self.has_no_connection(process),
             launcher: self.launcher(process),

@@ -165,6 +165,7 @@ impl Holder {
         }
         let mut sent = self.told.get(&process.id).copied().unwrap_or(0);
         while let Some(signal) = self.signals.get(sent).copied().filter(|_| sent < self.released) {
+            let signal = process.meant(signal, &self.framework);
             if process.hears(signal) {
                 actions.push(HoldAction::Signal(process.id, signal));
                 sent += 1;

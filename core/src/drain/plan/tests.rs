@@ -23,6 +23,7 @@ fn run(pid: i32, parent: i32, argv: &str) -> Process {
         permitted: true,
         age_ms: Some(10 * STARTING_MS),
         descriptors: Some(Descriptors::default()),
+        remaps_term: false,
     }
 }
 
@@ -347,6 +348,24 @@ fn a_worker_that_has_closed_its_connection_to_leave_is_still_there() {
     let closed = Process { descriptors: Some(Descriptors::default()), caught: 0, ..worker };
     assert_eq!(holder.look(&[shell.clone(), closed], 10, 600_000), []);
     assert_eq!(holder.look(std::slice::from_ref(&shell), 10, 600_250), [HoldAction::Signal(shell.id, TERM), HoldAction::Resume(shell.id)]);
+}
+
+#[test]
+fn a_celery_worker_that_takes_sigterm_for_a_cold_shutdown_gets_the_signal_that_is_a_warm_one() {
+    let mut all = celery(20, 0);
+    all[0].remaps_term = true;
+    let mut holder = Holder::new("celery".to_owned(), vec![TERM]);
+    holder.release();
+    assert!(holder.look(&all, 20, 0).contains(&HoldAction::Signal(all[0].id, Signal::Int)));
+    assert!(!holder.look(&all, 20, 250).iter().any(|a| matches!(a, HoldAction::Signal(..))), "once");
+    // The kubelet's SIGTERM would cut it.
+    all[0].permitted = false;
+    assert!(!plan_of(&all[..1], 20, "celery", &[TERM]).kubelet_reaches_worker());
+    // Only Celery knows that variable.
+    all[0].permitted = true;
+    let mut other = Holder::new("custom".to_owned(), vec![TERM]);
+    other.release();
+    assert!(other.look(&all, 20, 0).contains(&HoldAction::Signal(all[0].id, TERM)));
 }
 
 #[test]
