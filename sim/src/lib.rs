@@ -2,6 +2,7 @@
 //! Leaves to others: real brokers and clusters. The law under test is the very one of `qscaler_core::scale`.
 
 pub mod bench;
+pub mod bursts;
 pub mod cache;
 pub mod csv;
 pub mod optimum;

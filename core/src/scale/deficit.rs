@@ -78,7 +78,10 @@ impl Deficit<'_> {
             return 0.0;
         }
         let each = 1.0 + (self.horizon_s() - self.latency_s).max(0.0) / self.service_s;
-        within((self.starts_missing() / each).ceil(), 0.0, (self.busy + self.backlog).min(self.backlog + self.growth(self.horizon_s())).ceil())
+        // Those on their way take a message each.
+        let coming = self.per_pod * (self.starting_s.len() as f64 + self.unseen);
+        let most = (self.busy + self.backlog).min(self.backlog + self.growth(self.horizon_s()) - coming);
+        within((self.starts_missing() / each).ceil(), 0.0, most.ceil().max(0.0))
     }
 }
 

@@ -40,7 +40,7 @@ mod wish;
 
 use serde::{Deserialize, Serialize};
 
-pub use types::{Cap, Completion, FleetSample, HoldReason, Inputs, LawParams, QueueSample, Rule, ScaleConfig, ScaleDecision};
+pub use types::{Cap, Completion, FleetSample, HoldReason, Inputs, LawParams, QueueSample, Rule, ScaleConfig, ScaleDecision, Waits};
 
 use numeric::sane;
 use settle::bounded;
@@ -154,6 +154,8 @@ pub fn decide(cfg: &ScaleConfig, learned: &mut Learned, queues: &[QueueSample], 
     inputs.stuck = situation.stuck;
     inputs.batch = situation.batch;
     inputs.standing_wait_s = wish.standing_wait_s;
+    inputs.waits = wish.held;
+    inputs.prefetched = situation.view.ahead as u64;
     ScaleDecision { keep_parked: trial, ..finish(cfg, target, rule, cap, hold, inputs) }
 }
 

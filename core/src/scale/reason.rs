@@ -1,6 +1,6 @@
 //! Comes in: a decision's parts. Goes out: the one sentence a person reads. Leaves to others: the decision itself.
 
-use super::types::{Cap, HoldReason, Inputs, Rule, ScaleConfig};
+use super::types::{Cap, HoldReason, Inputs, Rule, ScaleConfig, Waits};
 
 /// Inputs, rule, the cap that won, and what would change it.
 pub(super) fn sentence(cfg: &ScaleConfig, target: u32, rule: Rule, cap: Option<Cap>, hold: Option<HoldReason>, inputs: &Inputs) -> String {
@@ -17,7 +17,10 @@ pub(super) fn sentence(cfg: &ScaleConfig, target: u32, rule: Rule, cap: Option<C
             format!("what waits would not start within the aimed-at part of max-wait {} with {} pods", seconds(cfg.max_wait_s), inputs.useful)
         }
         Rule::Standing => format!("a wait of {} may stand, so pods work without pause", seconds(inputs.standing_wait_s)),
-        Rule::LearnedHold => "load of this height has returned too often for its pods to leave".to_owned(),
+        Rule::LearnedHold => {
+            let Waits { worth_s, every_s, .. } = inputs.waits.unwrap_or_default();
+            format!("load of this height has returned every {}: a pod that waits costs that in pod-seconds and saves {worth_s:.0}", seconds(every_s))
+        }
         Rule::LengthTarget => format!("messages-per-worker is {}", cfg.messages_per_worker.unwrap_or(1)),
         Rule::ScaleDown => "pods above what was needed lately have been idle".to_owned(),
         Rule::Busy => "more pods than needed, but none of them has been idle for long enough".to_owned(),
@@ -35,19 +38,28 @@ pub(super) fn sentence(cfg: &ScaleConfig, target: u32, rule: Rule, cap: Option<C
     };
     let stuck = if inputs.stuck > 0 { format!("; {} tasks run far longer than any other and are left out", inputs.stuck) } else { String::new() };
     let unplaced = if inputs.unschedulable > 0 { format!("; {} pods find no node", inputs.unschedulable) } else { String::new() };
+    let prefetched = if inputs.prefetched > 0 {
+        format!("; {} messages lie with busy workers, where no other gets at them (Celery: worker_prefetch_multiplier=1)", inputs.prefetched)
+    } else {
+        String::new()
+    };
+    let mut change = String::new();
     let change = match (hold, rule) {
         (Some(HoldReason::WarmingUp), _) => "it may fall once the workers have been watched for a few seconds",
         (Some(_), _) => "it may fall once the broker answers again",
         (None, Rule::Backlog | Rule::LengthTarget) => "it rises with the backlog and falls when workers have been idle",
         (None, Rule::Rate | Rule::Standing) => "it follows arrivals times service time",
-        (None, Rule::LearnedHold) => "it falls when such load has stayed away",
+        (None, Rule::LearnedHold) => {
+            change = format!("it falls when such load has stayed away for another {}", seconds(inputs.waits.unwrap_or_default().left_s));
+            change.as_str()
+        }
         (None, Rule::ScaleDown | Rule::Busy) => "it falls further as workers get idle, and rises with the backlog",
         // One message needs no more than the minimum.
         (None, Rule::Idle) if cap == Some(Cap::MinReplicas) => "it rises once more waits than so many pods get done in time",
         (None, Rule::Idle) => "the first message raises it",
         (None, Rule::Unknown) => "it may fall once the broker answers again",
     };
-    format!("{target} pods ({} now): {seen}; {}: {why}{bound}{stuck}{unplaced}; {change}", inputs.useful, rule.name())
+    format!("{target} pods ({} now): {seen}; {}: {why}{bound}{stuck}{unplaced}{prefetched}; {change}", inputs.useful, rule.name())
 }
 
 fn seconds(value: f64) -> String {

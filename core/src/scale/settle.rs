@@ -21,7 +21,7 @@ impl Learned {
         let above = now.useful.saturating_sub(need);
         if above == 0 {
             let rule = match wish.rule {
-                _ if wish.held => Rule::LearnedHold,
+                _ if wish.held.is_some() => Rule::LearnedHold,
                 _ if now.useful == 0 => Rule::Idle,
                 rule => rule,
             };

@@ -300,6 +300,17 @@ impl HoldReason {
     }
 }
 
+/// Why idle pods wait for load to return.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Waits {
+    /// What one of them saves when the load returns, in pod-seconds: its start, and the messages that would be late.
+    pub worth_s: f64,
+    /// What its waiting costs until then, in pod-seconds: the mean time in which such load has returned.
+    pub every_s: f64,
+    /// Seconds that the load may still stay away before they leave.
+    pub left_s: f64,
+}
+
 /// What a decision was made from, for status and metrics.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -332,6 +343,10 @@ pub struct Inputs {
     pub batch: bool,
     /// Wait in seconds that is let stand by intent; 0 when none is.
     pub standing_wait_s: f64,
+    /// What idle pods that wait for load to return are worth and cost; `None` where none does.
+    pub waits: Option<Waits>,
+    /// Messages that busy workers have taken already and work on before anything else, while others wait at the broker.
+    pub prefetched: u64,
     /// Age of the oldest figure used, seconds.
     pub age_s: f64,
 }

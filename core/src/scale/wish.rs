@@ -4,7 +4,7 @@ use super::deficit::Deficit;
 use super::numeric::sane;
 use super::service::believed_s;
 use super::situation::Situation;
-use super::types::{Cap, FleetSample, Rule, ScaleConfig};
+use super::types::{Cap, FleetSample, Rule, ScaleConfig, Waits};
 use super::{Learned, downstream, hold, staffing, standing};
 
 /// Most tasks or workers the law reckons with; above any fleet, below what breaks integers.
@@ -28,7 +28,7 @@ pub(super) struct Wish {
     pub(super) rule: Rule,
     pub(super) cap: Option<Cap>,
     pub(super) standing_wait_s: f64,
-    pub(super) held: bool,
+    pub(super) held: Option<Waits>,
     /// The load is so small that an idle worker leaves without being watched first.
     pub(super) at_once: bool,
 }
@@ -39,16 +39,18 @@ impl Learned {
         let in_system = now.view.backlog + now.view.busy;
         let pods = |workers: f64| pods_for(workers, now.per_pod).saturating_add(now.stuck.div_ceil(now.per_pod));
         if let Some(length) = cfg.messages_per_worker {
-            let wish = count((in_system / f64::from(length.max(1))).ceil()).saturating_add(now.stuck);
+            let for_tasks = |tasks: f64| count((tasks / f64::from(length.max(1))).ceil()).saturating_add(now.stuck);
+            // What is only assumed of silent workers keeps pods, and calls for none.
+            let (wish, need) = (for_tasks(now.view.backlog + now.view.told), for_tasks(in_system));
             return Wish {
                 pods: wish,
-                need: wish,
+                need,
                 may_leave: 0,
                 spare: f64::INFINITY,
                 rule: Rule::LengthTarget,
                 cap: None,
                 standing_wait_s: 0.0,
-                held: false,
+                held: None,
                 at_once: false,
             };
         }
@@ -68,14 +70,15 @@ impl Learned {
             staffed = standing::staffed(&cfg.law, by_rate, in_system, load, standing_wait_s, &now.service, &now.latency);
             rule = Rule::Standing;
         } else if load < standing::LOAD_MIN {
-            let stays = hold::last_worker_stays(&cfg.law, now.rate_per_s, now.service.mean_s, &now.latency, cfg.max_wait_s);
+            let stays = !self.levels.missed() && hold::last_worker_stays(&cfg.law, now.rate_per_s, now.service.mean_s, &now.latency, cfg.max_wait_s);
             staffed = if stays { by_rate.max(1.0) } else { 0.0 };
             at_once = !stays;
         }
         let rate_pods = pods(round_half_down(staffed));
         let worth = hold::worth_s(&cfg.law, now.service.mean_s, &now.latency, cfg.max_wait_s, self.late.per_missing_worker());
-        let kept =
-            if now.useful > rate_pods { pods(f64::from(self.levels.keep(now.useful.saturating_mul(now.per_pod), worth))).min(now.useful) } else { 0 };
+        let waits = if now.useful > rate_pods { self.levels.keep(now.useful.saturating_mul(now.per_pod), worth) } else { hold::Kept::default() };
+        let kept = if waits.workers > 0 { pods(f64::from(waits.workers)).min(now.useful) } else { 0 };
+        let held = (kept > rate_pods).then_some(Waits { worth_s: worth, every_s: waits.every_s, left_s: waits.left_s });
         let remaining: Vec<f64> = fleet.starting.iter().map(|age| now.latency.remaining_s(*age)).collect();
         let deficit = Deficit {
             backlog: now.view.backlog,
@@ -108,7 +111,7 @@ impl Learned {
         let may_leave = if standing_wait_s > 0.0 { count(leave.max(0.0).floor()) } else { 0 };
         let (wished, rule) = if by_backlog > rate_pods { (by_backlog, Rule::Backlog) } else { (rate_pods, rule) };
         let spare = (deficit.spare_workers() / f64::from(now.per_pod)).floor();
-        Wish { pods: wished, need, may_leave, spare, rule, cap: None, standing_wait_s, held: kept > rate_pods, at_once }
+        Wish { pods: wished, need, may_leave, spare, rule, cap: None, standing_wait_s, held, at_once }
     }
 
     /// Notes the bottleneck's limit in `now`; true during a trial of one.

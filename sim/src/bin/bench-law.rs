@@ -5,7 +5,7 @@
 use qscaler_sim::bench::{Effort, bench, law_bench, outage_bench};
 use qscaler_sim::recorded::Jobs;
 use qscaler_sim::score::geometric_mean;
-use qscaler_sim::{cache, outage, recorded, workload};
+use qscaler_sim::{bursts, cache, outage, recorded, workload};
 use std::process::ExitCode;
 
 const USAGE: &str = "usage: bench-law [--seed S] [--quick] [--json] [--no-real] [--only NAME,NAME] [--outage]
@@ -15,7 +15,8 @@ const USAGE: &str = "usage: bench-law [--seed S] [--quick] [--json] [--no-real] 
   --no-real   leave out the recorded hour (no network needed)
   --only      some workloads only
   --outage    the outages alone
-  --law       the law alone";
+  --law       the law alone
+  --bursts    the bursts that end in silence alone";
 
 struct Args {
     seed: u64,
@@ -25,10 +26,11 @@ struct Args {
     only: Vec<String>,
     outage: bool,
     law: bool,
+    bursts: bool,
 }
 
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Args, String> {
-    let mut out = Args { seed: 1, effort: Effort::FULL, json: false, real: true, only: Vec::new(), outage: false, law: false };
+    let mut out = Args { seed: 1, effort: Effort::FULL, json: false, real: true, only: Vec::new(), outage: false, law: false, bursts: false };
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
         match arg.as_str() {
@@ -38,6 +40,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Args, String> {
             }
             "--outage" => out.outage = true,
             "--law" => out.law = true,
+            "--bursts" => out.bursts = true,
             "--quick" => out.effort = Effort::QUICK,
             "--json" => out.json = true,
             "--no-real" => out.real = false,
@@ -78,6 +81,10 @@ fn main() -> ExitCode {
     };
     let jobs = if args.real { jobs() } else { None };
     let only: Vec<&str> = args.only.iter().map(String::as_str).collect();
+    if args.bursts {
+        print!("{}", bursts::table(&bursts::bursts_bench(args.seed)));
+        return ExitCode::SUCCESS;
+    }
     if args.law {
         let cases = law_bench(args.seed, args.effort, jobs.as_ref(), &only);
         for (name, start_s, score) in &cases {
@@ -93,6 +100,8 @@ fn main() -> ExitCode {
     let report = bench(args.seed, args.effort, jobs.as_ref(), &only);
     print!("{}", report.table());
     print!("{}", outage::table(&report.outages));
+    let silent = bursts::bursts_bench(args.seed);
+    print!("{}", bursts::table(&silent));
     let promises = report.promises();
     for (name, value, kept) in &promises {
         println!("{} {name} {value:.4}", if *kept { "kept  " } else { "MISSED" });
@@ -101,6 +110,11 @@ fn main() -> ExitCode {
         let mut line = serde_json::Map::new();
         for (name, value, _) in &promises {
             line.insert((*name).to_owned(), serde_json::json!((value * 1e5).round() / 1e5));
+        }
+        let rounded = |value: f64| serde_json::json!((value * 1e5).round() / 1e5);
+        line.insert("three_bursts_pod_seconds_vs_keda".to_owned(), rounded(bursts::three_bursts_over_keda(&silent)));
+        if let Some(shift) = report.cases.iter().find(|case| case.name == "shift" && case.start_s > 5.0) {
+            line.insert("shift30_vs_hindsight".to_owned(), rounded(shift.law.j / shift.hindsight.j));
         }
         line.insert("worst_case_name".to_owned(), report.worst().0.into());
         line.insert("cases".to_owned(), report.cases.len().into());

@@ -34,12 +34,24 @@ pub struct KedaConfig {
     pub unlimited_up: bool,
     /// HPA sync period.
     pub sync_s: f64,
+    /// Unacknowledged messages count, as with RabbitMQ; a Redis list shows the waiting ones alone.
+    pub unacked: bool,
 }
 
 impl KedaConfig {
     /// What a user gets by setting the queue length alone.
     pub fn default_with_value(value: f64) -> Self {
-        Self { value, down_window_s: 300.0, poll_s: 30.0, cooldown_s: 300.0, rate_value: None, grace_s: 30.0, unlimited_up: false, sync_s: SYNC_S }
+        Self {
+            value,
+            down_window_s: 300.0,
+            poll_s: 30.0,
+            cooldown_s: 300.0,
+            rate_value: None,
+            grace_s: 30.0,
+            unlimited_up: false,
+            sync_s: SYNC_S,
+            unacked: true,
+        }
     }
 
     /// Short text for tables.
@@ -68,7 +80,17 @@ pub fn grid(service_s: f64) -> Vec<KedaConfig> {
                         for cooldown_s in [30.0, 300.0] {
                             for unlimited_up in [false, true] {
                                 let rate_value = use_of_pod.map(|share| share / service_s);
-                                all.push(KedaConfig { value, down_window_s, poll_s, cooldown_s, rate_value, grace_s, unlimited_up, sync_s: SYNC_S });
+                                all.push(KedaConfig {
+                                    value,
+                                    down_window_s,
+                                    poll_s,
+                                    cooldown_s,
+                                    rate_value,
+                                    grace_s,
+                                    unlimited_up,
+                                    sync_s: SYNC_S,
+                                    unacked: true,
+                                });
                             }
                         }
                     }
@@ -116,7 +138,8 @@ impl Keda {
             self.seen = None;
             return;
         }
-        let messages = f64::from(world.ready_messages() + world.unacked_messages());
+        let unacked = if self.cfg.unacked { world.unacked_messages() } else { 0 };
+        let messages = f64::from(world.ready_messages() + unacked);
         let rate = (world.published_total() - self.published) as f64 / (now - self.sampled_s).max(1.0);
         (self.published, self.sampled_s) = (world.published_total(), now);
         self.seen = Some((messages, rate));
