@@ -70,8 +70,9 @@ pub(crate) fn judge(view: &View, intake: &Intake, known: Known, now_ms: u64) -> 
         judged += 1;
         unheld += u32::from(!gaps.is_empty());
         if !gaps.is_empty() && pods.len() < PODS_MAX {
-            let has = |reason: &&GapReason| gaps.iter().any(|(gap, _)| gap == *reason);
-            let reasons = GapReason::BY_SEVERITY.iter().filter(has).map(|reason| reason.name().to_owned()).collect();
+            let mut reasons: Vec<GapReason> = gaps.iter().map(|(reason, _)| *reason).collect();
+            reasons.sort_by_key(|reason| reason.severity());
+            let reasons = reasons.into_iter().map(|reason| reason.name().to_owned()).collect();
             pods.push(UnheldPod { name: pod.name.to_string(), reasons });
         }
         for (reason, detail) in gaps {
@@ -79,8 +80,9 @@ pub(crate) fn judge(view: &View, intake: &Intake, known: Known, now_ms: u64) -> 
         }
     }
     let say = |holds, reason, message| Verdict { holds, reason, message, unheld, pods: pods.clone() };
-    let mut reasons = GapReason::BY_SEVERITY.iter().filter_map(|r| Some((*r, found.get(r)?)));
-    let Some((worst, first)) = reasons.next() else {
+    let mut reasons: Vec<(GapReason, &Found<'_>)> = found.iter().map(|(reason, found)| (*reason, found)).collect();
+    reasons.sort_by_key(|(reason, _)| reason.severity());
+    let Some(((worst, first), others)) = reasons.split_first() else {
         return match (injected().count(), judged, silent_yet) {
             (0, ..) => say(Holds::Unknown, "NoPods", "there is no injected pod to say it of".into()),
             (_, 0, _) => say(Holds::Unknown, "NotReported", "no sidecar has reported yet".into()),
@@ -92,8 +94,7 @@ pub(crate) fn judge(view: &View, intake: &Intake, known: Known, now_ms: u64) -> 
             ),
         };
     };
-    let mut message = format!("{unheld} of {} pods are not held whole: {}", judged + silent_yet, words(worst, first));
-    let others: Vec<_> = reasons.collect();
+    let mut message = format!("{unheld} of {} pods are not held whole: {}", judged + silent_yet, words(*worst, first));
     for (reason, found) in others.iter().take(REASONS_MAX - 1) {
         message = format!("{message}; {}", words(*reason, found));
     }
@@ -152,7 +153,7 @@ fn access<'a>(pod: &'a PodRecord, heard: &Heard, known: Known, now_ms: u64) -> O
         AccessLevel::None if !known.share_processes || !pod.shares_processes => Some((
             GapReason::NotVisible,
             format!(
-                "the sidecar may not see the worker's processes ({}: \"false\", or the template sets shareProcessNamespace: false), so the kubelet's own SIGTERM ends the worker: whole only where it finishes its task on that",
+                "the sidecar may not see the worker's processes ({}: \"false\", or the template sets shareProcessNamespace: false, or something in the pod must be process 1), so the kubelet's own SIGTERM ends the worker: whole only where it finishes its task on that",
                 annotation::SHARE_PROCESSES
             )
             .into(),

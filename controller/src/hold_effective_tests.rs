@@ -122,6 +122,27 @@ fn a_sidecar_that_was_started_again_lately_is_named_with_its_end() {
 }
 
 #[test]
+fn no_reason_of_a_sidecar_goes_unsaid() {
+    for name in [
+        "notVisible",
+        "notPermitted",
+        "noHandler",
+        "signalCuts",
+        "gateCannotClose",
+        "idleUnknown",
+        "brokerRefuses",
+        "brokerUnreachable",
+        "misconfigured",
+        "sidecarRestarted",
+        "ofALaterRelease",
+    ] {
+        let reason: GapReason = serde_json::from_value(json!(name)).unwrap();
+        let v = verdict(&[pod("a")], &[gap("a", reason, "d")], LISTENING, 1_000);
+        assert_eq!((v.holds, v.reason, v.unheld), (Holds::False, reason.name(), 1), "{name}");
+    }
+}
+
+#[test]
 fn words_of_a_pod_are_bounded() {
     let v = verdict(&[pod("a")], &[gap("a", GapReason::Other, &"x".repeat(60_000))], LISTENING, 1_000);
     assert!(v.reason == "Other" && v.message.len() < 1_000, "{}", v.message.len());

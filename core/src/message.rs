@@ -206,22 +206,25 @@ pub enum GapReason {
 }
 
 impl GapReason {
-    /// All of them, the most severe first: those by which a running task is cut, then those that leave it to chance, then those that only keep an
-    /// idle pod from being let go.
-    pub const BY_SEVERITY: &[Self] = &[
-        Self::NotPermitted,
-        Self::SignalCuts,
-        Self::NotVisible,
-        Self::NoHandler,
-        Self::SidecarSilent,
-        Self::SidecarRestarted,
-        Self::GateCannotClose,
-        Self::BrokerUnreachable,
-        Self::BrokerRefuses,
-        Self::ClockSkew,
-        Self::IdleUnknown,
-        Self::Other,
-    ];
+    /// How severe it is; 0 is the most: a running task is cut, then it is left to chance, then an idle pod is only kept from being let go.
+    #[must_use]
+    pub fn severity(self) -> u8 {
+        match self {
+            Self::NotPermitted => 0,
+            Self::SignalCuts => 1,
+            Self::NotVisible => 2,
+            Self::NoHandler => 3,
+            Self::Misconfigured => 4,
+            Self::SidecarSilent => 5,
+            Self::SidecarRestarted => 6,
+            Self::GateCannotClose => 7,
+            Self::BrokerUnreachable => 8,
+            Self::BrokerRefuses => 9,
+            Self::ClockSkew => 10,
+            Self::IdleUnknown => 11,
+            Self::Other => 12,
+        }
+    }
 
     /// Stable name, as conditions, metrics and documents have it.
     #[must_use]
