@@ -51,6 +51,12 @@ impl Container {
         plan.map(|plan| plan.workers.iter().map(|worker| worker.id).collect()).unwrap_or_default()
     }
 
+    /// As [`Self::processes`], as `/proc` shows them.
+    #[must_use]
+    pub fn of_top(&self, all: &[Process], top: i32) -> Vec<Process> {
+        self.members(all, top)
+    }
+
     fn members(&self, all: &[Process], top: i32) -> Vec<Process> {
         let living = |process: &&Process| !matches!(process.state, 'Z' | 'X');
         let own = self.procs.cgroup(self.own_pid);

@@ -7,12 +7,17 @@
 //! are younger than the stop and say that the pod's connections hold no unacknowledged message; what arrives afterwards lies in a socket, and goes
 //! back to the queue when the worker dies. Without the proof the worker goes on at once, as if nothing had been.
 
-use crate::find::family;
-use crate::procs::ProcFs;
+use crate::busy::needed;
+use crate::container::Container;
+use crate::gaps::Gaps;
+use crate::procs::{ProcFs, Process};
 use crate::signal::{go_on, stop};
 use crate::watch::MainReceiver;
 use qscaler_broker::BrokerError;
 use qscaler_broker::activity::{BlockedPops, Bookkeeping, Seen};
+use qscaler_core::message::GapReason;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -34,8 +39,10 @@ pub enum Proof {
     Pops {
         /// Its connections.
         pops: BlockedPops,
-        /// So many of them wait while nothing runs.
+        /// So many of them wait at least while nothing runs.
         concurrency: u32,
+        /// Most that ever waited at once, as the source of busy or idle has seen them.
+        most: Arc<AtomicUsize>,
     },
     /// A RabbitMQ whose figures say that the worker holds no message.
     Books(Bookkeeping),
@@ -70,13 +77,15 @@ pub struct Freeze {
     main: MainReceiver,
     /// The worker process that is frozen, by its incarnation.
     frozen: watch::Sender<Option<u64>>,
+    /// Where it says that there is no proof.
+    gaps: Gaps,
 }
 
 impl Freeze {
     /// Nothing is frozen yet.
     #[must_use]
-    pub fn new(proof: Proof, procs: ProcFs, main: MainReceiver, frozen: watch::Sender<Option<u64>>) -> Self {
-        Self { proof, procs, main, frozen }
+    pub fn new(proof: Proof, procs: ProcFs, main: MainReceiver, frozen: watch::Sender<Option<u64>>, gaps: Gaps) -> Self {
+        Self { proof, procs, main, frozen, gaps }
     }
 
     /// How long to wait until [`Self::close`] is tried again.
@@ -94,7 +103,7 @@ impl Freeze {
     /// When the broker cannot be reached or refuses; then it runs, too.
     pub async fn close(&mut self) -> Result<bool, BrokerError> {
         let Some((top, incarnation)) = self.main.borrow().as_ref().map(|main| (main.pid, main.incarnation)) else { return Ok(false) };
-        if !self.has_nothing().await? {
+        if !self.has_nothing(top).await? {
             return Ok(false);
         }
         let proved = if self.stopped(top).await { self.proved().await } else { Ok(false) };
@@ -113,20 +122,51 @@ impl Freeze {
         let top = self.main.borrow().as_ref().map(|main| main.pid);
         if let (Some(top), Ok(processes)) = (top, self.procs.processes()) {
             // Children first: a worker that goes on may look after them.
-            family(&processes, top).iter().rev().for_each(go_on);
+            self.members(&processes, top).iter().rev().for_each(go_on);
         }
         true
     }
 
     /// Whether it is worth stopping: a look without a proof.
-    async fn has_nothing(&mut self) -> Result<bool, BrokerError> {
+    async fn has_nothing(&mut self, top: i32) -> Result<bool, BrokerError> {
+        let spare = self.spare_threads(top);
         Ok(match &mut self.proof {
-            Proof::Pops { pops, concurrency } => {
-                let seen = pops.sample(&self.procs.others_ports()).await?;
-                seen.is_some_and(|seen| seen.waiting >= usize::try_from(*concurrency).unwrap_or(usize::MAX))
+            Proof::Pops { pops, concurrency, most } => {
+                let Some(seen) = pops.sample(&self.procs.others_ports()).await? else { return Ok(false) };
+                if hides_tasks(spare, seen.waiting, *concurrency) {
+                    let words = format!(
+                        "the worker has {spare} threads besides its main one, and {} of its connections wait at Redis: which thread runs a task cannot be seen, so it \
+                         is never frozen; let it handle SIGTERM and say signal: SIGTERM, or say concurrency if each thread waits for itself",
+                        seen.waiting
+                    );
+                    self.gaps.set(GapReason::GateCannotClose, words);
+                    return Ok(false);
+                }
+                self.gaps.clear(GapReason::GateCannotClose);
+                let most = most.fetch_max(seen.waiting, Ordering::Relaxed).max(seen.waiting);
+                seen.waiting >= needed(*concurrency, most, seen.connections)
             }
             Proof::Books(books) => books.sample().await? == Seen::Idle,
         })
+    }
+
+    /// Every process of the worker's container.
+    fn members(&self, processes: &[Process], top: i32) -> Vec<Process> {
+        let own = i32::try_from(std::process::id()).unwrap_or_default();
+        Container::new(self.procs.clone(), own, "").of_top(processes, top)
+    }
+
+    /// Threads beside each process' first, of the programs that run one thread unless their author makes more. Other runtimes (Node, Go, the JVM) have
+    /// threads of their own, whose number says nothing.
+    fn spare_threads(&self, top: i32) -> usize {
+        let Ok(processes) = self.procs.processes() else { return 0 };
+        let is_python = |process: &&Process| {
+            let program = self.procs.command_line(process.pid).and_then(|words| words.into_iter().next()).unwrap_or_default();
+            let name = program.rsplit('/').next().unwrap_or_default();
+            name.starts_with("python") || name.starts_with("pypy")
+        };
+        let members = self.members(&processes, top);
+        members.iter().filter(is_python).map(|process| self.procs.threads(process.pid).saturating_sub(1)).sum()
     }
 
     /// Stops the worker and all its children, those that appear meanwhile too.
@@ -134,7 +174,7 @@ impl Freeze {
         let end = Instant::now() + STOP_WAIT;
         while Instant::now() < end {
             let Ok(processes) = self.procs.processes() else { return false };
-            let running: Vec<_> = family(&processes, top).into_iter().filter(|process| !self.procs.is_stopped(process.pid)).collect();
+            let running: Vec<_> = self.members(&processes, top).into_iter().filter(|process| !self.procs.is_stopped(process.pid)).collect();
             if running.is_empty() {
                 return processes.iter().any(|process| process.pid == top);
             }
@@ -165,13 +205,19 @@ impl Freeze {
     }
 }
 
+/// Whether a worker with so many threads beside its main one may have a task that no waiting connection tells of: a dispatcher waits, and its threads
+/// work. Not where every thread waits for itself, the main one too; nor where the user says that as many tasks run at once as connections wait.
+fn hides_tasks(spare: usize, waiting: usize, concurrency: u32) -> bool {
+    let said = usize::try_from(concurrency).unwrap_or(usize::MAX);
+    spare > 0 && spare + 1 > waiting && !(said > 1 && said == spare && waiting >= said)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::watch::Main;
     use rustix::process::{Pid, PidfdFlags, pidfd_open};
     use std::process::{Child, Command};
-    use std::sync::Arc;
 
     fn sleeper() -> Child {
         Command::new("sleep").arg("600").spawn().unwrap()
@@ -185,8 +231,11 @@ mod tests {
         let (_, main) = watch::channel(Some(Arc::new(Main { pid, incarnation, pidfd })));
         let (frozen, view) = watch::channel(None);
         // Nobody listens there: there is no proof.
-        let pops = BlockedPops::open("redis://127.0.0.1:1/0").unwrap().unwrap();
-        (Freeze::new(Proof::Pops { pops, concurrency: 1 }, procs, main.clone(), frozen), FrozenView::new(view, main))
+        let pops = BlockedPops::open("redis://127.0.0.1:1/0", &[]).unwrap().unwrap();
+        (
+            Freeze::new(Proof::Pops { pops, concurrency: 1, most: Arc::default() }, procs, main.clone(), frozen, Gaps::default()),
+            FrozenView::new(view, main),
+        )
     }
 
     #[tokio::test]
@@ -200,6 +249,14 @@ mod tests {
         assert!(!freeze.procs.is_stopped(pid) && !view.is_frozen());
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_dispatcher_with_a_pool_of_threads_hides_its_tasks() {
+        assert!(!hides_tasks(0, 1, 1));
+        assert!(hides_tasks(4, 1, 1) && hides_tasks(1, 1, 1) && hides_tasks(4, 1, 4));
+        // Five threads that each wait; four beside a main one that only waits for them, by the user's word.
+        assert!(!hides_tasks(4, 5, 1) && !hides_tasks(4, 4, 4) && hides_tasks(4, 4, 1));
     }
 
     #[tokio::test]

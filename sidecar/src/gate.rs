@@ -133,16 +133,44 @@ impl Remote {
         self.connection = None;
     }
 
+    async fn connected(&mut self) -> Result<&mut CeleryRemote, BrokerError> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => CeleryRemote::connect(&self.url, &self.name, &self.prefix).await?,
+        };
+        Ok(self.connection.insert(connection))
+    }
+
     async fn call(&mut self, method: &str, arguments: Value, nodes: &[String]) -> Result<BTreeMap<String, Value>, BrokerError> {
-        if self.connection.is_none() {
-            self.connection = Some(CeleryRemote::connect(&self.url, &self.name, &self.prefix).await?);
-        }
-        let Some(connection) = self.connection.as_mut() else { return Ok(BTreeMap::new()) };
+        let connection = self.connected().await?;
         let result = connection.call(method, arguments, nodes, REPLY_WAIT).await;
         if result.is_err() {
             self.connection = None;
         }
         result
+    }
+
+    /// The nodes on this host that answer.
+    ///
+    /// # Errors
+    /// When the broker cannot be reached or refuses.
+    pub async fn nodes_on(&mut self, host: &str) -> Result<Vec<String>, BrokerError> {
+        let connection = self.connected().await?;
+        let result = connection.nodes_on(host, REPLY_WAIT).await;
+        if result.is_err() {
+            self.connection = None;
+        }
+        result
+    }
+
+    /// How many tasks each of these nodes runs; those that do not answer are left out.
+    ///
+    /// # Errors
+    /// When the broker cannot be reached or refuses.
+    pub async fn active(&mut self, nodes: &[String]) -> Result<BTreeMap<String, u32>, BrokerError> {
+        let replies = self.call("active", json!({}), nodes).await?;
+        let count = |tasks: &Value| tasks.as_array().map(|tasks| u32::try_from(tasks.len()).unwrap_or(u32::MAX));
+        Ok(replies.iter().filter_map(|(node, tasks)| Some((node.clone(), count(tasks)?))).collect())
     }
 
     /// Whether these nodes run nothing and hold nothing that they would still run. None: not all have answered.

@@ -95,6 +95,12 @@ impl ProcFs {
         Some(parse_status(&self.text(pid, "status")?))
     }
 
+    /// The words of its command line; None: it is gone.
+    #[must_use]
+    pub fn command_line(&self, pid: i32) -> Option<Vec<String>> {
+        Some(self.text(pid, "cmdline")?.split('\0').map(str::to_owned).collect())
+    }
+
     /// The container of a process by the kubelet's termination-log mount; None: no such mount is visible there.
     #[must_use]
     pub fn container(&self, pid: i32) -> Option<String> {
@@ -173,6 +179,12 @@ impl ProcFs {
     fn text(&self, pid: i32, name: &str) -> Option<String> {
         // Command names and paths need not be UTF-8; nothing that matters here is outside ASCII.
         fs::read(self.path(pid, name)).ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// How many threads a process has; 0: it is gone.
+    #[must_use]
+    pub fn threads(&self, pid: i32) -> usize {
+        fs::read_dir(self.path(pid, "task")).map_or(0, |threads| threads.count())
     }
 
     /// Whether every thread of this process has stopped.

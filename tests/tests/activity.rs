@@ -5,7 +5,7 @@
 
 use qscaler_broker::activity::CeleryRemote;
 use qscaler_core::drain::worker::WorkerEvent;
-use qscaler_core::message::Busy;
+use qscaler_core::message::{Busy, GapReason};
 use qscaler_core::names::sidecar as names;
 use qscaler_sidecar::busy::{Activity, Sources};
 use qscaler_sidecar::config::{Environment, Settings};
@@ -71,6 +71,7 @@ struct Beside {
     inputs: mpsc::Receiver<Input>,
     gate: GateSwitch,
     main: watch::Sender<Option<Arc<Main>>>,
+    gaps: Gaps,
     _tasks: JoinSet<()>,
 }
 
@@ -89,14 +90,27 @@ impl Beside {
         beside
     }
 
+    /// With a Celery worker that has these flags besides, its process known as the worker's top process.
+    fn start_with(broker: String, ledger: String, host: &str, flags: &[&str]) -> Self {
+        let mut beside = Self::alone(broker, ledger, host, "celery", "celery", &["SIGTERM"], "celeryEvents");
+        let worker = beside.python(&[&["-m", "celery", "-A", "celery_tasks", "worker", "-c", "1"], flags].concat()).spawn().unwrap();
+        beside.is_top(&worker);
+        beside.worker = Some(worker);
+        beside
+    }
+
+    fn is_top(&self, worker: &Child) {
+        let pid = i32::try_from(worker.id()).unwrap();
+        let pidfd = rustix::process::pidfd_open(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::PidfdFlags::empty()).unwrap();
+        let incarnation = ProcFs::at("/proc").process(pid).unwrap().start_ticks;
+        self.main.send_replace(Some(Arc::new(Main { pid, incarnation, pidfd })));
+    }
+
     /// With a plain loop over a Redis list; its process is the worker's top process.
     fn start_loop(broker: String, ledger: String, host: &str) -> Self {
         let mut beside = Self::alone(broker, ledger, host, "redis-loop", LOOP_QUEUE, &[], "blockedPop");
         let worker = beside.python(&["brpop_tasks.py"]).env("QUEUE", LOOP_QUEUE).spawn().unwrap();
-        let pid = i32::try_from(worker.id()).unwrap();
-        let pidfd = rustix::process::pidfd_open(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::PidfdFlags::empty()).unwrap();
-        let incarnation = ProcFs::at("/proc").process(pid).unwrap().start_ticks;
-        beside.main.send_replace(Some(Arc::new(Main { pid, incarnation, pidfd })));
+        beside.is_top(&worker);
         beside.worker = Some(worker);
         beside
     }
@@ -113,16 +127,27 @@ impl Beside {
             (names::ENV_POD_UID, format!("uid-{host}")),
             (names::ENV_POD_NAME, host.to_owned()),
         ]));
+        let gaps = Gaps::default();
         let (main_in, main) = watch::channel(None);
         let (inputs_in, inputs) = mpsc::channel(INPUTS_MAX);
         let settings = Settings::read(&table);
-        let sources = Sources { settings, host: host.to_owned(), procs: ProcFs::at("/proc"), main, inputs: inputs_in, gaps: Gaps::default() };
+        let sources = Sources { settings, host: host.to_owned(), procs: ProcFs::at("/proc"), main, inputs: inputs_in, gaps: gaps.clone() };
         let (gate, work) = sources.start();
         let mut tasks = JoinSet::new();
         work.into_iter().for_each(|work| {
             tasks.spawn(work);
         });
-        Self { broker, ledger, host: host.to_owned(), worker: None, inputs, gate: gate.expect("both have a gate"), main: main_in, _tasks: tasks }
+        Self {
+            broker,
+            ledger,
+            host: host.to_owned(),
+            worker: None,
+            inputs,
+            gate: gate.expect("both have a gate"),
+            main: main_in,
+            gaps,
+            _tasks: tasks,
+        }
     }
 
     fn python(&self, arguments: &[&str]) -> Command {
@@ -216,6 +241,33 @@ async fn a_celery_worker_on_rabbitmq_is_seen_and_stopped_from_taking_tasks() {
     beside.is_seen_at_work().await;
     beside.takes_nothing_behind_its_gate().await;
     beside.says_good_bye().await;
+}
+
+#[tokio::test]
+async fn a_celery_worker_that_does_not_beat_is_asked_and_stopped_from_taking_tasks() {
+    const QUIET: &[&str] = &["--without-heartbeat", "--without-gossip", "--without-mingle", "-n", "celery@pod-q"];
+    let redis = RedisServer::start().unwrap();
+    let mut beside = Beside::start_with(redis.url(0), redis.url(1), "pod-q", QUIET);
+    beside.activity(|activity| activity.busy == Busy::Idle && activity.processed.is_none()).await;
+    beside.send(1, 12.0);
+    beside.activity(|activity| activity.busy == Busy::Busy && activity.active == Some(1)).await;
+    beside.activity(|activity| activity.busy == Busy::Idle).await;
+    beside.gate.switch(true);
+    beside.input(|input| *input == Input::Worker(WorkerEvent::GateClosed)).await;
+    assert!(beside.gaps.list().is_empty());
+}
+
+#[tokio::test]
+async fn a_celery_worker_that_cannot_be_heard_is_a_gap_that_names_the_flag() {
+    let redis = RedisServer::start().unwrap();
+    let beside = Beside::start_with(redis.url(0), redis.url(1), "pod-n", &["-n", "worker1@fixed"]);
+    wait_for("the gap", DEADLINE, || async {
+        let gaps = beside.gaps.list();
+        let named = |reason| gaps.iter().any(|gap| gap.reason == reason && gap.detail.contains("worker1@fixed") && gap.detail.contains("%h"));
+        if named(GapReason::IdleUnknown) && named(GapReason::GateCannotClose) { Ok(()) } else { Err(format!("{gaps:?}")) }
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test]

@@ -120,18 +120,18 @@ async fn of_a_fleet_with_nothing_in_hand_every_pod_is_idle_and_else_none_is_know
     dramatiq.write("ZADD dramatiq:__heartbeats__ 1 b1 2 b2");
     dramatiq.says(Seen::Idle).await;
     dramatiq.write("SADD dramatiq:__acks__.b2.q m");
-    dramatiq.says(Seen::Unknown).await;
+    dramatiq.says(Seen::Elsewhere(None)).await;
     let mut bullmq = Desk::open("bullmq");
     bullmq.says(Seen::Idle).await;
     bullmq.write("LPUSH bull:q:active 1");
-    bullmq.says(Seen::Unknown).await;
+    bullmq.says(Seen::Elsewhere(Some(1))).await;
     let mut arq = Desk::open("arq");
     arq.says(Seen::Idle).await;
     // Jobs for later and jobs that wait are nobody's.
     arq.write("ZADD q 9999999999999 later 1 job");
     arq.says(Seen::Idle).await;
     arq.write("SET arq:in-progress:job 1");
-    arq.says(Seen::Unknown).await;
+    arq.says(Seen::Elsewhere(Some(1))).await;
 }
 
 #[tokio::test]
@@ -140,14 +140,14 @@ async fn where_the_books_would_not_tell_there_are_none() {
         assert!(books_of("redis://127.0.0.1:1/0", worker, None).is_none(), "{worker}");
     }
     assert!(books_of("amqp://127.0.0.1:1", "custom", None).is_none());
-    assert!(BlockedPops::open("amqp://127.0.0.1:1").unwrap().is_none());
+    assert!(BlockedPops::open("amqp://127.0.0.1:1", &[]).unwrap().is_none());
 }
 
 #[tokio::test]
 async fn a_redis_worker_is_seen_waiting_and_no_longer_once_it_has_gone() {
     let redis = RedisServer::start().unwrap();
     let procs = ProcFs::at("/proc");
-    let mut pops = BlockedPops::open(&redis.url(0)).unwrap().unwrap();
+    let mut pops = BlockedPops::open(&redis.url(0), &[]).unwrap().unwrap();
     assert_eq!(pops.sample(&procs.others_ports()).await.unwrap(), None);
     let mut worker: Command = redis.cli(0);
     let mut worker = worker.args(["BLMOVE", "q", "taken", "LEFT", "RIGHT", "0"]).stdout(Stdio::null()).spawn().unwrap();
@@ -162,7 +162,7 @@ async fn a_redis_worker_is_seen_waiting_and_no_longer_once_it_has_gone() {
 async fn a_connection_that_a_worker_opens_late_is_found() {
     let redis = RedisServer::start().unwrap();
     let procs = ProcFs::at("/proc");
-    let pops = BlockedPops::open(&redis.url(0)).unwrap().unwrap();
+    let pops = BlockedPops::open(&redis.url(0), &[]).unwrap().unwrap();
     // The first connection only looks now and then, as Huey's scheduler does.
     let mut scheduler = redis.cli(0).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     std::io::Write::write_all(scheduler.stdin.as_mut().unwrap(), b"PING\n").unwrap();
@@ -174,6 +174,31 @@ async fn a_connection_that_a_worker_opens_late_is_found() {
         child.kill().unwrap();
         child.wait().unwrap();
     }
+}
+
+#[tokio::test]
+async fn tasks_in_hand_are_with_workers_of_the_queue_that_do_not_wait() {
+    let redis = RedisServer::start().unwrap();
+    let client = redis::Client::open(redis.url(0)).unwrap();
+    let (mut waits, mut works) = (client.get_multiplexed_async_connection().await.unwrap(), client.get_multiplexed_async_connection().await.unwrap());
+    // As BullMQ names its connections: prefix and queue, the queue in base 64.
+    for connection in [&mut waits, &mut works] {
+        redis::cmd("CLIENT").arg("SETNAME").arg("bull:cQ==").exec_async(connection).await.unwrap();
+        let popped: redis::Value = redis::cmd("BZPOPMIN").arg("bull:q:marker").arg(0.01).query_async(connection).await.unwrap();
+        assert_eq!(popped, redis::Value::Nil);
+    }
+    let waiting = tokio::spawn(async move { redis::cmd("BZPOPMIN").arg("bull:q:marker").arg(0).exec_async(&mut waits).await });
+    let pops = Mutex::new(BlockedPops::open(&redis.url(0), &["q".to_owned()]).unwrap().unwrap());
+    let look = |tasks: u64, wanted: bool| {
+        let pops = &pops;
+        async move {
+            let seen = pops.lock().await.accounts_for(tasks).await.unwrap();
+            if seen == wanted { Ok(()) } else { Err(format!("{tasks}: {seen}")) }
+        }
+    };
+    wait_for("one task is accounted for", DEADLINE, || look(1, true)).await.unwrap();
+    wait_for("two tasks are not", DEADLINE, || look(2, false)).await.unwrap();
+    waiting.abort();
 }
 
 #[tokio::test]

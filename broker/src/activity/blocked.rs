@@ -7,10 +7,14 @@
 
 use crate::redis::{Link, RESPONSE_TIMEOUT};
 use crate::{BrokerError, Retry};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use qscaler_broker_url::RedisUrl;
 use redis::{Cmd, Value, cmd};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::time::Instant;
 
 const OPERATION: &str = "looking at the worker's connections";
 /// The commands with which list workers wait.
@@ -21,6 +25,17 @@ const CONNECTIONS_MAX: usize = 256;
 /// After so many looks in a row that saw nobody wait, connections are searched for anew: a worker may open the one it waits on late (Huey).
 const DRY_LOOKS: u32 = 4;
 
+/// Looks in a row that must account for every task: a worker between two waits does not wait for a moment.
+const FLEET_LOOKS: u32 = 2;
+/// Below this number the list of all clients is cheap: a fifth of a millisecond of the server's time.
+const CLIENTS_FEW: usize = 64;
+
+/// How often a list of so many clients may be asked for: it costs the server about 5 us for each client, in which it does nothing else, and every pod asks.
+fn list_period(clients: usize) -> Duration {
+    let more = u64::try_from(clients).unwrap_or(u64::MAX) / 100;
+    Duration::from_secs(more.saturating_add(4).min(60))
+}
+
 /// The pod's connections to one Redis.
 pub(super) struct Blocked {
     link: Link,
@@ -30,6 +45,13 @@ pub(super) struct Blocked {
     waiting: Vec<u64>,
     /// Looks in a row at which none waited.
     dry: u32,
+    /// The queues' names as clients carry them.
+    labels: Vec<String>,
+    /// When the whole fleet was looked at last, and how many looks in a row accounted for every task.
+    fleet: Option<(Instant, u32)>,
+    /// When the fleet, or this pod's connections, may be looked for again.
+    fleet_at: Instant,
+    search_at: Instant,
 }
 
 /// What was seen.
@@ -48,6 +70,7 @@ struct Client<'a> {
     address: SocketAddr,
     blocked: bool,
     command: &'a str,
+    name: &'a str,
 }
 
 impl<'a> Client<'a> {
@@ -58,6 +81,7 @@ impl<'a> Client<'a> {
             address: field("addr")?.parse().ok()?,
             blocked: field("flags")?.contains('b'),
             command: field("cmd")?,
+            name: field("name").unwrap_or_default(),
         })
     }
 
@@ -67,15 +91,44 @@ impl<'a> Client<'a> {
 }
 
 impl Blocked {
-    pub(super) fn new(url: RedisUrl) -> Self {
-        Self { link: Link::new(url, RESPONSE_TIMEOUT), ids: BTreeSet::new(), waiting: Vec::new(), dry: 0 }
+    pub(super) fn new(url: RedisUrl, queues: &[String]) -> Self {
+        let now = Instant::now();
+        Self {
+            link: Link::new(url, RESPONSE_TIMEOUT),
+            ids: BTreeSet::new(),
+            waiting: Vec::new(),
+            dry: 0,
+            labels: queues.iter().map(|queue| STANDARD.encode(queue)).collect(),
+            fleet: None,
+            fleet_at: now,
+            search_at: now,
+        }
+    }
+
+    /// See [`super::BlockedPops::accounts_for`].
+    pub(super) async fn accounts_for(&mut self, tasks: u64) -> Result<bool, BrokerError> {
+        if self.fleet_at <= Instant::now() {
+            let all = self.text(cmd("CLIENT").arg("LIST").arg("TYPE").arg("normal")).await?;
+            let is_ours =
+                |client: &Client<'_>| WAITING.contains(&client.command) && self.labels.iter().any(|label| client.name.contains(label.as_str()));
+            let ours: Vec<Client<'_>> = all.lines().filter_map(Client::parse).filter(is_ours).collect();
+            let at_work = ours.iter().filter(|client| !client.waits()).count() as u64;
+            let looks = self.fleet.map_or(0, |(_, looks)| looks);
+            let now = Instant::now();
+            self.fleet = Some((now, if tasks <= at_work { looks + 1 } else { 0 }));
+            self.fleet_at = now + list_period(all.lines().count());
+        }
+        Ok(self.fleet.is_some_and(|(_, looks)| looks >= FLEET_LOOKS))
     }
 
     /// None: no connection of the worker is to be found.
     pub(super) async fn sample(&mut self, ports: &BTreeSet<u16>) -> Result<Option<Waiting>, BrokerError> {
         self.waiting.clear();
-        if self.ids.is_empty() {
-            self.ids = self.search(ports).await?;
+        if self.ids.is_empty() && self.search_at <= Instant::now() {
+            let (ids, clients) = self.search(ports).await?;
+            self.ids = ids;
+            // The first few looks come soon: a worker starts.
+            self.search_at = Instant::now() + if clients < CLIENTS_FEW { Duration::ZERO } else { list_period(clients) };
         }
         if self.ids.is_empty() {
             return Ok(None);
@@ -110,12 +163,14 @@ impl Blocked {
         Ok(self.link.run_all(OPERATION, &mut pipeline).await?.iter().all(|answer| *answer == Value::Int(1)))
     }
 
-    async fn search(&self, ports: &BTreeSet<u16>) -> Result<BTreeSet<u64>, BrokerError> {
+    /// The pod's connections, and how many clients there are.
+    async fn search(&self, ports: &BTreeSet<u16>) -> Result<(BTreeSet<u64>, usize), BrokerError> {
         let own = self.text(cmd("CLIENT").arg("INFO")).await?;
-        let Some(own) = Client::parse(own.trim()) else { return Ok(BTreeSet::new()) };
+        let Some(own) = Client::parse(own.trim()) else { return Ok((BTreeSet::new(), 0)) };
         let all = self.text(cmd("CLIENT").arg("LIST").arg("TYPE").arg("normal")).await?;
         let is_worker = |client: &Client<'_>| client.address.ip() == own.address.ip() && ports.contains(&client.address.port());
-        Ok(all.lines().filter_map(Client::parse).filter(is_worker).map(|client| client.id).take(CONNECTIONS_MAX).collect())
+        let ids = all.lines().filter_map(Client::parse).filter(is_worker).map(|client| client.id).take(CONNECTIONS_MAX).collect();
+        Ok((ids, all.lines().count()))
     }
 
     async fn text(&self, command: &Cmd) -> Result<String, BrokerError> {

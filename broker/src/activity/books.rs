@@ -93,7 +93,8 @@ impl Books {
             Kind::Processes(processes) => processes.sample(&desk).await,
             Kind::Fleet { stats, queries } => {
                 let samples = stats.sample(queries).await?;
-                Ok(if samples.iter().all(|sample| sample.unacked == Some(0)) { Seen::Idle } else { Seen::Unknown })
+                let in_hand: Option<u64> = samples.iter().map(|sample| sample.unacked).sum();
+                Ok(if in_hand == Some(0) { Seen::Idle } else { Seen::Elsewhere(in_hand) })
             }
             Kind::FleetAcks { processes, acks, queues } => desk.fetched(processes, acks, queues).await,
         }
@@ -220,7 +221,7 @@ impl Desk<'_> {
             return Ok(Seen::Unknown);
         }
         let fetched = self.link.run_all(OPERATION, &mut pipeline).await?;
-        Ok(if fetched.iter().all(|value| *value == Value::Int(0)) { Seen::Idle } else { Seen::Unknown })
+        Ok(if fetched.iter().all(|value| *value == Value::Int(0)) { Seen::Idle } else { Seen::Elsewhere(None) })
     }
 
     async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, BrokerError> {

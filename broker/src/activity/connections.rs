@@ -1,5 +1,5 @@
 //! RabbitMQ's own books: what each connection of the pod has taken and not acknowledged. In: the pod's address. Out: whether any of its
-//! connections holds a message. Left to others: workers that acknowledge before they run a task (Celery by default): of those this tells nothing.
+//! connections holds a message. Left to others: workers that acknowledge before they run a task (Celery by default): of those this tells nothing. One that is given messages without acknowledging them at all is never idle.
 //!
 //! The user needs the tag `monitoring`. Figures are renewed by the server every 5 s.
 
@@ -34,6 +34,16 @@ struct Channel {
     /// Its connection's name and, in brackets, its number.
     name: String,
     messages_unacknowledged: Option<u64>,
+    #[serde(default)]
+    message_stats: Given,
+}
+
+/// What a channel was given without having to acknowledge it: of such a message nobody knows when its task ends.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Given {
+    deliver_no_ack: u64,
+    get_no_ack: u64,
 }
 
 impl Channel {
@@ -48,7 +58,8 @@ impl Connections {
     }
 
     pub(super) async fn sample(&self) -> Result<Seen, BrokerError> {
-        let found = management::of_address(&self.url, self.address, "name,peer_host,user_provided_name", "name,messages_unacknowledged");
+        let found =
+            management::of_address(&self.url, self.address, "name,peer_host,user_provided_name", "name,messages_unacknowledged,message_stats");
         let found = found.await.map_err(|message| BrokerError { operation: OPERATION, place: self.url.place(), message, retry: Retry::Later })?;
         Ok(held(&found.connections, &found.channels, self.address))
     }
@@ -63,6 +74,9 @@ fn held(connections: &[Connection], channels: &[Channel], address: IpAddr) -> Se
     let workers: BTreeSet<&str> = connections.iter().filter(is_worker).map(|connection| connection.name.as_str()).collect();
     let of_worker = |channel: &&Channel| channel.connection().is_some_and(|name| workers.contains(name));
     // A channel whose figures have not come yet may hold anything, and so may what was not found.
+    if channels.iter().filter(of_worker).any(|channel| channel.message_stats.deliver_no_ack + channel.message_stats.get_no_ack > 0) {
+        return Seen::Unknown;
+    }
     let unacked: Option<Vec<u64>> = channels.iter().filter(of_worker).map(|channel| channel.messages_unacknowledged).collect();
     // What is held includes what was prefetched: how many tasks run is not known.
     match unacked.as_deref() {
@@ -93,6 +107,15 @@ mod tests {
         assert_eq!(says(&[&idle[..], &others[..]].concat()), Seen::Idle);
         assert_eq!(says(&[holds("a", 0), holds("b", 2)]), Seen::Busy(None));
         assert_eq!(says(&others), Seen::Unknown);
+    }
+
+    #[test]
+    fn a_consumer_that_acknowledges_nothing_by_hand_is_unknown_and_never_idle() {
+        let one = r#"[{"name": "a", "peer_host": "10.0.0.7"}]"#;
+        let given = |stats: &str| format!(r#"[{{"name": "a (1)", "messages_unacknowledged": 0, "message_stats": {stats}}}]"#);
+        assert_eq!(says(one, &given(r#"{"deliver_no_ack": 3, "deliver_no_ack_details": {"rate": 0.2}}"#)), Seen::Unknown);
+        assert_eq!(says(one, &given(r#"{"get_no_ack": 1}"#)), Seen::Unknown);
+        assert_eq!(says(one, &given(r#"{"deliver": 3, "ack": 3}"#)), Seen::Idle);
     }
 
     #[test]

@@ -122,6 +122,8 @@ pub enum Seen {
     Idle,
     /// It has none, by figures of a time at which it still took tasks.
     IdleAndTaking,
+    /// So many tasks are in hand in the fleet, where that is known; they do not say where.
+    Elsewhere(Option<u64>),
     /// They do not say.
     Unknown,
 }
@@ -168,6 +170,12 @@ impl Bookkeeping {
         Ok(kind.map(|kind| Self { kind }))
     }
 
+    /// They are RabbitMQ's: renewed every few seconds, and dear to ask for.
+    #[must_use]
+    pub fn is_amqp(&self) -> bool {
+        matches!(self.kind, Kind::Amqp(_))
+    }
+
     /// Tasks that this pod's workers say have ended since their start, by the last look; None: they do not count them.
     #[must_use]
     pub fn done(&self) -> Option<u64> {
@@ -195,13 +203,13 @@ pub struct BlockedPops {
 }
 
 impl BlockedPops {
-    /// At this broker. None: it is no Redis.
+    /// At this broker. `queues`: of this worker, for [`Self::accounts_for`]. None: it is no Redis.
     ///
     /// # Errors
     /// When the URL is not valid; never because the server is away.
-    pub fn open(url: &str) -> Result<Option<Self>, BrokerError> {
+    pub fn open(url: &str, queues: &[String]) -> Result<Option<Self>, BrokerError> {
         Ok(match crate::read_url(url)? {
-            BrokerUrl::Redis(url) => Some(Self { blocked: Blocked::new(url) }),
+            BrokerUrl::Redis(url) => Some(Self { blocked: Blocked::new(url, queues) }),
             BrokerUrl::Amqp(_) => None,
         })
     }
@@ -212,6 +220,16 @@ impl BlockedPops {
     /// When the broker cannot be reached or refuses.
     pub async fn sample(&mut self, ports: &BTreeSet<u16>) -> Result<Option<Waiting>, BrokerError> {
         self.blocked.sample(ports).await
+    }
+
+    /// Whether so many tasks can all be with workers of these queues that do not wait, by two looks in a row at all clients of the broker that carry the
+    /// queue's name (BullMQ's do, in base 64). The list of all clients is dear: it is asked for every few seconds, and more rarely the longer it is; in
+    /// between the last answer counts.
+    ///
+    /// # Errors
+    /// When the broker cannot be reached or refuses.
+    pub async fn accounts_for(&mut self, tasks: u64) -> Result<bool, BrokerError> {
+        self.blocked.accounts_for(tasks).await
     }
 
     /// Ends the wait of every connection that waited at the last look, as a timeout would. True: each of them did wait until now, so none has been

@@ -153,7 +153,7 @@ pub fn framework(name: &str) -> Option<&'static Framework> {
 pub enum BusySource {
     /// Celery's worker heartbeat events: the field `active`, every 2 s, from the broker.
     CeleryEvents,
-    /// A worker that forks one child per task: any child means busy (RQ).
+    /// A worker that forks one child per task, and none for anything else: any child means busy.
     Children,
     /// Redis: the worker's own connection blocked in a pop means idle.
     BlockedPop,

@@ -6,7 +6,7 @@ use super::{Books, BusySource, Framework, HostIn, Listed, Prefix, Processes, Sig
 pub(super) static RESQUE: Framework = Framework {
     name: "resque",
     signals: &[Signal::Quit],
-    busy: BusySource::Children,
+    busy: BusySource::Broker,
     prefix: Some(Prefix { default: "resque", joint: "", setting: "Resque.redis.namespace" }),
     waiting: &[list("{prefix}:queue:{queue}")],
     books: Books::Processes(Processes {

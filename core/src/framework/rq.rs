@@ -5,14 +5,19 @@ use super::{Books, BusySource, Clock, Framework, HostIn, Listed, Processes, Task
 /// See the module.
 pub(super) static RQ: Framework = Framework {
     name: "rq",
-    busy: BusySource::Children,
+    busy: BusySource::Broker,
     waiting: &[list("rq:queue:{queue}"), list("rq:queue:{queue}:intermediate")],
     later: &[due(Clock::Seconds, "rq:scheduled:{queue}")],
     working: &[zset("rq:wip:{queue}")],
     books: Books::Processes(Processes {
         listed: Listed::Set("rq:workers"),
         host: HostIn::Field("hostname"),
-        tasks: Tasks::State { field: "state", idle: &["idle", "suspended"], busy: &["busy"], done: &["successful_job_count", "failed_job_count"] },
+        tasks: Tasks::State {
+            field: "state",
+            idle: &["started", "idle", "suspended"],
+            busy: &["busy"],
+            done: &["successful_job_count", "failed_job_count"],
+        },
     }),
     ..Framework::PLAIN
 };

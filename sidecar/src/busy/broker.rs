@@ -1,44 +1,85 @@
 //! What the framework, or the broker, has written down about this pod; and, of Redis list workers, whether their connections wait for a task. In:
-//! `broker::activity`. Out: samples. Left to others: reading the books.
+//! `broker::activity`. Out: samples, and a gap where they never tell. Left to others: reading the books.
+//!
+//! How many connections of a worker wait while it has no task is learned: as many as ever waited at once. The annotation `concurrency` is a lower bound of
+//! it, and no more: a worker with four loops of which three wait has a task, whatever anyone wrote.
 
 use super::{Activity, tell};
 use crate::driver::Input;
 use crate::freeze::FrozenView;
+use crate::gaps::Gaps;
 use crate::procs::ProcFs;
 use crate::watch::MainReceiver;
 use qscaler_broker::BrokerError;
 use qscaler_broker::activity::{BlockedPops, Bookkeeping, Seen, Waiting};
-use qscaler_core::message::Busy;
+use qscaler_core::message::{Busy, GapReason};
 use qscaler_runtime::backoff::Backoff;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 /// The books themselves are renewed every 5 to 10 s; one question in this time is one command for a pod's own entry.
 const BOOKS_PERIOD: Duration = Duration::from_secs(2);
+/// RabbitMQ renews its figures every 5 s, and each question lists all its connections.
+const FIGURES_PERIOD: Duration = Duration::from_secs(5);
 /// One short command each; often enough to see a task of a few seconds.
 const POPS_PERIOD: Duration = Duration::from_secs(1);
 /// A worker between two waits looks busy for a moment: only two looks in a row that say so are believed.
 const BUSY_LOOKS: u32 = 2;
+/// A worker of which a source has told nothing for this long has a gap: said within a minute, and late enough for a slow start.
+const GAP_AFTER: Duration = Duration::from_secs(40);
+
+/// A source's end: where its samples and its gap go.
+pub(super) struct Ends {
+    /// The worker.
+    pub(super) main: MainReceiver,
+    /// The driver.
+    pub(super) inputs: mpsc::Sender<Input>,
+    /// Where it says that it cannot tell.
+    pub(super) gaps: Gaps,
+    /// What to do then, in words for people.
+    pub(super) mend: String,
+}
+
+/// One answer of a source.
+enum Answer {
+    /// This is so.
+    Known(Activity),
+    /// Tasks run, and it cannot be told where: no fault of anyone's.
+    Elsewhere,
+    /// It does not know this worker.
+    Unknown,
+}
 
 /// A source that is asked again and again; its failures are reported once.
 struct Asked {
-    main: MainReceiver,
-    inputs: mpsc::Sender<Input>,
+    ends: Ends,
     backoff: Backoff,
     complained: bool,
+    /// Since when nothing was told of the worker that runs.
+    silent_since: Option<Instant>,
+    has_gap: bool,
 }
 
 impl Asked {
-    fn new(main: MainReceiver, inputs: mpsc::Sender<Input>) -> Self {
-        Self { main, inputs, backoff: Backoff::reconnect(), complained: false }
+    fn new(ends: Ends) -> Self {
+        Self { ends, backoff: Backoff::reconnect(), complained: false, silent_since: None, has_gap: false }
     }
 
     /// Hands one answer on, and waits for the time of the next question. False: the driver is gone.
-    async fn answer(&mut self, answer: Result<Activity, BrokerError>, period: Duration) -> bool {
+    async fn answer(&mut self, answer: Result<Answer, BrokerError>, period: Duration) -> bool {
+        let there = self.ends.main.borrow().is_some();
+        self.say(there, &answer);
         let (activity, pause) = match answer {
-            Ok(activity) => {
+            Ok(answer) => {
                 self.backoff.reset();
                 self.complained = false;
+                let activity = match answer {
+                    Answer::Known(activity) => activity,
+                    Answer::Elsewhere | Answer::Unknown => Activity::unknown(),
+                };
                 (activity, period)
             }
             Err(error) => {
@@ -48,109 +89,220 @@ impl Asked {
                 (Activity::unknown(), self.backoff.next_delay().max(period))
             }
         };
-        let there = self.main.borrow().is_some();
-        if there && !tell(&self.inputs, activity).await {
+        if there && !tell(&self.ends.inputs, activity).await {
             return false;
         }
         tokio::select! {
             () = tokio::time::sleep(pause) => true,
-            () = self.inputs.closed() => false,
+            () = self.ends.inputs.closed() => false,
+        }
+    }
+
+    /// The gap, once nothing has been told for long enough; closed by the first word.
+    fn say(&mut self, there: bool, answer: &Result<Answer, BrokerError>) {
+        let why = match answer {
+            Ok(Answer::Unknown) => String::new(),
+            Err(error) => format!(" ({error})"),
+            Ok(Answer::Known(_) | Answer::Elsewhere) => {
+                self.silent_since = None;
+                if std::mem::take(&mut self.has_gap) {
+                    self.ends.gaps.clear(GapReason::IdleUnknown);
+                }
+                return;
+            }
+        };
+        if !there {
+            self.silent_since = None;
+            return;
+        }
+        let since = *self.silent_since.get_or_insert_with(Instant::now);
+        if since.elapsed() >= GAP_AFTER && !std::mem::replace(&mut self.has_gap, true) {
+            self.ends.gaps.set(GapReason::IdleUnknown, format!("{}{why}", self.ends.mend));
         }
     }
 }
 
 /// Samples the books until the driver is gone. A frozen worker has no task: that was proved when it was frozen.
-pub(super) async fn books(mut books: Bookkeeping, frozen: FrozenView, main: MainReceiver, inputs: mpsc::Sender<Input>) {
-    let mut asked = Asked::new(main, inputs);
+pub(super) async fn books(mut books: Bookkeeping, frozen: FrozenView, ends: Ends) {
+    let period = if books.is_amqp() { FIGURES_PERIOD } else { BOOKS_PERIOD };
+    let mut asked = Asked::new(ends);
     loop {
-        if frozen.is_frozen() {
-            if !asked.answer(Ok(Activity::only(Busy::Idle)), BOOKS_PERIOD).await {
-                return;
-            }
-            continue;
-        }
-        let answer = books.sample().await.map(|seen| match seen {
-            Seen::Busy(active) => Activity { active, ..Activity::only(Busy::Busy) },
-            Seen::Idle => Activity { active: Some(0), ..Activity::only(Busy::Idle) },
-            Seen::IdleAndTaking => Activity { active: Some(0), taking: true, ..Activity::only(Busy::Idle) },
-            Seen::Unknown => Activity::unknown(),
-        });
-        if !asked.answer(answer, BOOKS_PERIOD).await {
+        let answer = if frozen.is_frozen() { Ok(Answer::Known(Activity::only(Busy::Idle))) } else { read(&mut books).await };
+        if !asked.answer(answer, period).await {
             return;
         }
     }
 }
 
-/// Samples the worker's connections until the driver is gone. `concurrency` of them wait while nothing runs. A
-/// frozen worker waits for nothing, and has no task: that was proved when it was frozen.
-pub(super) async fn pops(
-    mut pops: BlockedPops,
-    concurrency: u32,
-    frozen: FrozenView,
-    procs: ProcFs,
-    main: MainReceiver,
-    inputs: mpsc::Sender<Input>,
-) {
-    let mut asked = Asked::new(main, inputs);
-    let mut looks = 0;
+async fn read(books: &mut Bookkeeping) -> Result<Answer, BrokerError> {
+    let seen = books.sample().await?;
+    let processed = books.done();
+    let known = |activity: Activity| Answer::Known(Activity { processed, ..activity });
+    Ok(match seen {
+        Seen::Busy(active) => known(Activity { active, ..Activity::only(Busy::Busy) }),
+        Seen::Idle => known(Activity { active: Some(0), ..Activity::only(Busy::Idle) }),
+        Seen::IdleAndTaking => known(Activity { active: Some(0), taking: true, ..Activity::only(Busy::Idle) }),
+        Seen::Elsewhere(_) => Answer::Elsewhere,
+        Seen::Unknown => Answer::Unknown,
+    })
+}
+
+/// The worker's connections, and what else has to be so.
+pub(super) struct Pops {
+    pub(super) pops: BlockedPops,
+    /// So many of them wait at least while nothing runs.
+    pub(super) concurrency: u32,
+    /// A worker of several tasks that waits while it has room: nothing may be in hand either (BullMQ).
+    pub(super) books: Option<Bookkeeping>,
+    /// Most connections that ever waited at once, for the gate.
+    pub(super) most: Arc<AtomicUsize>,
+    pub(super) frozen: FrozenView,
+    pub(super) procs: ProcFs,
+}
+
+/// Samples the worker's connections until the driver is gone. A frozen worker waits for nothing, and has no task: that was proved when it was frozen.
+pub(super) async fn pops(mut worker: Pops, ends: Ends) {
+    let main = ends.main.clone();
+    let mut asked = Asked::new(ends);
+    let mut looks = Looks::default();
     loop {
-        if frozen.is_frozen() {
-            looks = 0;
-            if !asked.answer(Ok(Activity::only(Busy::Idle)), POPS_PERIOD).await {
+        looks.of(main.borrow().as_ref().map(|main| main.incarnation));
+        if worker.frozen.is_frozen() {
+            looks.busy = 0;
+            if !asked.answer(Ok(Answer::Known(Activity::only(Busy::Idle))), POPS_PERIOD).await {
                 return;
             }
             continue;
         }
-        let answer = pops.sample(&procs.others_ports()).await.map(|seen| look(seen, concurrency, &mut looks));
-        if frozen.is_frozen() {
+        let answer = worker.look(&mut looks).await;
+        if worker.frozen.is_frozen() {
             // Frozen while it was looked at: of a wait that was ended for the proof, the look would say busy.
             continue;
         }
-        if let Ok(None) = answer {
+        let Some(answer) = answer.transpose() else {
             // Looked at again soon, without a word.
             tokio::time::sleep(POPS_PERIOD / 4).await;
             continue;
-        }
-        if !asked.answer(answer.map(|activity| activity.unwrap_or_else(Activity::unknown)), POPS_PERIOD).await {
+        };
+        if !asked.answer(answer, POPS_PERIOD).await {
             return;
         }
     }
 }
 
-/// None: busy by a first look, which proves nothing yet.
-fn look(seen: Option<Waiting>, concurrency: u32, looks: &mut u32) -> Option<Activity> {
-    let Some(seen) = seen else {
-        *looks = 0;
-        return Some(Activity::unknown());
-    };
-    let waiting = u32::try_from(seen.waiting).unwrap_or(u32::MAX);
-    if waiting >= concurrency {
-        *looks = 0;
-        return Some(Activity::only(Busy::Idle));
+impl Pops {
+    /// None: busy by a first look, which proves nothing yet.
+    async fn look(&mut self, looks: &mut Looks) -> Result<Option<Answer>, BrokerError> {
+        let seen = self.pops.sample(&self.procs.others_ports()).await?;
+        let answer = looks.look(seen, self.concurrency);
+        self.most.store(looks.most, Ordering::Relaxed);
+        let is_idle = matches!(&answer, Some(Answer::Known(activity)) if activity.busy == Busy::Idle);
+        let Some(books) = self.books.as_mut().filter(|_| is_idle) else { return Ok(answer) };
+        Ok(Some(match books.sample().await? {
+            // Every task in hand has a worker that does not wait: none of them is here.
+            Seen::Elsewhere(Some(tasks)) if self.pops.accounts_for(tasks).await? => Answer::Known(Activity::only(Busy::Idle)),
+            Seen::Elsewhere(_) => Answer::Elsewhere,
+            Seen::Unknown => Answer::Unknown,
+            _ => Answer::Known(Activity::only(Busy::Idle)),
+        }))
     }
-    *looks += 1;
-    (*looks >= BUSY_LOOKS).then(|| Activity::only(Busy::Busy))
+}
+
+/// What looks at one worker process have shown.
+#[derive(Default)]
+struct Looks {
+    incarnation: Option<u64>,
+    /// In a row that said busy.
+    busy: u32,
+    /// Most connections that ever waited at once.
+    most: usize,
+}
+
+impl Looks {
+    fn of(&mut self, incarnation: Option<u64>) {
+        if self.incarnation != incarnation {
+            *self = Self { incarnation, ..Self::default() };
+        }
+    }
+
+    /// None: busy by a first look.
+    fn look(&mut self, seen: Option<Waiting>, concurrency: u32) -> Option<Answer> {
+        let Some(seen) = seen else {
+            self.busy = 0;
+            return Some(Answer::Unknown);
+        };
+        self.most = self.most.max(seen.waiting);
+        if seen.waiting >= needed(concurrency, self.most, seen.connections) {
+            self.busy = 0;
+            return Some(Answer::Known(Activity::only(Busy::Idle)));
+        }
+        self.busy += 1;
+        (self.busy >= BUSY_LOOKS).then(|| Answer::Known(Activity::only(Busy::Busy)))
+    }
+}
+
+/// So many connections wait while a worker has no task: as many as ever did, if it still has that many.
+pub(crate) fn needed(concurrency: u32, most: usize, connections: usize) -> usize {
+    most.min(connections).max(usize::try_from(concurrency).unwrap_or(usize::MAX))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn idle_is_believed_at_once_and_busy_by_the_second_look() {
-        let seen = |waiting| Some(Waiting { connections: 3, waiting });
-        let mut looks = 0;
-        assert_eq!(look(seen(1), 1, &mut looks), Some(Activity::only(Busy::Idle)));
-        assert_eq!(look(seen(0), 1, &mut looks), None);
-        assert_eq!(look(seen(0), 1, &mut looks), Some(Activity::only(Busy::Busy)));
-        assert_eq!(look(seen(1), 1, &mut looks), Some(Activity::only(Busy::Idle)));
-        assert_eq!(look(None, 1, &mut looks), Some(Activity::unknown()));
+    fn busy(answer: Option<Answer>) -> Option<Busy> {
+        answer.map(|answer| match answer {
+            Answer::Known(activity) => activity.busy,
+            Answer::Elsewhere | Answer::Unknown => Busy::Unknown,
+        })
     }
 
     #[test]
-    fn a_worker_of_several_tasks_is_idle_only_while_all_wait() {
-        let mut looks = 5;
-        assert_eq!(look(Some(Waiting { connections: 4, waiting: 3 }), 4, &mut looks), Some(Activity::only(Busy::Busy)));
-        assert_eq!(look(Some(Waiting { connections: 4, waiting: 4 }), 4, &mut looks), Some(Activity::only(Busy::Idle)));
+    fn idle_is_believed_at_once_and_busy_by_the_second_look() {
+        let seen = |waiting| Some(Waiting { connections: 3, waiting });
+        let mut looks = Looks::default();
+        assert_eq!(busy(looks.look(seen(1), 1)), Some(Busy::Idle));
+        assert_eq!(busy(looks.look(seen(0), 1)), None);
+        assert_eq!(busy(looks.look(seen(0), 1)), Some(Busy::Busy));
+        assert_eq!(busy(looks.look(seen(1), 1)), Some(Busy::Idle));
+        assert_eq!(busy(looks.look(None, 1)), Some(Busy::Unknown));
+    }
+
+    #[test]
+    fn a_worker_is_idle_only_while_all_connections_wait_that_ever_did() {
+        let seen = |connections, waiting| Some(Waiting { connections, waiting });
+        let mut looks = Looks::default();
+        assert_eq!(busy(looks.look(seen(5, 4), 1)), Some(Busy::Idle));
+        assert_eq!(busy(looks.look(seen(5, 3), 1)), None);
+        assert_eq!(busy(looks.look(seen(5, 3), 1)), Some(Busy::Busy));
+        // One has gone for good: three are all there are.
+        assert_eq!(busy(looks.look(seen(3, 3), 1)), Some(Busy::Idle));
+        // Another process is another worker.
+        looks.of(Some(7));
+        assert_eq!(busy(looks.look(seen(5, 1), 1)), Some(Busy::Idle));
+        // The annotation is a lower bound.
+        assert_eq!(busy(looks.look(seen(5, 1), 2)), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_that_never_tells_has_a_gap_within_a_minute_and_none_once_it_does() {
+        let child = std::process::Command::new("true").spawn().unwrap();
+        let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
+        let (_keep, main) = tokio::sync::watch::channel(Some(Arc::new(crate::watch::Main { pid: 1, incarnation: 1, pidfd })));
+        let (inputs, mut driver) = mpsc::channel(64);
+        tokio::spawn(async move { while driver.recv().await.is_some() {} });
+        let gaps = Gaps::default();
+        let mut asked = Asked::new(Ends { main, inputs, gaps: gaps.clone(), mend: "say busy".to_owned() });
+        let begin = Instant::now();
+        while gaps.list().is_empty() {
+            assert!(begin.elapsed() < Duration::from_secs(60));
+            asked.answer(Ok(Answer::Unknown), POPS_PERIOD).await;
+        }
+        assert_eq!((gaps.list()[0].reason, gaps.list()[0].detail.as_str()), (GapReason::IdleUnknown, "say busy"));
+        asked.answer(Ok(Answer::Elsewhere), POPS_PERIOD).await;
+        assert!(gaps.list().is_empty());
+        let mut child = child;
+        child.wait().unwrap();
     }
 }

@@ -9,8 +9,10 @@ mod children;
 mod file;
 mod http;
 
+pub(crate) use broker::needed;
 pub use celery::Nodes;
 
+use crate::busy::broker::Ends;
 use crate::config::Settings;
 use crate::container::Container;
 use crate::driver::Input;
@@ -21,10 +23,12 @@ use crate::procs::ProcFs;
 use crate::watch::MainReceiver;
 use qscaler_broker::BrokerError;
 use qscaler_broker::activity::{BlockedPops, Bookkeeping, Whose};
-use qscaler_core::framework::{BusySource, CUSTOM, GateKind, framework};
-use qscaler_core::message::{Busy, ServiceTime};
+use qscaler_core::framework::{Books, BusySource, CUSTOM, GateKind, framework};
+use qscaler_core::message::{Busy, GapReason, ServiceTime};
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use tokio::sync::{mpsc, watch};
 
 /// One sample.
@@ -79,7 +83,7 @@ impl Sources {
     /// The gate where the framework has one, and the work that the source and the gate need.
     #[must_use]
     pub fn start(self) -> (Option<GateSwitch>, Vec<Work>) {
-        let Self { settings, host, procs, main, inputs, gaps: _ } = self;
+        let Self { settings, host, procs, main, inputs, gaps } = self;
         match settings.config.busy.clone() {
             BusySource::CeleryEvents => {
                 let (nodes, known) = watch::channel(Nodes::default());
@@ -90,7 +94,7 @@ impl Sources {
                 let (switch, view, gate) = gate::gate(Way::Remote(way), inputs.clone());
                 // A caller of its own: its replies must not mix with the gate's.
                 let remote = remote(format!("{}-quiet", settings.pod_uid));
-                let source = celery::Celery { url, name: settings.pod_uid, host, main, inputs, nodes, gate: view, remote };
+                let source = celery::Celery { url, name: settings.pod_uid, host, procs, main, inputs, nodes, gate: view, remote, gaps };
                 (Some(switch), vec![Box::pin(gate.run()), Box::pin(source.run())])
             }
             BusySource::Children => {
@@ -106,22 +110,42 @@ impl Sources {
                 let config = &settings.config;
                 let whose = Whose { framework: framework(&config.worker).unwrap_or(&CUSTOM), names: &config.key_names, queues: &config.queues };
                 let open = || Bookkeeping::open(settings.broker.as_str(), &whose, &host, settings.pod_ip);
-                let Some(books) = known(open(), "busy: broker") else { return (None, Vec::new()) };
+                let Some(books) = known(open(), "busy: broker", &gaps) else { return (None, Vec::new()) };
                 let proof = freezes(&settings).then(open).and_then(Result::ok).flatten().map(Proof::Books);
-                let (switch, frozen, mut work) = freeze(proof, &procs, &main, &inputs);
-                work.push(Box::pin(broker::books(books, frozen, main, inputs)));
+                let (switch, frozen, mut work) = freeze(proof, &procs, &main, &inputs, &gaps);
+                let ends = Ends { main, inputs, gaps, mend: mend_books(&settings, &host) };
+                work.push(Box::pin(broker::books(books, frozen, ends)));
                 (switch, work)
             }
             BusySource::BlockedPop => {
                 let concurrency = settings.config.concurrency;
-                let open = || BlockedPops::open(settings.broker.as_str());
-                let Some(pops) = known(open(), "busy: blocked-pop") else { return (None, Vec::new()) };
-                let proof = freezes(&settings).then(open).and_then(Result::ok).flatten().map(|pops| Proof::Pops { pops, concurrency });
-                let (switch, frozen, mut work) = freeze(proof, &procs, &main, &inputs);
-                work.push(Box::pin(broker::pops(pops, concurrency, frozen, procs, main, inputs)));
+                let config = &settings.config;
+                let most = Arc::new(AtomicUsize::new(0));
+                let open = || BlockedPops::open(settings.broker.as_str(), &config.queues);
+                let Some(pops) = known(open(), "busy: blocked-pop", &gaps) else { return (None, Vec::new()) };
+                let whose = Whose { framework: framework(&config.worker).unwrap_or(&CUSTOM), names: &config.key_names, queues: &config.queues };
+                let fleet = || Bookkeeping::open(settings.broker.as_str(), &whose, &host, None).ok().flatten();
+                let books = (whose.framework.books == Books::Fleet).then(fleet).flatten();
+                let proof = freezes(&settings).then(open).and_then(Result::ok).flatten().map(|pops| Proof::Pops {
+                    pops,
+                    concurrency,
+                    most: Arc::clone(&most),
+                });
+                let (switch, frozen, mut work) = freeze(proof, &procs, &main, &inputs, &gaps);
+                let mend = "none of the worker's connections is found at its broker: with a proxy between them busy and idle cannot be told; say where they \
+                    can with the annotation busy";
+                let ends = Ends { main, inputs, gaps, mend: mend.to_owned() };
+                work.push(Box::pin(broker::pops(broker::Pops { pops, concurrency, books, most, frozen, procs }, ends)));
                 (switch, work)
             }
-            BusySource::Unknown => (None, Vec::new()),
+            BusySource::Unknown => {
+                let words = format!(
+                    "nothing tells whether this {} worker has a task, so that it never parks while it is idle; say where that is seen with the annotation busy",
+                    settings.config.worker
+                );
+                gaps.set(GapReason::IdleUnknown, words);
+                (None, Vec::new())
+            }
         }
     }
 }
@@ -133,16 +157,37 @@ fn freezes(settings: &Settings) -> bool {
 }
 
 /// The freeze gate where there is a proof to close it by, and what the busy source asks whether it is closed.
-fn freeze(proof: Option<Proof>, procs: &ProcFs, main: &MainReceiver, inputs: &mpsc::Sender<Input>) -> (Option<GateSwitch>, FrozenView, Vec<Work>) {
+fn freeze(
+    proof: Option<Proof>,
+    procs: &ProcFs,
+    main: &MainReceiver,
+    inputs: &mpsc::Sender<Input>,
+    gaps: &Gaps,
+) -> (Option<GateSwitch>, FrozenView, Vec<Work>) {
     let (frozen, view) = watch::channel(None);
     let Some(proof) = proof else { return (None, FrozenView::new(view, main.clone()), Vec::new()) };
-    let way = Way::Freeze(Box::new(Freeze::new(proof, procs.clone(), main.clone(), frozen)));
+    let way = Way::Freeze(Box::new(Freeze::new(proof, procs.clone(), main.clone(), frozen, gaps.clone())));
     let (switch, _, gate) = gate::gate(way, inputs.clone());
     (Some(switch), FrozenView::new(view, main.clone()), vec![Box::pin(gate.run())])
 }
 
-/// A source at the broker, or a word in the log that there is none.
-fn known<T>(opened: Result<Option<T>, BrokerError>, source: &str) -> Option<T> {
+/// What to do where the books never name this pod.
+fn mend_books(settings: &Settings, host: &str) -> String {
+    match framework(&settings.config.worker).map(|framework| framework.books) {
+        Some(Books::Processes(_)) => format!(
+            "{} writes down no worker of the host {host:?} at this broker, so that busy and idle cannot be told: check the annotations broker and key-prefix",
+            settings.config.worker
+        ),
+        _ => "the broker does not tell what this pod's connections hold, so that busy and idle cannot be told: its user needs the tag monitoring, and messages have to be acknowledged by hand".to_owned(),
+    }
+}
+
+/// A source at the broker, or a gap since there is none.
+fn known<T>(opened: Result<Option<T>, BrokerError>, source: &str, gaps: &Gaps) -> Option<T> {
+    if !matches!(opened, Ok(Some(_))) {
+        let words = format!("{source}: this broker and worker do not tell busy from idle; say where that is seen with the annotation busy");
+        gaps.set(GapReason::IdleUnknown, words);
+    }
     match opened {
         Ok(Some(source)) => Some(source),
         Ok(None) => {
