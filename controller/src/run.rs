@@ -1,7 +1,7 @@
 //! The main loop: one task that owns the state of every workload. In: what watches, brokers and writers say, the clock. Out: lists of actions,
 //! performed by tasks of their own, at most one per workload at a time. Left to others: deciding (`workload`), performing (`apply`).
 
-use crate::apply::{Applier, Target};
+use crate::apply::{Applier, Target, tells_of_scaling};
 use crate::brokers::Brokers;
 use crate::lease::Leadership;
 use crate::marks;
@@ -16,6 +16,7 @@ use crate::watch::SharedIndex;
 use kube::Client;
 use qscaler_broker::Reports;
 use qscaler_core::scale::QueueSample;
+use qscaler_core::scale::budget::DarkBudget;
 use qscaler_core::workload::WorkloadId;
 use qscaler_runtime::ready::Readiness;
 use std::collections::{BTreeMap, HashMap};
@@ -117,6 +118,8 @@ struct Loop {
     orphans: HashMap<WorkloadId, u64>,
     /// Slots made so far.
     lives: u64,
+    /// Pods that workloads without figures may ask for together.
+    dark: DarkBudget,
     cluster: Cluster,
     led: bool,
     filled: bool,
@@ -126,6 +129,14 @@ struct Loop {
     turned_ms: u64,
     tasks: TaskTracker,
     room: Arc<Semaphore>,
+}
+
+/// What one look came to.
+struct Planned {
+    target: Target,
+    plan: Vec<Action>,
+    /// Its queues cannot be measured now.
+    dark: bool,
 }
 
 /// Milliseconds since the epoch: the only place where the clock is read for decisions.
@@ -164,6 +175,7 @@ impl Loop {
             slots: HashMap::new(),
             orphans: HashMap::new(),
             lives: 0,
+            dark: DarkBudget::new(clock_ms()),
             cluster: Cluster::default(),
             led: false,
             filled: false,
@@ -284,20 +296,24 @@ impl Loop {
         let mut due: Vec<(u64, WorkloadId)> =
             self.slots.iter().filter(|(_, s)| s.due_ms <= now_ms).map(|(id, s)| (s.written_ms, id.clone())).collect();
         due.sort_unstable();
-        for (_, id) in due {
-            self.look(&id, now_ms);
+        let mut planned: Vec<Planned> = due.into_iter().filter_map(|(_, id)| self.look(&id, now_ms)).collect();
+        let mut dark: Vec<&mut Planned> = planned.iter_mut().filter(|p| p.dark && raise(&p.plan) > 0).collect();
+        let asks: Vec<u32> = dark.iter().map(|p| raise(&p.plan)).collect();
+        for (planned, given) in dark.iter_mut().zip(self.dark.share(&asks, now_ms)) {
+            bound_raise(&mut planned.plan, given);
         }
+        planned.into_iter().for_each(|p| self.begin(p, now_ms));
         self.parts.metrics.workloads.set(self.slots.len() as f64);
     }
 
-    fn look(&mut self, id: &WorkloadId, now_ms: u64) {
+    fn look(&mut self, id: &WorkloadId, now_ms: u64) -> Option<Planned> {
         let view = self.parts.index.lock().view(id);
-        let Some(slot) = self.slots.get_mut(id) else { return };
+        let slot = self.slots.get_mut(id)?;
         self.parts.metrics.lateness.observe(now_ms.saturating_sub(slot.due_ms) as f64 / 1000.0);
         slot.due_ms = now_ms.saturating_add(PERIOD_MS);
         let Some(view) = view.filter(|v| v.deployment.uid == slot.uid) else {
             self.abandon(id, now_ms);
-            return;
+            return None;
         };
         if slot.wants_loading(now_ms) {
             let (client, id, uid, life) = (self.parts.client.clone(), id.clone(), slot.uid.clone(), slot.life);
@@ -306,7 +322,7 @@ impl Loop {
                 let result = store::load(&client, &id, &uid).await;
                 let _ = sender.send(Input::Loaded(id, life, Box::new(result))).await;
             });
-            return;
+            return None;
         }
         match slot.links(&view.deployment, now_ms) {
             Links::Keep => {}
@@ -316,8 +332,9 @@ impl Loop {
                 self.resolve(id, life, &view.deployment);
             }
         }
-        let Some(slot) = self.slots.get_mut(id) else { return };
-        let Some((plan, version)) = slot.look(&view, &self.cluster, self.statuses >= 1.0, &self.parts.metrics, now_ms) else { return };
+        let slot = self.slots.get_mut(id)?;
+        let (plan, version) = slot.look(&view, &self.cluster, self.statuses >= 1.0, &self.parts.metrics, now_ms)?;
+        let dark = slot.is_dark();
         if plan.iter().any(|a| matches!(a, Action::Status(_))) {
             self.statuses -= 1.0;
             slot.written_ms = now_ms;
@@ -329,12 +346,25 @@ impl Loop {
             self.decisions().insert(id.clone(), snapshot);
         }
         if plan.is_empty() {
-            return;
+            return None;
         }
         let control = self.parts.brokers.control(id);
-        let target = Target { id: id.clone(), deployment_uid: view.deployment.uid.clone(), qworker_version: version, control };
+        Some(Planned {
+            dark,
+            plan,
+            target: Target { id: id.clone(), deployment_uid: view.deployment.uid.clone(), qworker_version: version, control },
+        })
+    }
+
+    /// Has a list of actions done, or forgets it where nothing is left of it.
+    fn begin(&mut self, planned: Planned, now_ms: u64) {
+        let Planned { target, plan, .. } = planned;
         let (applier, sender, room) = (self.applier.clone(), self.parts.sender.clone(), Arc::clone(&self.room));
-        let Some(slot) = self.slots.get_mut(id) else { return };
+        let Some(slot) = self.slots.get_mut(&target.id) else { return };
+        if plan.is_empty() {
+            slot.applied(Outcome::default(), now_ms);
+            return;
+        }
         let life = slot.life;
         let task = self.tasks.spawn(async move {
             // A closed semaphore would mean that the loop is gone: then nobody waits for the outcome either.
@@ -418,6 +448,23 @@ impl Loop {
     fn decisions(&self) -> std::sync::MutexGuard<'_, BTreeMap<WorkloadId, Snapshot>> {
         self.parts.decisions.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Bounds a raise to what was given; nothing given: it is asked for again at the next look, and not told before.
+fn bound_raise(plan: &mut Vec<Action>, given: u32) {
+    for action in plan.iter_mut() {
+        if let Action::Scale { from, to, .. } = action {
+            *to = (*to).min(from.saturating_add(given));
+        }
+    }
+    let raised = |action: &Action| matches!(action, Action::Scale { from, to, .. } if to > from);
+    if !plan.iter().any(raised) {
+        plan.retain(|action| !matches!(action, Action::Scale { .. }) && !tells_of_scaling(action));
+    }
+}
+
+fn raise(plan: &[Action]) -> u32 {
+    plan.iter().find_map(|a| if let Action::Scale { from, to, .. } = a { to.checked_sub(*from) } else { None }).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -252,3 +252,18 @@ async fn more_busy_workloads_than_may_be_written_at_once_are_all_written_in_turn
     let never = names.iter().filter(|id| leader.slots[*id].written_ms == 0).count();
     assert_eq!(never, 0);
 }
+
+#[test]
+fn a_raise_without_figures_is_bounded_by_what_is_given_and_not_told_when_nothing_is() {
+    use crate::plan::Notice;
+    use qscaler_core::names::event;
+    let list = || {
+        let raise = Action::Scale { resource_version: "1".into(), from: 48, to: 60 };
+        vec![raise, Action::Event(Notice::normal(event::SCALED_UP, "48 -> 60")), Action::Status(json!({}))]
+    };
+    for (given, raised, left) in [(20, 12, 3), (5, 5, 3), (0, 0, 1)] {
+        let mut plan = list();
+        bound_raise(&mut plan, given);
+        assert_eq!((raise(&plan), plan.len()), (raised, left), "{given}");
+    }
+}

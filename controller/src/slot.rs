@@ -280,6 +280,12 @@ impl Slot {
         }
     }
 
+    /// Its queues cannot be measured now.
+    #[must_use]
+    pub fn is_dark(&self) -> bool {
+        self.workload.as_ref().is_some_and(|w| w.broker.queues.is_some())
+    }
+
     /// Reports are wanted sooner than they come by themselves.
     #[must_use]
     pub fn wants_reports(&self) -> bool {

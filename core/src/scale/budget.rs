@@ -28,6 +28,37 @@ pub fn share(asks: &[u32], budget: u32) -> Vec<u32> {
     given
 }
 
+/// Pods per second in the long run that workloads without figures may ask for together: a thousand are there within four minutes.
+const DARK_PER_S: f64 = 5.0;
+/// The same at once: one or two workloads are not held back.
+const DARK_BURST: f64 = 50.0;
+
+/// What workloads whose broker is silent may ask for, over the whole cluster. Each of them allows for a rise of its load; one broker that is down for
+/// a thousand is no thousand rises, and their pods could not work either.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DarkBudget {
+    left: f64,
+    at_ms: u64,
+}
+
+impl DarkBudget {
+    /// All of it.
+    #[must_use]
+    pub fn new(now_ms: u64) -> Self {
+        Self { left: DARK_BURST, at_ms: now_ms }
+    }
+
+    /// How many pods each gets now of what it asks for.
+    pub fn share(&mut self, asks: &[u32], now_ms: u64) -> Vec<u32> {
+        let elapsed_s = now_ms.saturating_sub(self.at_ms) as f64 / 1000.0;
+        self.at_ms = self.at_ms.max(now_ms);
+        self.left = (self.left + elapsed_s * DARK_PER_S).min(DARK_BURST);
+        let given = share(asks, self.left as u32);
+        self.left -= given.iter().map(|n| f64::from(*n)).sum::<f64>();
+        given
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -39,6 +70,14 @@ mod tests {
         assert_eq!(share(&[5, 5, 5], 100), [5, 5, 5]);
         assert_eq!(share(&[5, 5, 5], 2), [1, 1, 0]);
         assert_eq!(share(&[], 7), Vec::<u32>::new());
+    }
+
+    #[test]
+    fn a_broker_that_is_down_for_a_thousand_workloads_starts_no_thousand_fleets_at_once() {
+        let mut budget = DarkBudget::new(0);
+        let asked: Vec<u32> = (0..10).map(|second| budget.share(&[3; 1_000], second * 1_000).iter().sum()).collect();
+        assert_eq!(asked, [50, 5, 5, 5, 5, 5, 5, 5, 5, 5]);
+        assert_eq!(DarkBudget::new(0).share(&[12, 1], 0), [12, 1], "two are not held back");
     }
 
     proptest! {
