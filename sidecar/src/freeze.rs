@@ -34,6 +34,7 @@ const FIGURES_LOOK: Duration = Duration::from_secs(1);
 const POPS_LOOK: Duration = Duration::from_millis(250);
 
 /// What proves that a stopped worker has no task.
+#[allow(clippy::large_enum_variant)] // there is one in a sidecar
 pub enum Proof {
     /// A Redis whose answer says that the worker was waiting.
     Pops {
