@@ -43,15 +43,15 @@ pub(super) fn sentence(cfg: &ScaleConfig, target: u32, rule: Rule, cap: Option<C
     } else {
         String::new()
     };
-    let mut change = String::new();
+    let stays_away;
     let change = match (hold, rule) {
         (Some(HoldReason::WarmingUp), _) => "it may fall once the workers have been watched for a few seconds",
         (Some(_), _) => "it may fall once the broker answers again",
         (None, Rule::Backlog | Rule::LengthTarget) => "it rises with the backlog and falls when workers have been idle",
         (None, Rule::Rate | Rule::Standing) => "it follows arrivals times service time",
         (None, Rule::LearnedHold) => {
-            change = format!("it falls when such load has stayed away for another {}", seconds(inputs.waits.unwrap_or_default().left_s));
-            change.as_str()
+            stays_away = format!("it falls when such load has stayed away for another {}", seconds(inputs.waits.unwrap_or_default().left_s));
+            stays_away.as_str()
         }
         (None, Rule::ScaleDown | Rule::Busy) => "it falls further as workers get idle, and rises with the backlog",
         // One message needs no more than the minimum.
