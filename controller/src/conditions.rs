@@ -156,6 +156,12 @@ impl Conditions {
         self.0.iter().any(|c| c.kind == kind && c.holds == Holds::True)
     }
 
+    /// The reason and the message of this condition while it is False.
+    #[must_use]
+    pub fn complaint(&self, kind: &str) -> Option<(&str, &str)> {
+        self.0.iter().find(|c| c.kind == kind && c.holds == Holds::False).map(|c| (&*c.reason, &*c.message))
+    }
+
     /// Adds what holds to `state`, and the words about it to `words`.
     pub(crate) fn digest(&self, state: &mut impl Hasher, words: &mut impl Hasher) {
         for one in &self.0 {

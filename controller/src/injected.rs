@@ -4,6 +4,7 @@
 use crate::conditions::Holds;
 use crate::index::View;
 use crate::record::{ContainerRecord, CreateFailure, Ended, PodRecord};
+use qscaler_core::names::condition::{REASON_FAILED_CREATE, REASON_WORKER_CRASHES};
 use qscaler_core::names::{annotation, sidecar};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -41,7 +42,7 @@ pub(crate) fn judge(view: &View, now_ms: u64) -> Verdict {
     let failed = view.failure.as_deref().filter(|f| ours(f));
     let refused = view.deployment.refusal.as_deref().map(|why| Verdict::bad("Refused", refused(why)));
     refused
-        .or_else(|| failed.map(|failure| Verdict::bad("FailedCreate", not_created(failure))))
+        .or_else(|| failed.map(|failure| Verdict::bad(REASON_FAILED_CREATE, not_created(failure))))
         .or_else(|| sidecar_waits(&active))
         .or_else(|| worker_crashes(&active, now_ms))
         .or_else(|| bare(&active, now_ms))
@@ -61,19 +62,42 @@ pub(crate) fn refused(why: &str) -> String {
     format!("pods of this Deployment cannot have the sidecar, so its replicas are left alone: {why}")
 }
 
+/// What follows the words of a trouble that pods without a shared process namespace do not have.
+const WITHOUT: &str = ". Pods are made without it since";
+
+/// The verdict, with what was said of pods that share their processes kept in mind: on its strength the webhook makes the next pods without, which have no such
+/// trouble, and forgetting it would make the ones after them with it again. The annotation ends it, whichever value it has.
+pub(crate) fn remember(verdict: Verdict, told: Option<(&str, &str)>, decided: bool, view: &View, now_ms: u64) -> Verdict {
+    let Some((reason, message)) = told.filter(|_| !decided && verdict.holds != Holds::False) else { return verdict };
+    let shared_up = || view.pods.iter().any(|p| p.injected && !p.terminating && p.shares_processes && is_up(p, now_ms));
+    let reason = match reason {
+        word if word == REASON_WORKER_CRASHES && !shared_up() => REASON_WORKER_CRASHES,
+        word if word == REASON_FAILED_CREATE && about_sharing(message) => REASON_FAILED_CREATE,
+        _ => return verdict,
+    };
+    Verdict::bad(reason, format!("{}{WITHOUT}", message.trim_end_matches(WITHOUT)))
+}
+
+fn is_up(pod: &PodRecord, now_ms: u64) -> bool {
+    pod.ready && now_ms >= pod.ready_since_ms.saturating_add(STAYS_UP_MS)
+}
+
+fn about_sharing(message: &str) -> bool {
+    message.contains("shareProcessNamespace") || message.to_lowercase().contains("process namespace")
+}
+
 // === pods that are not created ===
 
 /// Whether it is what we add to pods that keeps them from being created.
 fn ours(failure: &CreateFailure) -> bool {
     let says = |word: &str| failure.message.contains(word);
-    says(sidecar::CONTAINER) || says("shareProcessNamespace") || says("share a process namespace") || says("usage per Pod")
+    says(sidecar::CONTAINER) || about_sharing(&failure.message) || says("usage per Pod")
 }
 
 /// Why pods are not created, in the API server's own words, and the mend.
 pub(crate) fn not_created(failure: &CreateFailure) -> String {
     let says = |word: &str| failure.message.contains(word);
-    let lower = failure.message.to_lowercase();
-    let mend = if says("shareProcessNamespace") || lower.contains("process namespace") {
+    let mend = if about_sharing(&failure.message) {
         format!(
             "a policy forbids the shared process namespace: set {}: \"false\"; the hold then is the kubelet's own SIGTERM",
             annotation::SHARE_PROCESSES
@@ -152,13 +176,13 @@ fn worker_crashes(active: &[&Arc<PodRecord>], now_ms: u64) -> Option<Verdict> {
     let (pod, (container, (restarts, ended))) = shared.iter().find_map(|p| Some((p, crashing(p)?)))?;
     let stays_up = |p: &&&&Arc<PodRecord>| {
         let up = p.container(container).and_then(|c| c.life.as_ref()).is_some_and(|life| life.restarts == 0);
-        up && p.template_hash == pod.template_hash && p.ready && now_ms >= p.ready_since_ms.saturating_add(STAYS_UP_MS)
+        up && p.template_hash == pod.template_hash && is_up(p, now_ms)
     };
     if shared.iter().any(|p| stays_up(&p)) {
         return None;
     }
     Some(Verdict::bad(
-        "WorkerCrashes",
+        REASON_WORKER_CRASHES,
         format!(
             "container {container} of pod {} was started again {restarts} times, the last time {} s after its start with exit code {}, and no pod of this template stays up; where it does without QScaler, the shared process namespace is the likely cause (an init that must be PID 1, such as s6-overlay or systemd; a probe that looks at PID 1): set {}: \"false\" on the Deployment, and the next pods are without it (the hold then is the kubelet's own SIGTERM)",
             pod.name,

@@ -110,6 +110,30 @@ fn a_worker_that_crashes_in_injected_pods_alone_names_the_shared_namespace() {
 }
 
 #[test]
+fn what_shared_processes_broke_is_remembered_while_the_next_pods_are_without() {
+    let sharing = with(pod("b"), "/spec/shareProcessNamespace", json!(true));
+    let told = |reason: &str, message: &str, decided: bool, pods: &[Value]| {
+        let mut all = vec![deployment(1, &[]), replicaset("orders-1", 1)];
+        all.extend(pods.iter().cloned());
+        let view = view(&all);
+        let now = judge(&view, T0_MS + 60_000);
+        remember(now, Some((reason, message)), decided, &view, T0_MS + 60_000)
+    };
+    for (reason, message) in [(REASON_WORKER_CRASHES, "crashed"), (REASON_FAILED_CREATE, "shareProcessNamespace is not allowed")] {
+        for pods in [vec![pod("a")], vec![]] {
+            let v = told(reason, message, false, &pods);
+            assert_eq!((v.holds, v.reason, &*v.message), (Holds::False, reason, &*format!("{message}{WITHOUT}")));
+            let again = told(reason, &v.message, false, &pods);
+            assert_eq!(again, v, "it does not grow");
+        }
+        assert_ne!(told(reason, message, true, &[pod("a")]).reason, reason, "the annotation ends it");
+    }
+    assert_eq!(told(REASON_WORKER_CRASHES, "crashed", false, std::slice::from_ref(&sharing)).reason, "Injected", "one that shares stays up");
+    assert_eq!(told(REASON_FAILED_CREATE, "exceeded quota", false, &[pod("a")]).reason, "Injected");
+    assert_eq!(told("NotInjected", "m", false, &[pod("a")]).reason, "Injected");
+}
+
+#[test]
 fn a_bare_pod_is_named_with_the_way_that_cuts_nothing() {
     let bare = with(pod("b"), "/spec/initContainers", json!([]));
     let v = verdict(&[pod("a"), bare.clone()]);

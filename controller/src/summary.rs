@@ -56,7 +56,7 @@ impl Workload {
             self.broker_condition(view, now_ms);
             self.conflict_condition(view, config, now_ms);
             self.scaling_condition(view, config, now_ms);
-            self.injected_condition(view, now_ms);
+            self.injected_condition(view, config, now_ms);
             self.hold_condition(view, config, now_ms);
         }
         let sized = self.sized(view, config, now_ms);
@@ -205,8 +205,9 @@ impl Workload {
         scale_down::hangs(view, &self.intake, &self.phase, wish, now_ms)
     }
 
-    fn injected_condition(&mut self, view: &View, now_ms: u64) {
-        let verdict = injected::judge(view, now_ms);
+    fn injected_condition(&mut self, view: &View, config: &WorkerConfig, now_ms: u64) {
+        let told = self.conditions.complaint(condition::INJECTED);
+        let verdict = injected::remember(injected::judge(view, now_ms), told, config.share_processes.is_some(), view, now_ms);
         self.set(view, condition::INJECTED, verdict.holds, verdict.reason, verdict.message, now_ms);
     }
 

@@ -176,6 +176,9 @@ pub mod condition {
     pub const BROKER_REACHABLE: &str = "BrokerReachable";
     /// Every active pod has the sidecar.
     pub const INJECTED: &str = "Injected";
+    /// Reason of [`INJECTED`]: containers of injected pods alone end again and again soon after their start. The webhook makes the next pods without a shared process
+    /// namespace for it.
+    pub const REASON_WORKER_CRASHES: &str = "WorkerCrashes";
     /// A deletion of any injected pod lets its running task finish; False names the pods of which that is not so, and the mend.
     pub const HOLD_EFFECTIVE: &str = "HoldEffective";
     /// A resize waits or cannot be done.

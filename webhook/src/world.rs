@@ -15,7 +15,7 @@ use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use qscaler_api::{QWorker, QWorkerStatus, Resources, WorkerIds};
-use qscaler_core::names::condition::{CONFLICT, INJECTED, REASON_FAILED_CREATE, REASON_OTHER_SIZER};
+use qscaler_core::names::condition::{CONFLICT, INJECTED, REASON_FAILED_CREATE, REASON_OTHER_SIZER, REASON_WORKER_CRASHES};
 use qscaler_core::names::{DOMAIN, INJECTION_ENABLED, LABEL_INJECTION};
 use qscaler_core::units::{Bytes, Millicores};
 use qscaler_core::workload::WorkloadId;
@@ -29,8 +29,6 @@ use std::pin::pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-/// The controller's reason where containers crash in injected pods alone (its `injected`).
-const REASON_WORKER_CRASHES: &str = "WorkerCrashes";
 /// Templates of Deployments that are gone stay until there are so many of them; then each is asked for once more.
 const TEMPLATES_SLACK: usize = 1000;
 
