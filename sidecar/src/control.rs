@@ -4,10 +4,11 @@
 //! It never ends: a broker that is down is tried again, with growing pauses. Nothing here queues up: the mailbox holds one wish of each kind.
 
 use crate::driver::Input;
+use crate::gaps::Gaps;
 use crate::metrics::Metrics;
 use qscaler_broker::{BrokerError, ControlReceiver, Delivery, Retry};
 use qscaler_core::drain::worker::WorkerEvent;
-use qscaler_core::message::{ControlKind, Report};
+use qscaler_core::message::{ControlKind, GapReason, Report};
 use qscaler_runtime::backoff::Backoff;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -75,6 +76,13 @@ pub struct Control {
     metrics: Metrics,
     /// The token that the machine holds: acked or given back when it says so, over whatever connection stands then.
     token: Option<Delivery>,
+    gaps: Gaps,
+    /// The gap that this task has set.
+    gap: Option<GapReason>,
+    /// Why the last report was not taken: said once per kind.
+    unreported: Option<String>,
+    /// How long until it is tried again.
+    again: Backoff,
 }
 
 enum Broken {
@@ -93,8 +101,8 @@ impl From<BrokerError> for Broken {
 impl Control {
     /// Not connected yet.
     #[must_use]
-    pub fn new(receiver: Box<dyn ControlReceiver>, mailbox: Arc<Mailbox>, inputs: mpsc::Sender<Input>, metrics: Metrics) -> Self {
-        Self { receiver, mailbox, inputs, metrics, token: None }
+    pub fn new(receiver: Box<dyn ControlReceiver>, mailbox: Arc<Mailbox>, inputs: mpsc::Sender<Input>, metrics: Metrics, gaps: Gaps) -> Self {
+        Self { receiver, mailbox, inputs, metrics, token: None, gaps, gap: None, unreported: None, again: Backoff::reconnect() }
     }
 
     /// Runs until the driver is gone.
@@ -108,6 +116,7 @@ impl Control {
                         tracing::info!("control messages: the broker answers again");
                     }
                     self.metrics.broker_up.set(1.0);
+                    self.gap(None, String::new());
                     backoff.reset();
                     continue;
                 }
@@ -118,6 +127,8 @@ impl Control {
             self.metrics.broker_errors.inc();
             // Once per kind of failure: an outage of hours is one line.
             let text = error.to_string();
+            let reason = if error.retry == Retry::AfterChange { GapReason::BrokerRefuses } else { GapReason::BrokerUnreachable };
+            self.gap(Some(reason), format!("no control messages: {text}"));
             if complained.as_ref() != Some(&text) {
                 let will_heal = error.retry == Retry::Later;
                 tracing::warn!(%error, will_heal, "control messages: no connection; the worker goes on, and the pod's end is held all the same");
@@ -127,6 +138,17 @@ impl Control {
                 () = tokio::time::sleep(backoff.next_delay()) => {}
                 () = self.inputs.closed() => return,
             }
+        }
+    }
+
+    /// Says in what the line is broken, or that it is not any more. A gap that another part has set stays.
+    fn gap(&mut self, reason: Option<GapReason>, words: String) {
+        if let Some(old) = self.gap.take_if(|old| Some(*old) != reason) {
+            self.gaps.clear(old);
+        }
+        if let Some(reason) = reason {
+            self.gaps.set(reason, words);
+            self.gap = Some(reason);
         }
     }
 
@@ -150,18 +172,32 @@ impl Control {
         }
         let report = mailbox.lock().report.take();
         if let Some(report) = report {
-            if let Err(error) = within(self.receiver.report(&report)).await {
-                // It is said by the next connection, unless a newer one is there by then.
-                mailbox.lock().report.get_or_insert(report);
-                return Err(Broken::Broker(error));
+            match within(self.receiver.report(&report)).await {
+                Ok(()) => {
+                    self.unreported = None;
+                    self.again.reset();
+                    self.metrics.reports.inc();
+                    tell(&self.inputs, Input::Published(Box::new(report))).await?;
+                }
+                // It is said a little later, unless a newer one is there by then. Orders go on coming: a report that is refused, or a server that takes no
+                // messages for a while, is no broken connection, and where it is one the wait for messages finds it.
+                Err(error) => {
+                    mailbox.lock().report.get_or_insert(report);
+                    self.metrics.broker_errors.inc();
+                    let text = error.to_string();
+                    if self.unreported.as_ref() != Some(&text) {
+                        tracing::warn!(%error, "a report was not taken; it is tried again");
+                        self.unreported = Some(text);
+                    }
+                }
             }
-            self.metrics.reports.inc();
-            tell(&self.inputs, Input::Published(Box::new(report))).await?;
         }
+        let again = if self.unreported.is_some() { self.again.next_delay() } else { TAKE_WAIT };
         tokio::select! {
             biased;
             () = mailbox.changed.notified() => Ok(()),
             () = self.inputs.closed() => Err(Broken::Gone),
+            () = tokio::time::sleep(again), if self.unreported.is_some() => Ok(()),
             // One token at a time.
             taken = self.receiver.take(listen && self.token.is_none(), TAKE_WAIT) => match taken? {
                 Some(delivery) => self.taken(delivery).await,

@@ -25,6 +25,12 @@ struct Scripted {
     asked: mpsc::UnboundedSender<Asked>,
     messages: mpsc::UnboundedReceiver<Delivery>,
     failures: usize,
+    /// How the next takes fail.
+    takes_fail: Vec<Retry>,
+}
+
+fn failure(retry: Retry) -> BrokerError {
+    BrokerError { operation: "test", place: "nowhere".to_owned(), message: "scripted".to_owned(), retry }
 }
 
 fn number(delivery: &Delivery) -> u64 {
@@ -38,6 +44,9 @@ fn number(delivery: &Delivery) -> u64 {
 impl ControlReceiver for Scripted {
     async fn take(&mut self, shared: bool, _wait: Duration) -> Result<Option<Delivery>, BrokerError> {
         self.asked.send(Asked::Take(shared)).unwrap();
+        if let Some(retry) = self.takes_fail.pop() {
+            return Err(failure(retry));
+        }
         Ok(self.messages.recv().await)
     }
     async fn ack(&mut self, delivery: Delivery) -> Result<(), BrokerError> {
@@ -51,7 +60,7 @@ impl ControlReceiver for Scripted {
     async fn report(&mut self, report: &Report) -> Result<(), BrokerError> {
         if self.failures > 0 {
             self.failures -= 1;
-            return Err(BrokerError { operation: "test", place: "nowhere".to_owned(), message: "scripted".to_owned(), retry: Retry::Later });
+            return Err(failure(Retry::Later));
         }
         self.asked.send(Asked::Report(report.sequence)).unwrap();
         Ok(())
@@ -67,19 +76,26 @@ struct Line {
     asked: mpsc::UnboundedReceiver<Asked>,
     messages: mpsc::UnboundedSender<Delivery>,
     reporter: Reporter,
+    gaps: crate::gaps::Gaps,
 }
 
 impl Line {
     fn start(failures: usize) -> Self {
+        Self::start_with(failures, Vec::new())
+    }
+
+    fn start_with(failures: usize, takes_fail: Vec<Retry>) -> Self {
         let (asked_in, asked) = mpsc::unbounded_channel();
         let (messages, messages_out) = mpsc::unbounded_channel();
         let (sender, inputs) = mpsc::channel(8);
         let mailbox = Arc::new(Mailbox::default());
-        let scripted = Scripted { asked: asked_in, messages: messages_out, failures };
-        tokio::spawn(Control::new(Box::new(scripted), Arc::clone(&mailbox), sender, Metrics::default()).run());
+        let scripted = Scripted { asked: asked_in, messages: messages_out, failures, takes_fail };
+        let gaps = crate::gaps::Gaps::default();
+        tokio::spawn(Control::new(Box::new(scripted), Arc::clone(&mailbox), sender, Metrics::default(), gaps.clone()).run());
         let procs = ProcFs::at("/proc");
         let sampler = SharedSampler::new(procs.clone(), 1, "x");
-        Self { mailbox, inputs, asked, messages, reporter: Reporter::new(Settings::read(&good()), procs, sampler, crate::gaps::Gaps::default(), 0) }
+        let reporter = Reporter::new(Settings::read(&good()), procs, sampler, gaps.clone(), 0);
+        Self { mailbox, inputs, asked, messages, reporter, gaps }
     }
 
     fn report(&mut self) -> Report {
@@ -173,6 +189,32 @@ async fn a_report_survives_a_broken_connection_and_is_replaced_by_a_newer_one() 
     line.mailbox.report(second.clone());
     line.mailbox.report(Report { sequence: 9, ..second });
     line.asked(Asked::Report(9)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn orders_come_though_no_report_is_taken() {
+    let mut line = Line::start(usize::MAX);
+    let report = line.report();
+    line.mailbox.report(report);
+    line.message(ControlKind::Resume, 1);
+    line.asked(Asked::Ack(1)).await;
+    assert!(matches!(line.inputs.recv().await, Some(Input::Worker(WorkerEvent::Resume(_)))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_refuses_or_is_away_is_a_gap_until_it_answers() {
+    for (retry, reason) in [(Retry::AfterChange, GapReason::BrokerRefuses), (Retry::Later, GapReason::BrokerUnreachable)] {
+        let mut line = Line::start_with(0, vec![retry; 2]);
+        while line.gaps.list().first().map(|gap| gap.reason) != Some(reason) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert!(line.gaps.list()[0].detail.contains("scripted"));
+        line.message(ControlKind::Resume, 1);
+        line.asked(Asked::Ack(1)).await;
+        while !line.gaps.list().is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

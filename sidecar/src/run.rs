@@ -89,7 +89,7 @@ pub async fn run(settings: Settings, surroundings: Surroundings, listener: TcpLi
     for work in work {
         tasks.spawn(work);
     }
-    tasks.spawn(Control::new(receiver, Arc::clone(&mailbox), inputs.clone(), metrics.clone()).run());
+    tasks.spawn(Control::new(receiver, Arc::clone(&mailbox), inputs.clone(), metrics.clone(), gaps.clone()).run());
     let signals = if settings.config.share_processes {
         tasks.spawn(sampler.clone().run(inputs.clone()));
         let watcher =

@@ -265,3 +265,26 @@ pub(super) async fn a_malformed_message_is_dropped_and_counted(broker: &dyn Unde
     check(ends.receiver.malformed() == 4, || format!("{} counted", ends.receiver.malformed()))?;
     take_nothing(&mut *broker.ends(&workload, "b")?.receiver, true).await
 }
+
+pub(super) async fn a_message_that_is_too_long_is_dropped_by_whoever_meets_it_and_hides_no_other(broker: &dyn UnderTest) -> Outcome {
+    let workload = workload("too-long");
+    let ends = broker.ends(&workload, "a")?;
+    ends.control.declare(&workload).await?;
+    broker.put_control(&workload, &vec![b' '; 4 << 20]).await?;
+    ends.control.publish(&workload, &order(3)).await?;
+    let mut receiver = ends.receiver;
+    let begin = Instant::now();
+    let delivery = loop {
+        if let Some(delivery) = receiver.take(true, QUIET).await? {
+            break delivery;
+        }
+        check(begin.elapsed() < super::DEADLINE, || "the short one never came".to_owned())?;
+    };
+    check(delivery.message.epoch == 3, || format!("{delivery:?}"))?;
+    receiver.ack(delivery).await?;
+    check(receiver.malformed() == 1, || format!("{} counted", receiver.malformed()))?;
+    // A restart meets it no more.
+    let mut again = broker.ends(&workload, "a")?.receiver;
+    take_nothing(&mut *again, true).await?;
+    check(again.malformed() == 0, || format!("{} counted after a restart", again.malformed()))
+}

@@ -71,3 +71,13 @@ pub(super) async fn a_reading_of_reports_that_is_cut_off_loses_nothing(broker: &
     }
     check(seen.len() == REPORTS as usize, || format!("after {round} rounds only {seen:?}"))
 }
+
+pub(super) async fn a_report_that_is_too_long_is_dropped_and_hides_no_other(broker: &dyn UnderTest) -> Outcome {
+    let workload = workload("too-long-reports");
+    let mut ends = broker.ends(&workload, "a")?;
+    ends.control.declare(&workload).await?;
+    broker.put_report(&workload, &vec![b' '; 4 << 20]).await?;
+    ends.receiver.report(&report(&workload, "a", 1)).await?;
+    let all = read(&*ends.control, &workload, 1, 100).await?;
+    check(all.malformed == 1 && all.reports[0].sequence == 1, || format!("{} malformed, {:?}", all.malformed, all.reports))
+}

@@ -17,6 +17,12 @@ const CONTROL_LENGTH_MAX: i32 = 10_000;
 /// One report per pod and a few seconds; the oldest go first when no controller reads.
 const REPORT_LENGTH_MAX: i32 = 10_000;
 
+/// Bytes of a queue's messages together, and so of each: a longer one is dropped by the server as it comes, before anybody reads it. Ten thousand messages of
+/// a usual size have less than half of it.
+const BYTES_MAX: i32 = 16 * 1024 * 1024;
+/// The same for a pod's own queue: some messages of the longest kind.
+const POD_BYTES_MAX: i32 = 512 * 1024;
+
 /// A durable queue of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OwnQueue {
@@ -45,6 +51,14 @@ pub(crate) fn pod_queue(workload: &WorkloadId, pod_uid: &str, distinct: u64) -> 
     format!("{}:{pod_uid}:{distinct}", control(workload).name)
 }
 
+/// Arguments of a pod's own queue.
+pub(crate) fn pod_arguments() -> FieldTable {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-max-length-bytes".into(), AMQPValue::LongInt(POD_BYTES_MAX));
+    arguments.insert("x-overflow".into(), AMQPValue::LongString("drop-head".into()));
+    arguments
+}
+
 /// The workload is part of it, so that a message for a pod of one workload reaches no other's, whatever UID it names.
 pub(crate) fn pod_routing_key(workload: &WorkloadId, pod_uid: &str) -> String {
     format!("pod.{}.{}.{pod_uid}", workload.namespace, workload.name)
@@ -67,6 +81,7 @@ impl OwnQueue {
         let mut arguments = FieldTable::default();
         arguments.insert("x-expires".into(), AMQPValue::LongInt(QUEUE_EXPIRES_MS));
         arguments.insert("x-max-length".into(), AMQPValue::LongInt(self.length_max));
+        arguments.insert("x-max-length-bytes".into(), AMQPValue::LongInt(BYTES_MAX));
         arguments.insert("x-overflow".into(), AMQPValue::LongString("drop-head".into()));
         arguments
     }

@@ -90,7 +90,7 @@ impl RabbitReceiver {
         let name = names::short(link, operation, &names::pod_queue(&self.workload, &self.pod_uid, now_ms()))?;
         let key = names::short(link, operation, &names::pod_routing_key(&self.workload, &self.pod_uid))?;
         let exclusive = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
-        link.call(operation, consuming.queue_declare(name.clone(), exclusive, FieldTable::default())).await?;
+        link.call(operation, consuming.queue_declare(name.clone(), exclusive, names::pod_arguments())).await?;
         link.call(operation, consuming.queue_bind(name.clone(), names::EXCHANGE.into(), key, QueueBindOptions::default(), FieldTable::default()))
             .await?;
         link.call(operation, consuming.basic_qos(POD_PREFETCH, BasicQosOptions::default())).await?;
@@ -231,7 +231,12 @@ impl ControlReceiver for RabbitReceiver {
     async fn report(&mut self, report: &Report) -> Result<(), BrokerError> {
         const OPERATION: &str = "sending a report";
         let key = names::short(&self.link, OPERATION, &names::reports(&self.workload).routing_key)?;
-        let channel = self.session(OPERATION).await?.publishing.clone();
+        let session = self.session(OPERATION).await?;
+        // In an alarm (memory, disk) the server stops reading from whoever publishes: acknowledgements of this connection would wait with the report.
+        if session.connection.status().blocked() {
+            return Err(self.link.failed(OPERATION, "the server takes no messages now: its memory or disk alarm is on", Retry::Later));
+        }
+        let channel = session.publishing.clone();
         let properties = BasicProperties::default().with_expiration(REPORT_TTL_MS.to_string().into());
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         let body = report.encode();

@@ -96,6 +96,21 @@ pub(crate) fn entries(key: &str, list: &Value) -> Vec<Entry> {
     items(list).iter().filter_map(entry).collect()
 }
 
+/// Identifiers as XPENDING lists them: `[[id, consumer, idle, deliveries], …]`.
+pub(crate) fn ids(answer: &Value) -> Vec<String> {
+    items(answer).iter().filter_map(|item| text(items(item).first()?)).collect()
+}
+
+/// The identifier before this one; None: it is none.
+pub(crate) fn before(id: &str) -> Option<String> {
+    let (ms, sequence) = id.split_once('-')?;
+    let (ms, sequence): (u64, u64) = (ms.parse().ok()?, sequence.parse().ok()?);
+    match sequence.checked_sub(1) {
+        Some(sequence) => Some(format!("{ms}-{sequence}")),
+        None => Some(format!("{}-{}", ms.checked_sub(1)?, u64::MAX)),
+    }
+}
+
 /// Entries as XREADGROUP gives them: nothing, or `[[key, entries], …]`.
 pub(crate) fn read_entries(answer: &Value) -> Vec<Entry> {
     let stream = |item: &Value| match items(item) {
@@ -116,6 +131,13 @@ mod tests {
 
     fn bulk(text: &str) -> Value {
         Value::BulkString(text.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn the_identifier_before_is_the_next_smaller_one() {
+        assert_eq!(before("5-3").as_deref(), Some("5-2"));
+        assert_eq!(before("5-0"), Some(format!("4-{}", u64::MAX)));
+        assert_eq!((before("0-0"), before("x"), before("1")), (None, None, None));
     }
 
     #[test]

@@ -4,15 +4,16 @@
 //! Rights (Redis ACL) of each part; `SELECT` too where the database is not 0:
 //! - figures: `%R~<keys of the queues>` with `llen zcard zcount hlen hvals scard scan xinfo|groups xinfo|stream xlen`; for arq also
 //!   `%R~arq:in-progress:*` with `zrangebyscore exists`, without which its running jobs count as waiting;
-//! - controller: `~qscaler:*` with `xadd xtrim xgroup|create xreadgroup xack xdel pexpire del`;
+//! - controller: `~qscaler:*` with `xadd xtrim xgroup|create xreadgroup xpending xack xdel pexpire del`;
 //! - sidecar: `~qscaler:ctl:<ns>/<name> ~qscaler:ctl:<ns>/<name>:* ~qscaler:reports:<ns>/<name>` with
-//!   `xadd xack xdel xreadgroup xautoclaim xgroup|create pexpire`.
+//!   `xadd xack xdel xreadgroup xpending xautoclaim xgroup|create pexpire` (`xpending` is needed only when an entry is too long).
 
 mod connect;
 mod elsewhere;
 mod guard;
 pub(crate) mod keys;
 mod later;
+mod oversized;
 pub(crate) mod receiver;
 pub(crate) mod sender;
 pub(crate) mod stats;

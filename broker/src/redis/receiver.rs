@@ -5,12 +5,12 @@
 //! the next one finds its result. Whatever is lost on the way (a connection, this process) is pending under this pod's name, and read again from
 //! there; if the pod is gone for good, another sidecar claims it after [`ReceiverOptions::reclaim_after`].
 
-use super::{Link, RESPONSE_TIMEOUT, keys};
+use super::{Link, RESPONSE_TIMEOUT, keys, oversized};
 use crate::{BrokerError, ControlReceiver, Delivery, DeliveryHandle, ReceiverOptions, Retry, now_ms};
 use async_trait::async_trait;
 use keys::Entry;
 use qscaler_broker_url::RedisUrl;
-use qscaler_core::message::{ControlMessage, Report};
+use qscaler_core::message::{ControlMessage, MESSAGE_BYTES_MAX, Report};
 use qscaler_core::workload::WorkloadId;
 use redis::{Cmd, Value, cmd, pipe};
 use std::collections::{HashSet, VecDeque};
@@ -52,8 +52,8 @@ pub(crate) struct RedisReceiver {
 impl RedisReceiver {
     pub(crate) fn new(url: RedisUrl, workload: &WorkloadId, pod_uid: &str, options: ReceiverOptions) -> Self {
         Self {
-            commands: Link::new(url.clone(), RESPONSE_TIMEOUT),
-            blocking: Arc::new(Link::new(url, BLOCK_RESPONSE_TIMEOUT)),
+            commands: Link::bounded(url.clone(), RESPONSE_TIMEOUT, MESSAGE_BYTES_MAX as u64),
+            blocking: Arc::new(Link::bounded(url, BLOCK_RESPONSE_TIMEOUT, MESSAGE_BYTES_MAX as u64)),
             shared_key: keys::control(workload),
             pod_key: keys::pod(workload, pod_uid),
             report_key: keys::reports(workload),
@@ -91,6 +91,7 @@ impl RedisReceiver {
         let mut pipeline = pipe();
         pipeline.add_command(keys::create_group(&self.pod_key, keys::SIDECARS)).add_command(keys::create_group(&self.shared_key, keys::SIDECARS));
         pipeline.add_command(keys::expire(&self.pod_key, keys::POD_STREAM_TTL_MS));
+        pipeline.add_command(keys::expire(&self.shared_key, keys::STREAM_TTL_MS));
         pipeline.add_command(self.read(PENDING_MAX, None, true, "0"));
         if shared {
             let idle_ms = u64::try_from(self.options.reclaim_after.as_millis()).unwrap_or(u64::MAX);
@@ -104,8 +105,8 @@ impl RedisReceiver {
         for (index, answer) in answers.iter().enumerate().skip(2) {
             match (index, answer) {
                 (_, Value::ServerError(error)) => return Err(self.commands.error(OPERATION, &error.clone().into())),
-                (3, answer) => found.extend(keys::read_entries(answer)),
-                (4, answer) => found.extend(keys::claimed_entries(&self.shared_key, answer)),
+                (4, answer) => found.extend(keys::read_entries(answer)),
+                (5, answer) => found.extend(keys::claimed_entries(&self.shared_key, answer)),
                 _ => {}
             }
         }
@@ -213,13 +214,8 @@ impl RedisReceiver {
     }
 }
 
-fn done(pipeline: &mut redis::Pipeline, key: &str, id: &str) {
-    pipeline.cmd("XACK").arg(key).arg(keys::SIDECARS).arg(id).cmd("XDEL").arg(key).arg(id);
-}
-
-#[async_trait]
-impl ControlReceiver for RedisReceiver {
-    async fn take(&mut self, shared: bool, wait: Duration) -> Result<Option<Delivery>, BrokerError> {
+impl RedisReceiver {
+    async fn take_within(&mut self, shared: bool, wait: Duration) -> Result<Option<Delivery>, BrokerError> {
         let deadline = Instant::now() + wait;
         loop {
             // Half the reclaim time: so a leftover is found soon, at little cost.
@@ -245,6 +241,26 @@ impl ControlReceiver for RedisReceiver {
             }
         }
     }
+}
+
+fn done(pipeline: &mut redis::Pipeline, key: &str, id: &str) {
+    pipeline.cmd("XACK").arg(key).arg(keys::SIDECARS).arg(id).cmd("XDEL").arg(key).arg(id);
+}
+
+#[async_trait]
+impl ControlReceiver for RedisReceiver {
+    async fn take(&mut self, shared: bool, wait: Duration) -> Result<Option<Delivery>, BrokerError> {
+        let taken = self.take_within(shared, wait).await;
+        if taken.is_err() && (self.commands.tripped() | self.blocking.tripped()) {
+            self.tended = None;
+            for key in [self.pod_key.clone(), self.shared_key.clone()] {
+                let removed = oversized::remove(&self.commands, &key, keys::SIDECARS, &self.pod_uid).await?;
+                self.malformed += removed;
+            }
+            return Ok(None);
+        }
+        taken
+    }
 
     async fn ack(&mut self, delivery: Delivery) -> Result<(), BrokerError> {
         let (_, key, id) = self.key_and_id(delivery)?;
@@ -268,6 +284,8 @@ impl ControlReceiver for RedisReceiver {
     async fn report(&mut self, report: &Report) -> Result<(), BrokerError> {
         let mut pipeline = pipe();
         pipeline.add_command(keys::add(&self.report_key, keys::REPORT_ENTRIES_MAX, &report.encode()));
+        // A pod that ends after its workload makes this stream again: it shall not stay for ever.
+        pipeline.add_command(keys::expire(&self.report_key, keys::STREAM_TTL_MS));
         self.commands.run_all("sending a report", &mut pipeline).await.map(drop)
     }
 

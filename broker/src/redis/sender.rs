@@ -1,11 +1,11 @@
 //! The controller's end of the control channel on Redis. In: messages for the stream of a workload or of one pod. Out: reports from the workload's
 //! report stream. Left to others: when to send, and what a report means.
 
-use super::{Link, RESPONSE_TIMEOUT, keys};
+use super::{Link, RESPONSE_TIMEOUT, keys, oversized};
 use crate::{BrokerError, ControlSender, Reports, now_ms};
 use async_trait::async_trait;
 use qscaler_broker_url::RedisUrl;
-use qscaler_core::message::{ControlMessage, Report};
+use qscaler_core::message::{ControlMessage, MESSAGE_BYTES_MAX, Report};
 use qscaler_core::workload::WorkloadId;
 use redis::{Value, cmd, pipe};
 use std::collections::HashMap;
@@ -29,7 +29,7 @@ struct ReportState {
 
 impl RedisSender {
     pub(crate) fn new(url: RedisUrl) -> Self {
-        Self { link: Link::new(url, RESPONSE_TIMEOUT), reports: Mutex::new(HashMap::new()) }
+        Self { link: Link::bounded(url, RESPONSE_TIMEOUT, MESSAGE_BYTES_MAX as u64), reports: Mutex::new(HashMap::new()) }
     }
 
     fn state<T>(&self, with: impl FnOnce(&mut ReportState) -> T, workload: &WorkloadId) -> T {
@@ -103,7 +103,15 @@ impl ControlSender for RedisSender {
             let mut read = cmd("XREADGROUP");
             read.arg("GROUP").arg(keys::CONTROLLER).arg(keys::CONTROLLER).arg("COUNT").arg(max.max(1)).arg("STREAMS").arg(&key);
             pipeline.add_command(read.arg(if clean { ">" } else { "0" }).take());
-            let answers = self.link.run(OPERATION, &mut pipeline).await?;
+            let answers = match self.link.run(OPERATION, &mut pipeline).await {
+                Ok(answers) => answers,
+                // The rest comes with the next call, from the pending list.
+                Err(_) if self.link.tripped() => {
+                    let malformed = oversized::remove(&self.link, &key, keys::CONTROLLER, keys::CONTROLLER).await?;
+                    return Ok(Reports { reports: Vec::new(), malformed });
+                }
+                Err(error) => return Err(error),
+            };
             let entries = match answers.last() {
                 Some(Value::ServerError(error)) if error.code() == "NOGROUP" => {
                     self.declare(workload).await?;

@@ -13,10 +13,10 @@ async fn start_with_users() -> (RedisServer, redis::aio::MultiplexedConnection) 
         ("reader", "%R~q %R~qSEP* %R~unacked %R~dramatiq:* +llen +zcard +zcount +hlen +hvals +scard +scan"),
         ("arq", "%R~arq:queue %R~arq:in-progress:* +zcount +zrangebyscore +exists"),
         ("arq-counts", "%R~arq:queue +zcount"),
-        ("controller", "~qscaler:* +xadd +xtrim +xgroup|create +xreadgroup +xack +xdel +pexpire +del"),
+        ("controller", "~qscaler:* +xadd +xtrim +xgroup|create +xreadgroup +xpending +xack +xdel +pexpire +del"),
         (
             "sidecar",
-            "~qscaler:ctl:shop/orders ~qscaler:ctl:shop/orders:* ~qscaler:reports:shop/orders +xadd +xack +xdel +xreadgroup +xautoclaim +xgroup|create +pexpire",
+            "~qscaler:ctl:shop/orders ~qscaler:ctl:shop/orders:* ~qscaler:reports:shop/orders +xadd +xack +xdel +xreadgroup +xpending +xautoclaim +xgroup|create +pexpire",
         ),
     ] {
         let mut command = cmd("ACL");
