@@ -153,6 +153,31 @@ struct Still {
     age_s: f64,
 }
 
+#[test]
+fn what_is_put_aside_brings_one_pod_in_time_and_no_sooner() {
+    // A job is due after ten minutes, another an hour later; each takes five seconds. Pods start in 30 s.
+    let cfg = ScaleConfig { start_latency_hint_s: 30.0, ..ScaleConfig::new(0, 5, 15.0) };
+    let mut fleet = Fleet::new(cfg, 30);
+    let due = [600_u32, 4200];
+    let (mut done, mut left_s, mut waited) = (0, 0_u32, Vec::new());
+    for second in 0..6000 {
+        let ready = due.iter().filter(|at| **at <= second).count() - done;
+        let next_due_s = due.iter().find(|at| **at > second).map(|at| f64::from(at - second));
+        let idle = fleet.ready() > 0 && left_s == 0;
+        if idle && ready > 0 {
+            (done, left_s) = (done + 1, 5);
+            waited.push(second - due[done - 1]);
+        }
+        let queue = QueueSample { next_due_s, ..figures((ready - usize::from(idle && ready > 0)) as u64, Some(0)) };
+        let busy = u32::from(left_s > 0);
+        fleet.tick(&queue, |sample| (sample.busy, sample.begun) = (Some(busy), Some(u32::from(left_s == 5))));
+        left_s = left_s.saturating_sub(1);
+    }
+    assert!(waited.len() == 2 && waited.iter().all(|s| *s <= 2), "{waited:?}");
+    assert_eq!(fleet.highest, 1);
+    assert!(fleet.changes.len() == 4 && fleet.changes[0].0 >= 500 && fleet.target == 0, "{:?}", fleet.changes);
+}
+
 fn any_still() -> impl Strategy<Value = Still> {
     (0u64..30, proptest::option::of(0u64..60), proptest::option::weighted(0.8, 0u32..12), 0u32..3, prop_oneof![4 => Just(0.0), 1 => 0.0..30.0f64])
         .prop_map(|(ready, unacked, busy, untold, age_s)| Still { ready, unacked, busy, untold, age_s })

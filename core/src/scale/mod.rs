@@ -153,6 +153,7 @@ pub fn decide(cfg: &ScaleConfig, learned: &mut Learned, queues: &[QueueSample], 
     inputs.offered_load = situation.rate_per_s * situation.service.mean_s;
     inputs.stuck = situation.stuck;
     inputs.batch = situation.batch;
+    inputs.next_due_s = backlog.next_due_s;
     inputs.standing_wait_s = wish.standing_wait_s;
     inputs.waits = wish.held;
     inputs.prefetched = situation.view.ahead as u64;

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::numeric::{decay, within};
+use super::numeric::{decay, sane, within};
 use super::types::{FleetSample, HoldReason, QueueSample, ScaleConfig};
 
 /// Figures of one workload at the last look; differences of them are arrivals and completions.
@@ -88,6 +88,8 @@ pub struct Backlog {
     pub ready: f64,
     /// Messages consumers hold, where known for every queue.
     pub unacked: Option<f64>,
+    /// Seconds until the next message that was put aside is due, of the queue where that is soonest.
+    pub next_due_s: Option<f64>,
     pub(super) published: Option<u64>,
     pub(super) completed: Option<u64>,
 }
@@ -127,6 +129,8 @@ pub fn add_up(cfg: &ScaleConfig, queues: &[QueueSample]) -> (Backlog, Option<Hol
             Some(_) if queue.age_s.is_nan() || queue.age_s > cfg.law.stale_after_s => hold = hold.or(Some(HoldReason::BacklogStale)),
             Some(ready) => sum.ready += figure(ready),
         }
+        let due_s = queue.next_due_s.map(|due_s| (sane(due_s, f64::MAX) - sane(queue.age_s, 0.0)).max(0.0));
+        sum.next_due_s = sum.next_due_s.into_iter().chain(due_s).reduce(f64::min);
         sum.unacked = sum.unacked.zip(queue.unacked).map(|(all, one)| all + figure(one));
         sum.published = sum.published.zip(queue.published_total).map(|(all, one)| all.saturating_add(one));
         sum.completed = sum.completed.zip(queue.completed_total).map(|(all, one)| all.saturating_add(one));

@@ -13,6 +13,12 @@ pub(super) fn sentence(cfg: &ScaleConfig, target: u32, rule: Rule, cap: Option<C
     };
     let why = match rule {
         Rule::Rate => format!("{:.2} tasks run at once by rate, and starting a pod takes {}", inputs.offered_load, seconds(inputs.start_latency_s)),
+        Rule::Backlog if inputs.backlog == Some(0) => match inputs.next_due_s {
+            Some(due_s) => {
+                format!("work that was put aside is due in {}, and starting a pod takes {}", seconds(due_s), seconds(inputs.start_latency_s))
+            }
+            None => "messages are held by consumers, and no pod is there".to_owned(),
+        },
         Rule::Backlog => {
             format!("what waits would not start within the aimed-at part of max-wait {} with {} pods", seconds(cfg.max_wait_s), inputs.useful)
         }

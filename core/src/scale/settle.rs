@@ -31,8 +31,8 @@ impl Learned {
         let idle = if wish.at_once { idle_pods } else { surplus.idle };
         let unstarted = if now.view.backlog <= 0.0 { now.not_ready } else { 0 };
         // Samples of queue and workers are never of one instant: whoever looks idle while a message waits may be about to take it.
-        // And what is held but not due is given back if nobody stays.
-        let last = u32::from(now.view.backlog + now.view.busy + now.view.resting > 0.0);
+        // What is held but not due is given back if nobody stays, and what is about to be due would call the last one back.
+        let last = u32::from(now.due_near || now.view.backlog + now.view.busy + now.view.resting > 0.0);
         let leaving = above.min(count(idle.min(spare)).saturating_add(unstarted).saturating_add(wish.may_leave)).min(now.useful.saturating_sub(last));
         if !surplus.watched {
             let (target, cap) = bounded(cfg, now.useful, Some(now));

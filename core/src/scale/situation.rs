@@ -13,6 +13,8 @@ const GAP_TICKS: f64 = 10.0;
 const TICK_MAX_S: f64 = 60.0;
 /// A load is looked for within the long window of the rate and so many service times.
 const SEEN_SERVICES: f64 = 3.0;
+/// The last pod stays for what is due within so many starts: it would hardly be gone before the next one is asked for.
+const DUE_NEAR_STARTS: f64 = 2.0;
 /// Half-life of the completion rate shown in status, seconds.
 const RATE_OUT_HALF_LIFE_S: f64 = 30.0;
 
@@ -31,6 +33,10 @@ pub(super) struct Situation {
     pub(super) dt_s: f64,
     /// Something is held, and nobody has been there for long.
     pub(super) held_calls: bool,
+    /// What was put aside is due before a pod that starts now could take it.
+    pub(super) due_soon: bool,
+    /// It is due so soon that a pod that left now would have to be started again at once.
+    pub(super) due_near: bool,
     /// The most tasks and waiting messages at once within the time in which every arrival must have been seen as one of them: no rate makes a load
     /// above it, whoever else works on the queue or however the rate was counted.
     pub(super) most_load: f64,
@@ -72,6 +78,9 @@ impl Learned {
         let mut view = observe::join(&early, backlog, fleet, empty_s, expected_busy);
         view.backlog -= self.held.given_back(now_s, backlog, view.resting, fleet.useful());
         let held_calls = self.held.calls(now_s, view.resting, fleet.useful());
+        let due_within = |within_s: f64| backlog.next_due_s.is_some_and(|due_s| due_s <= within_s);
+        let (due_soon, due_near) =
+            (due_within(latency.mean_s + cfg.law.tick_s), due_within(DUE_NEAR_STARTS * latency.mean_s + cfg.law.idle_window_s + cfg.law.tick_s));
         view.busy = (view.busy - f64::from(stuck)).max(0.0);
         view.told = (view.told - f64::from(stuck)).max(0.0);
         view.workers = (view.workers - f64::from(stuck)).max(view.busy);
@@ -129,6 +138,8 @@ impl Learned {
             limit,
             dt_s: dt,
             held_calls,
+            due_soon,
+            due_near,
             most_load: if watched { seen } else { f64::INFINITY },
             shared: None,
         }

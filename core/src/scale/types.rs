@@ -347,6 +347,8 @@ pub struct Inputs {
     pub waits: Option<Waits>,
     /// Messages that busy workers have taken already and work on before anything else, while others wait at the broker.
     pub prefetched: u64,
+    /// Seconds until the next message that was put aside is due; `None`: there is none, or nobody tells.
+    pub next_due_s: Option<f64>,
     /// Age of the oldest figure used, seconds.
     pub age_s: f64,
 }

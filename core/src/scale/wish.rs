@@ -37,13 +37,15 @@ impl Learned {
     /// What rate, standing queue, hold and backlog ask for.
     pub(super) fn wish(&self, cfg: &ScaleConfig, now: &Situation, fleet: &FleetSample) -> Wish {
         let in_system = now.view.backlog + now.view.busy;
+        // One is enough to begin with: how long what comes will take is seen once it runs.
+        let calls = u32::from(now.held_calls || now.due_soon);
         let pods = |workers: f64| pods_for(workers, now.per_pod).saturating_add(now.stuck.div_ceil(now.per_pod));
         if let Some(length) = cfg.messages_per_worker {
             let for_tasks = |tasks: f64| count((tasks / f64::from(length.max(1))).ceil()).saturating_add(now.stuck);
             // What is only assumed of silent workers keeps pods, and calls for none.
             let (wish, need) = (for_tasks(now.view.backlog + now.view.told), for_tasks(in_system));
             return Wish {
-                pods: wish,
+                pods: wish.max(calls),
                 need,
                 may_leave: 0,
                 spare: f64::INFINITY,
@@ -102,7 +104,7 @@ impl Learned {
             miss_weight: cfg.law.miss_weight,
         };
         let new = pods_for(deficit.new_workers(), now.per_pod);
-        let by_backlog = if new > 0 { now.useful.saturating_add(new) } else { u32::from(now.held_calls) };
+        let by_backlog = if new > 0 { now.useful.saturating_add(new) } else { calls };
         let need = rate_pods.max(kept);
         let urgent =
             self.late.starts_needed_per_s(self.last_s.unwrap_or(0.0), now.view.backlog, LEAVE_WAIT_SHARE * cfg.max_wait_s, now.service.mean_s);
