@@ -19,6 +19,9 @@ const SHORT_LIFE_MS: u64 = 90_000;
 const CRASHES: u32 = 2;
 /// A pod that is Ready for so long stays up; milliseconds.
 const STAYS_UP_MS: u64 = 60_000;
+/// A worker that crashed and has run for so long since, and for twice as long as its last life, has recovered: what its container shares has not changed;
+/// milliseconds.
+const RECOVERED_MS: u64 = 120_000;
 /// What an OOM kill is called by the kubelet: it has words of its own.
 const OOM_KILLED: &str = "OOMKilled";
 
@@ -44,7 +47,7 @@ pub(crate) fn judge(view: &View, now_ms: u64) -> Verdict {
     refused
         .or_else(|| failed.map(|failure| Verdict::bad(REASON_FAILED_CREATE, not_created(failure))))
         .or_else(|| sidecar_waits(&active))
-        .or_else(|| worker_crashes(&active, now_ms))
+        .or_else(|| worker_crashes(&active, worker_of(view), now_ms))
         .or_else(|| bare(&active, now_ms))
         .unwrap_or_else(|| match (active.len(), view.failure.is_some()) {
             (0, false) => Verdict { holds: Holds::Unknown, reason: "NoPods", message: "there is no pod; new ones get the sidecar".into() },
@@ -69,9 +72,10 @@ const WITHOUT: &str = ". Pods are made without it since";
 /// trouble, and forgetting it would make the ones after them with it again. The annotation ends it, whichever value it has.
 pub(crate) fn remember(verdict: Verdict, told: Option<(&str, &str)>, decided: bool, view: &View, now_ms: u64) -> Verdict {
     let Some((reason, message)) = told.filter(|_| !decided && verdict.holds != Holds::False) else { return verdict };
-    let shared_up = || view.pods.iter().any(|p| p.injected && !p.terminating && p.shares_processes && is_up(p, now_ms));
+    let worker = worker_of(view);
+    let innocent = || view.pods.iter().filter(|p| !p.terminating).any(|p| acquits(p, worker, now_ms) || (p.shares_processes && is_up(p, now_ms)));
     let reason = match reason {
-        word if word == REASON_WORKER_CRASHES && !shared_up() => REASON_WORKER_CRASHES,
+        word if word == REASON_WORKER_CRASHES && !innocent() => REASON_WORKER_CRASHES,
         word if word == REASON_FAILED_CREATE && about_sharing(message) => REASON_FAILED_CREATE,
         _ => return verdict,
     };
@@ -166,16 +170,22 @@ fn of_pods(pods: &[&&Arc<PodRecord>]) -> String {
 
 // === workers that crash ===
 
-/// A container that ends again and again soon after its start, in injected pods alone as far as can be seen.
-fn worker_crashes(active: &[&Arc<PodRecord>], now_ms: u64) -> Option<Verdict> {
-    if active.iter().any(|p| !p.injected && crashing(p).is_some()) {
-        // It crashes without us, too.
+/// The working container's name; while the annotations are wrong none is known.
+fn worker_of(view: &View) -> Option<&str> {
+    view.deployment.worker.as_ref().map(|worker| worker.container.as_str())
+}
+
+/// The worker's container ends again and again soon after its start, in pods that share their processes alone as far as can be seen. Other containers do
+/// not count: a helper that flaps does so without QScaler too, and the hold would be given up for nothing.
+fn worker_crashes(active: &[&Arc<PodRecord>], worker: Option<&str>, now_ms: u64) -> Option<Verdict> {
+    let worker = worker?;
+    if active.iter().any(|p| acquits(p, Some(worker), now_ms)) {
         return None;
     }
     let shared: Vec<_> = active.iter().filter(|p| p.injected && p.shares_processes).collect();
-    let (pod, (container, (restarts, ended))) = shared.iter().find_map(|p| Some((p, crashing(p)?)))?;
+    let (pod, (restarts, ended)) = shared.iter().find_map(|p| Some((p, crash(p.container(worker)?)?)))?;
     let stays_up = |p: &&&&Arc<PodRecord>| {
-        let up = p.container(container).and_then(|c| c.life.as_ref()).is_some_and(|life| life.restarts == 0);
+        let up = p.container(worker).and_then(|c| c.life.as_ref()).is_some_and(|life| life.restarts == 0);
         up && p.template_hash == pod.template_hash && is_up(p, now_ms)
     };
     if shared.iter().any(|p| stays_up(&p)) {
@@ -184,7 +194,7 @@ fn worker_crashes(active: &[&Arc<PodRecord>], now_ms: u64) -> Option<Verdict> {
     Some(Verdict::bad(
         REASON_WORKER_CRASHES,
         format!(
-            "container {container} of pod {} was started again {restarts} times, the last time {} s after its start with exit code {}, and no pod of this template stays up; where it does without QScaler, the shared process namespace is the likely cause (an init that must be PID 1, such as s6-overlay or systemd; a probe that looks at PID 1): set {}: \"false\" on the Deployment, and the next pods are without it (the hold then is the kubelet's own SIGTERM)",
+            "container {worker} of pod {} was started again {restarts} times, the last time {} s after its start with exit code {}, and no pod of this template stays up; where it does without QScaler, the shared process namespace is the likely cause (an init that must be PID 1, such as s6-overlay or systemd; a probe that looks at PID 1): set {}: \"false\" on the Deployment, and the next pods are without it (the hold then is the kubelet's own SIGTERM)",
             pod.name,
             ended.at_ms.saturating_sub(ended.started_ms) / 1000,
             ended.exit_code,
@@ -193,8 +203,16 @@ fn worker_crashes(active: &[&Arc<PodRecord>], now_ms: u64) -> Option<Verdict> {
     ))
 }
 
-fn crashing(pod: &PodRecord) -> Option<(&str, (u32, &Ended))> {
-    pod.containers.iter().find_map(|c| Some((&*c.name, crash(c)?)))
+/// Whether this pod shows that shared processes are not what ends the worker: it crashes in a pod that does not share them (a broken version, a broker that
+/// is away), or has crashed in one that does and runs well since.
+fn acquits(pod: &PodRecord, worker: Option<&str>, now_ms: u64) -> bool {
+    let Some(container) = worker.and_then(|name| pod.container(name)) else { return false };
+    let Some((_, ended)) = crash(container) else { return false };
+    let lived_ms = ended.at_ms.saturating_sub(ended.started_ms);
+    let runs_since_ms = container.life.as_deref().and_then(|life| life.running_since_ms);
+    let recovered =
+        runs_since_ms.is_some_and(|since_ms| since_ms >= ended.at_ms && now_ms.saturating_sub(since_ms) >= RECOVERED_MS.max(2 * lived_ms));
+    !(pod.injected && pod.shares_processes) || recovered
 }
 
 fn crash(container: &ContainerRecord) -> Option<(u32, &Ended)> {

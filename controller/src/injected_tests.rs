@@ -110,6 +110,37 @@ fn a_worker_that_crashes_in_injected_pods_alone_names_the_shared_namespace() {
 }
 
 #[test]
+fn a_helper_that_flaps_and_a_worker_that_crashes_anyway_are_not_laid_on_the_shared_namespace() {
+    let helper = |p: Value| {
+        let flapping = with(p["status"]["containerStatuses"][0].clone(), "/name", json!("helper"));
+        let calm = with(with(flapping.clone(), "/name", json!("worker")), "/restartCount", json!(0));
+        with(p, "/status/containerStatuses", json!([with(calm, "/lastState", json!({})), flapping]))
+    };
+    let without = |p: Value| with(p, "/spec/shareProcessNamespace", json!(false));
+    let running = |p: Value, since: i64| {
+        let p = with(p, "/status/containerStatuses/0/lastState/terminated/startedAt", json!(stamp(since - 2_000)));
+        let p = with(p, "/status/containerStatuses/0/lastState/terminated/finishedAt", json!(stamp(since - 1_000)));
+        with(p, "/status/containerStatuses/0/state", json!({"running": {"startedAt": stamp(since)}}))
+    };
+    let crashes = crashing("a", 2, 1, 100, "Error");
+    for (what, pods, expected) in [
+        ("as it was", vec![crashes.clone()], true),
+        ("a helper", vec![helper(crashes.clone())], false),
+        ("without sharing too", vec![crashes.clone(), without(crashing("b", 2, 1, 100, "Error"))], false),
+        ("just started again", vec![running(crashes.clone(), 0)], true),
+        ("runs well since", vec![running(crashes, -200_000)], false),
+    ] {
+        assert_eq!(verdict(&pods).reason == "WorkerCrashes", expected, "{what}: {:?}", verdict(&pods));
+        let mut all = vec![deployment(1, &[]), replicaset("orders-1", 1)];
+        all.extend(pods.iter().cloned());
+        let view = view(&all);
+        let kept = remember(judge(&view, T0_MS + 60_000), Some((REASON_WORKER_CRASHES, "crashed")), false, &view, T0_MS + 60_000);
+        // What was said before is taken back by evidence alone; a helper is none.
+        assert_eq!(kept.reason == "WorkerCrashes", expected || what == "a helper", "{what}: {kept:?}");
+    }
+}
+
+#[test]
 fn what_shared_processes_broke_is_remembered_while_the_next_pods_are_without() {
     let sharing = with(pod("b"), "/spec/shareProcessNamespace", json!(true));
     let told = |reason: &str, message: &str, decided: bool, pods: &[Value]| {

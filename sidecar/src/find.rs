@@ -8,6 +8,10 @@ use crate::procs::{ProcFs, Process};
 
 /// PID 1 of a shared namespace is the pod's sandbox: ending it ends the pod.
 const SANDBOX: i32 = 1;
+/// What the container runtime's own processes are called while they become a container's (runc, crun): they have its mounts already and are not the
+/// program yet, nor its user.
+const RUNTIME_INITS: &[&str] = &["runc:[", "crun:["];
+
 /// The top process of the worker's container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Top {
@@ -24,7 +28,8 @@ pub fn top_of(procs: &ProcFs, processes: &[Process], container: &str, own_pid: i
         // The namespace is the sidecar's own.
         return None;
     }
-    let mut tops: Vec<&Process> = processes.iter().filter(|p| p.parent == 0 && p.pid != SANDBOX && p.pid != own_pid && p.state != 'Z').collect();
+    let is_program = |p: &Process| p.state != 'Z' && !RUNTIME_INITS.iter().any(|init| p.comm.starts_with(init));
+    let mut tops: Vec<&Process> = processes.iter().filter(|p| p.parent == 0 && p.pid != SANDBOX && p.pid != own_pid && is_program(p)).collect();
     tops.sort_by_key(|p| (p.start_ticks, p.pid));
     let named: Vec<(&Process, Option<String>)> = tops.iter().map(|p| (*p, procs.container(p.pid))).collect();
     let found = match named.iter().find(|(_, name)| name.as_deref() == Some(container)) {
@@ -94,6 +99,17 @@ mod tests {
     fn a_process_executed_into_the_container_is_not_the_worker() {
         let fake = pod();
         fake.add(29, 0, "sh", 99, Some("worker"), "/w1");
+        assert_eq!(find(&fake, "worker"), Some(30));
+    }
+
+    #[test]
+    fn what_the_runtime_runs_before_the_program_is_not_the_worker() {
+        let fake = FakeProc::new();
+        fake.add(1, 0, "pause", 10, None, "/pause");
+        fake.add(7, 0, "qscaler-sidecar", 20, Some("qscaler-sidecar"), "/side");
+        fake.add(30, 0, "runc:[2:INIT]", 30, Some("worker"), "/w1");
+        assert_eq!(find(&fake, "worker"), None);
+        fake.add(30, 0, "celery", 30, Some("worker"), "/w1");
         assert_eq!(find(&fake, "worker"), Some(30));
     }
 

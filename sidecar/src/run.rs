@@ -16,7 +16,7 @@ use crate::server::{Hooks, serve};
 use crate::watch::Watcher;
 use qscaler_broker::ControlReceiver;
 use qscaler_core::drain::plan::Holder;
-use qscaler_core::drain::worker::{WorkerEvent, WorkerMachine, WorkerSettings};
+use qscaler_core::drain::worker::{UNSEEN, WorkerEvent, WorkerMachine, WorkerSettings};
 use qscaler_core::framework::{GateKind, Signal, framework};
 use qscaler_core::message::GapReason;
 use qscaler_core::names::sidecar as names;
@@ -116,7 +116,7 @@ pub async fn run(settings: Settings, surroundings: Surroundings, listener: TcpLi
             "this pod shares no process namespace (qscaler.dev/share-processes: \"false\"): nothing holds its worker, which has the kubelet's SIGTERM at once; take the \
              annotation away to have its tasks held",
         );
-        let _ = inputs.send(Input::Worker(WorkerEvent::MainSeen { incarnation: 0 })).await;
+        let _ = inputs.send(Input::Worker(WorkerEvent::MainSeen { incarnation: UNSEEN })).await;
         Vec::new()
     };
     // After the first look: a hook call finds the worker known.

@@ -29,6 +29,9 @@ use std::fmt;
 /// A process younger than this may still be starting: it has no handler yet, and that is no gap. Python workers on a busy node import for
 /// tens of seconds.
 pub const STARTING_MS: u64 = 60_000;
+/// The same for one that has no connection to anyone yet, nor has anything below it: it may have no handler because its node is slow. It is not told
+/// before it has one, and a process without any connection for so long is taken as it is.
+pub const SLOW_START_MS: u64 = 300_000;
 
 /// Names a process for ever: its number and its start, in ticks since boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -54,6 +54,9 @@ pub const EPOCH_MAX: u64 = 1 << 40;
 /// A sidecar may miss the waves of some weeks, and no more.
 pub const EPOCH_STEP_MAX: u64 = 1 << 20;
 
+/// The incarnation of a worker that is there and cannot be seen (no shared process namespace): its end is not seen either.
+pub const UNSEEN: u64 = 0;
+
 /// What one sidecar is told about its worker. Times in milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct WorkerSettings {

@@ -86,6 +86,9 @@ pub struct Learned {
     last_s: Option<f64>,
     #[serde(skip)]
     down: down::DownWindow,
+    /// Tasks assumed of silent workers lately.
+    #[serde(skip)]
+    assumed: down::Extreme,
     /// The most tasks and waiting messages seen at once lately.
     #[serde(skip)]
     seen: down::Extreme,

@@ -113,6 +113,9 @@ pub struct View {
     pub idle: f64,
     /// Tasks known to run: `busy` without what is only assumed of silent workers. Load is made of these alone.
     pub told: f64,
+    /// Of what is only assumed of silent workers, as much as has been assumed for a while: it calls for pods like a task that is told. What flickers keeps
+    /// pods and calls for none.
+    pub assumed: f64,
     /// Whether `busy` was told by anyone.
     pub busy_known: bool,
 }
@@ -161,7 +164,18 @@ pub fn join(cfg: &ScaleConfig, backlog: &Backlog, fleet: &FleetSample, queue_emp
     let prefetched = if cfg.acknowledges_early { held } else { (held - busy - leaving).max(0.0) };
     let idle = (workers - busy).max(0.0);
     let ahead = if backlog.ready > 0.0 && busy >= 1.0 && idle < 1.0 { prefetched } else { 0.0 };
-    View { backlog: backlog.ready, ahead, resting: prefetched, waiting: backlog.ready + prefetched, busy, workers, idle, told, busy_known }
+    View {
+        backlog: backlog.ready,
+        ahead,
+        resting: prefetched,
+        waiting: backlog.ready + prefetched,
+        busy,
+        workers,
+        idle,
+        told,
+        assumed: 0.0,
+        busy_known,
+    }
 }
 
 /// Messages as a number that can be reckoned with: a broker's figure beyond this is an error of its own.

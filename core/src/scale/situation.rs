@@ -15,6 +15,9 @@ const TICK_MAX_S: f64 = 60.0;
 const SEEN_SERVICES: f64 = 3.0;
 /// The last pod stays for what is due within so many starts: it would hardly be gone before the next one is asked for.
 const DUE_NEAR_STARTS: f64 = 2.0;
+/// A worker that has been silent for so long, seconds, is not one that has only started or missed a report: several times the period of reports, and of
+/// every figure's lag.
+const ASSUMED_S: f64 = 30.0;
 /// Half-life of the completion rate shown in status, seconds.
 const RATE_OUT_HALF_LIFE_S: f64 = 30.0;
 
@@ -57,6 +60,7 @@ impl Learned {
             self.late.forget_window();
             self.trend.forget();
             self.held.forget();
+            self.assumed = down::Extreme::default();
             (self.seen, self.seen_since_s) = (down::Extreme::default(), None);
             self.rises.forget_blocks();
             self.downstream.forget_trial();
@@ -81,6 +85,7 @@ impl Learned {
         let due_within = |within_s: f64| backlog.next_due_s.is_some_and(|due_s| due_s <= within_s);
         let (due_soon, due_near) =
             (due_within(latency.mean_s + cfg.law.tick_s), due_within(DUE_NEAR_STARTS * latency.mean_s + cfg.law.idle_window_s + cfg.law.tick_s));
+        view.assumed = self.assumed.smallest(now_s, (view.busy - view.told).max(0.0), ASSUMED_S);
         view.busy = (view.busy - f64::from(stuck)).max(0.0);
         view.told = (view.told - f64::from(stuck)).max(0.0);
         view.workers = (view.workers - f64::from(stuck)).max(view.busy);

@@ -43,12 +43,15 @@ impl Learned {
         if let Some(length) = cfg.messages_per_worker {
             let for_tasks = |tasks: f64| count((tasks / f64::from(length.max(1))).ceil()).saturating_add(now.stuck);
             // What is only assumed of silent workers keeps pods, and calls for none.
-            let (wish, need) = (for_tasks(now.view.backlog + now.view.told), for_tasks(in_system));
+            let told = if now.view.busy_known || fleet.busy.is_some() { now.view.told } else { 0.0 };
+            // Where nothing waits, what runs has its pods.
+            let most = if now.view.backlog > 0.0 { u32::MAX } else { now.useful };
+            let (wish, need) = (for_tasks(now.view.backlog + told).min(most), for_tasks(in_system));
             return Wish {
                 pods: wish.max(calls),
                 need,
                 may_leave: 0,
-                spare: f64::INFINITY,
+                spare: f64::from(now.useful.saturating_sub(wish.max(need))),
                 rule: Rule::LengthTarget,
                 cap: None,
                 standing_wait_s: 0.0,
@@ -103,7 +106,9 @@ impl Learned {
             },
             miss_weight: cfg.law.miss_weight,
         };
-        let new = pods_for(deficit.new_workers(), now.per_pod);
+        let surely = (now.view.told + now.view.assumed).min(now.view.busy);
+        let calling = Deficit { idle: (now.view.workers - surely).max(0.0), busy: surely, ..deficit };
+        let new = pods_for(calling.new_workers(), now.per_pod);
         let by_backlog = if new > 0 { now.useful.saturating_add(new) } else { calls };
         let need = rate_pods.max(kept);
         let urgent =

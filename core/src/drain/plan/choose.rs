@@ -180,11 +180,13 @@ impl<'a> Tree<'a> {
     }
 
     fn worker(&self, process: &Process) -> Worker {
+        let alone = self.has_no_connection(process);
         let starting = process.is_starting();
+        let slow = alone && process.age_ms.is_some_and(|age_ms| age_ms < super::SLOW_START_MS);
         let untold = match (process.permitted, self.hears(process)) {
             (false, _) => Some(Untold::Refused),
             (true, true) => None,
-            (true, false) if starting => Some(Untold::Starting),
+            (true, false) if starting || slow => Some(Untold::Starting),
             (true, false) => Some(Untold::NoHandler),
         };
         Worker {
@@ -194,7 +196,7 @@ impl<'a> Tree<'a> {
             untold,
             hears_term: process.hears(Signal::Term) && process.meant(Signal::Term, self.framework) == Signal::Term,
             is_shell: is_shell(process),
-            harmless: starting && self.has_no_connection(process),
+            harmless: starting && alone,
             launcher: self.launcher(process),
         }
     }

@@ -275,6 +275,18 @@ fn a_worker_without_a_handler_is_never_told() {
 }
 
 #[test]
+fn a_worker_that_starts_slowly_is_no_gap_while_it_has_no_connection_to_anyone() {
+    let aged = |age_ms: u64, p: Process| Process { age_ms: Some(age_ms), ..p };
+    let untold = |p: Process| plan_of(std::slice::from_ref(&p), 10, "celery", &[TERM]).workers[0].untold;
+    let starting = || run(10, 0, "python -m celery worker");
+    assert_eq!(untold(aged(2 * STARTING_MS, starting())), Some(Untold::Starting));
+    assert_eq!(untold(aged(2 * STARTING_MS, starting().broker(1))), Some(Untold::NoHandler), "it may have a task");
+    assert_eq!(untold(aged(2 * STARTING_MS, starting().opaque())), Some(Untold::NoHandler), "nobody can see");
+    assert_eq!(untold(aged(SLOW_START_MS, starting())), Some(Untold::NoHandler));
+    assert!(!plan_of(&[aged(2 * STARTING_MS, starting())], 10, "celery", &[TERM]).workers[0].harmless, "it is not ended either");
+}
+
+#[test]
 fn a_handler_for_another_signal_is_none() {
     let all = vec![run(10, 0, "python huey_consumer.py app.huey").hear(&[TERM]).broker(1)];
     assert_eq!(plan_of(&all, 10, "huey", &[Signal::Int]).workers[0].untold, Some(Untold::NoHandler));

@@ -489,6 +489,20 @@ fn term_with_a_held_worker_is_no_proof_of_idleness() {
 }
 
 #[test]
+fn the_end_of_a_worker_that_is_not_seen_is_no_cut_unless_it_had_a_task() {
+    for (evidence, cuts) in [(None, 0), (Some(UNKNOWN), 0), (Some(IDLE), 0), (Some(BUSY), 1)] {
+        let mut pod = Pod::new(WorkerSettings { signals: Vec::new(), ..settings() });
+        pod.on(seen(UNSEEN));
+        evidence.map(|evidence| pod.on(evidence));
+        // The hold is left to the kubelet at once; the sidecar is stopped once the worker has left, or its grace is spent.
+        pod.all([WorkerEvent::HoldCalled, WorkerEvent::OwnHookCalled]);
+        let effects = pod.on(WorkerEvent::Terminated);
+        assert_eq!(effects.iter().filter(|e| matches!(e, E::CountCut(_))).count(), cuts, "{effects:?}");
+        assert_eq!(effects.last(), Some(&E::Exit));
+    }
+}
+
+#[test]
 fn a_sidecar_stopped_alone_leaves_its_worker_in_peace() {
     let mut pod = Pod::open(settings());
     let effects = pod.all([BUSY, WorkerEvent::OwnHookCalled, WorkerEvent::Terminated]);

@@ -1,7 +1,7 @@
 //! Holding: the kubelet's calls in, signals and answers out. Left to others: when timers run out (the machine's `on_timeout`).
 
 use super::{Gate, Hold, Main, Signalled, WorkerMachine};
-use crate::drain::worker::{HELPER_WAIT_MS, NEW_MAIN_CLOSED_MS, Telling, WorkerEffect};
+use crate::drain::worker::{HELPER_WAIT_MS, NEW_MAIN_CLOSED_MS, Telling, UNSEEN, WorkerEffect};
 use crate::framework::Signal;
 use crate::message::{Busy, ControlKind, ControlMessage, WorkerState};
 
@@ -106,6 +106,14 @@ impl WorkerMachine {
         self.terminated = true;
         if self.main == Main::Absent || !held {
             // The worker is gone; or the sidecar alone is being stopped and the worker lives on.
+            self.exit();
+            return;
+        }
+        if self.main == Main::Running(UNSEEN) {
+            // Its end is the usual reason for this signal; only evidence of a task says that it was a spent grace.
+            if self.busy == Busy::Busy {
+                self.count_cut("the pod's grace ended");
+            }
             self.exit();
             return;
         }
