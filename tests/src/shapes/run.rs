@@ -9,6 +9,7 @@ use super::{said, table};
 use crate::matrix::lab::{Lab, Subject};
 use crate::matrix::table::Place;
 use crate::matrix::{now, whole};
+use crate::stand::BrokerKind;
 use crate::stand::fleet::{Fleet, FleetOptions, STEP, describe, is_ready};
 use crate::wait::wait_for;
 use anyhow::{Context, Result};
@@ -16,10 +17,13 @@ use futures::stream::{self, StreamExt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// Fleets side by side, each of two pods and a client: two cores run them all.
-const AT_ONCE: usize = 10;
+const AT_ONCE: usize = 12;
+/// Databases that Redis has beside the first.
+const DATABASES: u32 = 15;
 /// A cut is told by the pod's sidecar within some seconds, and its status is written once a second at most.
 const COUNTED_WITHIN: Duration = Duration::from_secs(45);
 /// Pods that came up may start again this soon: a liveness probe that fails shows then.
@@ -48,6 +52,8 @@ struct Run<'a> {
     packages: Packages,
     /// Fleets side by side.
     beside: usize,
+    /// Fleets made so far.
+    fleets: AtomicU32,
 }
 
 /// Runs them; `say` gets a line for each cell. Where `kept` has the arm without QScaler of every cell of a shape, that arm is not measured again.
@@ -59,11 +65,11 @@ pub async fn run(shapes: &[&'static Shape], trials: &[Trial], kept: &Kept, say: 
     let begin = now();
     let fleets = if shapes.iter().any(|shape| known(shape, trials, kept).is_none()) { 2 } else { 1 };
     let beside = (shapes.len() * fleets).min(AT_ONCE);
-    let run = Run { lab: &lab, trials, kept, packages: Packages::default(), beside };
+    let run = Run { lab: &lab, trials, kept, packages: Packages::default(), beside, fleets: AtomicU32::new(0) };
     let said = |cell: &Cell| say(format!("{:>5.0} s  {}", now() - begin, table::line(cell)));
     let each = shapes.iter().map(|shape| run.one(shape, said));
     let cells: Vec<Cell> = stream::iter(each).buffer_unordered(AT_ONCE / fleets).collect::<Vec<_>>().await.into_iter().flatten().collect();
-    let rabbitmq = shapes.iter().any(|shape| shape.framework.broker == crate::stand::BrokerKind::RabbitMq);
+    let rabbitmq = shapes.iter().any(|shape| shape.framework.broker == BrokerKind::RabbitMq);
     let mut place = whole::place(&lab, rabbitmq).await?;
     let packages: Vec<String> = lock(&run.packages).iter().cloned().collect();
     if !packages.is_empty() {
@@ -118,8 +124,12 @@ impl Run<'_> {
         cells
     }
 
-    async fn side(&self, shape: &'static Shape, options: FleetOptions) -> Made<'_> {
+    async fn side(&self, shape: &'static Shape, mut options: FleetOptions) -> Made<'_> {
         let managed = options.labelled;
+        if shape.framework.broker == BrokerKind::Redis {
+            let number = self.fleets.fetch_add(1, Ordering::Relaxed);
+            options.url = Some(self.lab.stand.redis_url(1 + number % DATABASES));
+        }
         let fleet = Fleet::begin(self.lab.stand, options).await?;
         let down = came_up(&fleet).await.err().map(|error| format!("{error:#}"));
         let subject = Subject::new(&shape.framework, fleet);

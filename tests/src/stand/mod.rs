@@ -100,6 +100,12 @@ impl Stand {
         })
     }
 
+    /// The Redis broker's URL with a database of one's own. Celery's workers hear all others of their database, so that many fleets in one are slow.
+    #[must_use]
+    pub fn redis_url(&self, database: u32) -> String {
+        lock(&self.redis).url(database)
+    }
+
     /// Ends the broker's process, starts it again on the same port with its data after this outage, and gives the old and the new process id. Every
     /// fleet of this process meets it.
     ///
