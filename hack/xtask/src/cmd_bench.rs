@@ -17,6 +17,8 @@ pub struct Args {
 enum Bench {
     /// Twenty bursts on a real cluster: from the write to the queue to `/scale`
     Burst(cmd_bench_burst::Args),
+    /// Three bursts of Celery tasks and then silence on a real cluster: waits, pod-seconds, how soon no pod is left
+    BurstsCluster(cmd_bench_burst::Args),
     /// Ten minutes without a broker on a real cluster: nothing may be lowered
     Outage(cmd_bench_burst::Args),
     /// The scaling law beside KEDA, Go QScaler and WPA on the same arrivals: waits and pods
@@ -34,6 +36,7 @@ enum Bench {
 pub fn run(args: Args) -> Result<()> {
     match args.bench {
         Bench::Burst(args) => cmd_bench_burst::burst(args),
+        Bench::BurstsCluster(args) => cmd_bench_burst::bursts_cluster(args),
         Bench::Outage(args) => cmd_bench_burst::outage(args),
         Bench::Law(args) => cmd_bench_law::run(args),
         Bench::Sidecar(args) => cmd_bench_sidecar::run(args),

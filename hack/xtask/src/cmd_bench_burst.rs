@@ -1,4 +1,4 @@
-//! `cargo xtask bench burst` and `cargo xtask bench outage`: the law on the real cluster. In: how to show it. Out: twenty bursts, each from the write to
+//! `cargo xtask bench burst`, `bursts-cluster` and `outage`: the law on the real cluster. In: how to show it. Out: twenty bursts, each from the write to
 //! the queue to `/scale`, and their median; or ten minutes without a broker. They leave the measuring to `qscaler-tests` (bin `bench-burst`, test `scaling`).
 
 use std::path::PathBuf;
@@ -34,6 +34,15 @@ const OUTAGE_TEST: &str = "an_outage_of_the_broker_under_load_lowers_nothing";
 pub fn burst(args: Args) -> Result<()> {
     let words: &[&str] = if args.json { &["--json"] } else { &[] };
     run(&args, || stand::program("bench-burst"), words)
+}
+
+/// Three bursts of Celery tasks, and then silence.
+///
+/// # Errors
+/// The cluster cannot be brought up, or the promise is not kept.
+pub fn bursts_cluster(args: Args) -> Result<()> {
+    let words: &[&str] = if args.json { &["--json"] } else { &[] };
+    run(&args, || stand::program("bench-bursts"), words)
 }
 
 /// Ten minutes without a broker.
