@@ -227,6 +227,9 @@ impl Driver {
         let processes = self.processes.processes(main.pid);
         for action in self.holder.look(&processes, main.pid, clock.now_ms()) {
             tracing::info!(?action, "the hold");
+            if matches!(action, HoldAction::Kill(_) | HoldAction::Signal(..)) {
+                self.measure(clock);
+            }
             let done = match action {
                 HoldAction::Suspend(id) => signal::suspend(&self.procs, id),
                 HoldAction::Resume(id) => signal::resume(&self.procs, id),
@@ -270,7 +273,15 @@ impl Driver {
         }
     }
 
+    /// What ends now may be gone in a moment, its control group with it: what it has used since the last sample is read before.
+    fn measure(&mut self, clock: &mut WallClock) {
+        if self.reporter.sample_now() {
+            self.report(false, clock);
+        }
+    }
+
     fn kill(&mut self, clock: &mut WallClock) {
+        self.measure(clock);
         let main = self.main.borrow().clone();
         match main.as_deref().map(signal::kill) {
             Some(Ok(())) => tracing::warn!("killed the worker"),

@@ -94,6 +94,12 @@ impl SharedSampler {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Takes one sample between the regular ones: before the worker is ended, when nothing can be read any more a moment later. True: a process was killed for
+    /// want of memory since the last look.
+    pub fn sample_now(&self) -> bool {
+        self.lock().sample(wall_s())
+    }
+
     /// Samples until the driver is gone, and tells it of every OOM kill at once.
     pub async fn run(self, inputs: mpsc::Sender<Input>) {
         let mut timer = tokio::time::interval(KILL_PERIOD);

@@ -94,6 +94,11 @@ impl Reporter {
         }
     }
 
+    /// Takes a sample now. True: a process was killed for want of memory since the last look.
+    pub fn sample_now(&self) -> bool {
+        self.sampler.sample_now()
+    }
+
     /// This report has arrived: what it said need not be said again.
     pub fn delivered(&mut self, report: &Report) {
         if let Some(service) = &report.service {
