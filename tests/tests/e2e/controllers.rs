@@ -40,11 +40,21 @@ async fn a_user_sees_the_fleet_and_no_secret_is_in_any_log() -> Result<()> {
     let fleet = Fleet::create(stand, FleetOptions::managed("e2e-secrets", BrokerKind::Redis, 1, 2)).await?;
     let pod = name_of(&fleet.wait_ready(1).await?[0]);
     fleet.wait_condition("BrokerReachable", "True", STEP).await?;
+    let (few, more) = (
+        ["QUEUE", "BACKLOG", "REPLICAS", "DESIRED", "RULE", "HOLD", "AGE"],
+        ["IN-FLIGHT", "RATE-IN", "RATE-OUT", "PARKED", "UNHELD", "MEMORY", "REASON"],
+    );
     let table = kubectl(&["-n", &fleet.name, "get", "qworkers"], None).await?;
-    println!("{table}");
-    for column in ["QUEUE", "BACKLOG", "IN-FLIGHT", "RATE-IN", "RATE-OUT", "REPLICAS", "DESIRED", "PARKED", "MEMORY", "REASON", "AGE"] {
+    let wide = kubectl(&["-n", &fleet.name, "get", "qworkers", "-o", "wide"], None).await?;
+    println!("{table}{wide}");
+    for column in few {
         ensure!(table.contains(column), "no column {column}: {table}");
     }
+    for column in few.iter().chain(&more) {
+        ensure!(wide.contains(column), "no column {column}: {wide}");
+    }
+    let longest = table.lines().map(|line| line.chars().count()).max().unwrap_or(0);
+    ensure!(longest <= 120, "a line of {longest} characters: {table}");
     let mut logs = kubectl(&["-n", &fleet.name, "logs", &pod, "-c", "qscaler-sidecar"], None).await?;
     for component in ["controller", "webhook", "certs"] {
         logs += &kubectl(&["-n", SYSTEM_NAMESPACE, "logs", "-l", &format!("app.kubernetes.io/component={component}"), "--tail=-1"], None).await?;
