@@ -52,7 +52,8 @@ async fn a_task_outlives_a_drain_of_its_node() -> Result<()> {
 #[tokio::test]
 async fn workers_on_a_cordoned_node_stay_until_their_replacements_are_there() -> Result<()> {
     let stand = Stand::get().await?;
-    let fleet = Fleet::create(stand, FleetOptions::managed("e2e-cordon", BrokerKind::Redis, 2, 2)).await?;
+    // With room for one more: a replacement counts, and the maximum is never exceeded.
+    let fleet = Fleet::create(stand, FleetOptions::managed("e2e-cordon", BrokerKind::Redis, 2, 3)).await?;
     let mut before: Vec<String> = fleet.wait_ready(2).await?.iter().map(name_of).collect();
     before.sort();
     let cordon = Cordon::begin().await?;
