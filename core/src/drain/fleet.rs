@@ -11,6 +11,7 @@
 //! The size of a wave is bounded by `maxUnavailable`, so that the Deployment stays Available; a fleet that goes to zero has nothing to keep
 //! available and goes in one wave. Pods on cordoned nodes are replaced first and then drained by tokens that name them. Lowering waits while any active pod is neither ready, parked nor counted in, for it would be hit first.
 
+mod blocked;
 mod count;
 mod machine;
 mod protect;

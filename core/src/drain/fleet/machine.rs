@@ -1,7 +1,8 @@
 //! The machine: one `step` from facts to effects. In: facts, the wished number of useful pods, the time. Out: effects and where the drain stands.
 //! Left to others: counting pods (`count`), marks where another scaler owns the count (`protect`).
 
-use super::count::{Blocked, Census, Fresh, blocked, count, fresh, is_parked, is_quiet};
+use super::blocked::{Blocked, blocked};
+use super::count::{Census, Fresh, count, fresh, is_parked, is_quiet};
 use super::protect::{Edges, set_cost};
 use super::replace::{Replacements, leaving};
 use super::rollout::{Full, lowest_without_workers};
