@@ -4,14 +4,14 @@
 use anyhow::Context;
 use clap::Parser;
 use qscaler_broker::Reports;
-use qscaler_controller::index::{Index, Kind, Record};
-use qscaler_controller::metrics::Metrics;
-use qscaler_controller::plan::{Action, Done, Outcome};
-use qscaler_controller::record::{DeploymentRecord, PodRecord, ReplicaSetRecord};
-use qscaler_controller::run::{Life, Measured};
-use qscaler_controller::sizing::Cluster;
-use qscaler_controller::slot::Slot;
-use qscaler_controller::store::Loaded;
+use qscaler_controller::act::plan::{Action, Done, Outcome};
+use qscaler_controller::act::qworker::Loaded;
+use qscaler_controller::input::{Life, Measured};
+use qscaler_controller::lead::managed::Managed;
+use qscaler_controller::observe::cluster::Cluster;
+use qscaler_controller::observe::index::{Index, Kind, Record};
+use qscaler_controller::observe::record::{DeploymentRecord, PodRecord, ReplicaSetRecord};
+use qscaler_controller::show::metrics::Metrics;
 use qscaler_core::message::{AccessLevel, Busy, Report, VERSION, WorkerState};
 use qscaler_core::scale::QueueSample;
 use qscaler_core::size::{ClusterVersion, Peaks};
@@ -146,34 +146,35 @@ fn main() -> anyhow::Result<()> {
     let index_mib = resident_mib();
     let cluster = Cluster { version: Some(ClusterVersion { major: 1, minor: 36 }), node_memory: Some(64 << 30), node_cpu_m: Some(32_000) };
     let metrics = Metrics::default();
-    let mut slots: Vec<Slot> = (0..args.workloads).map(|n| Slot::new(format!("00000000-0000-0000-0000-{n:012}"), Life(n as u64), T0_MS)).collect();
-    for (n, slot) in slots.iter_mut().enumerate() {
-        slot.loaded(Ok(Loaded { version: "1".into(), status: Default::default() }), &id(n), T0_MS);
+    let mut managed: Vec<Managed> =
+        (0..args.workloads).map(|n| Managed::new(format!("00000000-0000-0000-0000-{n:012}"), Life(n as u64), T0_MS)).collect();
+    for (n, managed) in managed.iter_mut().enumerate() {
+        managed.loaded(Ok(Loaded { version: "1".into(), status: Default::default() }), &id(n), T0_MS);
     }
     let (mut hearing, mut looking, mut worst, mut writes) = (Duration::ZERO, Duration::ZERO, Duration::ZERO, 0);
     for second in 0..args.seconds {
         let now_ms = T0_MS + second * 1_000;
         let begin = Instant::now();
         let mut room = 100;
-        for (n, slot) in slots.iter_mut().enumerate() {
+        for (n, managed) in managed.iter_mut().enumerate() {
             let reports: Vec<Report> =
                 (0..args.pods).filter(|p| (n + p) as u64 % args.report_every == second % args.report_every).map(|p| report(n, p, second)).collect();
             let heard = on_cpu();
             let view = index.view(&id(n)).context("a view")?;
-            slot.reports(&Reports { reports, malformed: 0 }, Some(&view), &cluster, now_ms);
+            managed.reports(&Reports { reports, malformed: 0 }, Some(&view), &cluster, now_ms);
             let queue = QueueSample { ready: Some((n as u64 + second) % 20), unacked: Some(7), ..QueueSample::default() };
-            slot.sampled(Ok(Measured { queues: vec![queue], gap: None }), now_ms);
+            managed.sampled(Ok(Measured { queues: vec![queue], gap: None }), now_ms);
             hearing += on_cpu().saturating_sub(heard);
             let looked = on_cpu();
             let view = index.view(&id(n)).context("a view")?;
-            let plan = slot.look(&view, &cluster, room > 0, &metrics, now_ms);
-            let snapshot = slot.snapshot(&view);
+            let plan = managed.look(&view, &cluster, room > 0, &metrics, now_ms);
+            let snapshot = managed.snapshot(&view);
             looking += on_cpu().saturating_sub(looked);
             drop(snapshot);
             let actions = plan.map(|(actions, _)| actions).unwrap_or_default();
             let statuses = actions.iter().filter(|a| matches!(a, Action::Status(_))).count();
             (room, writes) = (room - i64::try_from(statuses)?, writes + actions.len());
-            slot.applied(Outcome { done: actions.into_iter().map(|a| (a, Done::Yes)).collect(), ..Outcome::default() }, now_ms);
+            managed.applied(Outcome { done: actions.into_iter().map(|a| (a, Done::Yes)).collect(), ..Outcome::default() }, now_ms);
         }
         worst = worst.max(begin.elapsed());
     }

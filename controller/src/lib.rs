@@ -1,52 +1,20 @@
 //! The controller: the only writer of replicas and of running pods' resources. In: the API server by watch, brokers by poll, sidecars by report.
 //! Out: `/scale`, deletion costs, `pods/resize`, control messages, QWorkers, Events, metrics. Left to others: every decision (`core`).
 //!
-//! - `record`, `index`, `watch`: objects -> compact records -> one view per workload.
-//! - `resolve`, `store`, `brokers`: the broker's URL, and one connection per distinct one.
-//! - `intake`, `facts`, `bounds`, `sizing`: reports believed as far as the API bears them out; facts for `core`.
-//! - `scale_down`: what a wished scale-down hangs in.
-//! - `hold_effective`, `injected`: whether a deletion lets running tasks finish, and whether pods have the sidecar; `lasting`: since when.
-//! - `cuts`: running tasks that were cut, each counted once, whoever tells them.
-//! - `keep`, `marks`: node scalers kept away from pods with a task; whatever we marked taken back.
-//! - `workload`, `drain`, `learn`, `summary`, `conditions`, `status`: observe, decide, say what to do.
-//! - `plan`, `apply`, `backoff`, `events`: what to do, as values; doing it, without choices.
-//! - `lease`, `slot`, `run`: one leader, one task that owns all state, at most one list of actions per workload.
+//! Rooms, from below: `observe` (what is seen), `act` (what is done), the flows `scale`, `drain`, `size` and `mark`, `show` (what is said), `workload` (one workload and its
+//! flows), `lead` (one leader, the loop). A flow knows no other flow but by `workload`; `observe` knows none of the others.
 
-pub mod apply;
+pub mod act;
 pub mod args;
-pub mod backoff;
-pub mod bounds;
-pub mod brokers;
-pub mod conditions;
-mod cuts;
-mod drain;
-pub mod events;
-pub mod facts;
-mod hold_effective;
-pub mod index;
-mod injected;
-pub mod intake;
-pub mod keep;
-pub mod kills;
-mod lasting;
-mod learn;
-pub mod lease;
-pub mod marks;
-pub mod metrics;
-pub mod plan;
-pub mod record;
-mod record_bounds;
-mod record_pod;
-pub mod resolve;
-pub mod run;
-mod scale_down;
-pub mod settings;
-pub mod sizing;
-pub mod slot;
-pub mod status;
-pub mod store;
-pub mod summary;
+pub mod drain;
+pub mod input;
+pub mod lead;
+pub mod mark;
+pub mod observe;
+pub mod scale;
+pub mod show;
+pub mod size;
 #[cfg(test)]
 mod testing;
-pub mod watch;
+pub mod words;
 pub mod workload;

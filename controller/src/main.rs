@@ -4,11 +4,11 @@ use anyhow::Context;
 use clap::Parser;
 use kube::{Api, Client};
 use qscaler_controller::args::Args;
-use qscaler_controller::brokers::{Brokers, Opener};
-use qscaler_controller::lease::{self, Leadership};
-use qscaler_controller::metrics::Metrics;
-use qscaler_controller::run::{self, Decisions, INPUTS_MAX, Parts};
-use qscaler_controller::watch::{self, SharedIndex};
+use qscaler_controller::lead::lease::{self, Leadership};
+use qscaler_controller::lead::run::{self, Decisions, INPUTS_MAX, Parts};
+use qscaler_controller::observe::brokers::{Brokers, Opener};
+use qscaler_controller::observe::watch::{self, SharedIndex};
+use qscaler_controller::show::metrics::Metrics;
 use qscaler_runtime::admin::{self, Admin};
 use qscaler_runtime::ready::Readiness;
 use qscaler_runtime::{CancellationToken, listen, log, shutdown};
@@ -23,7 +23,7 @@ async fn main() -> anyhow::Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     if args.take_back_marks {
         let client = Client::try_default().await.context("reading the cluster's configuration")?;
-        let pods = qscaler_controller::marks::take_back(&client, None).await.context("taking marks back")?;
+        let pods = qscaler_controller::mark::sweep::take_back(&client, None).await.context("taking marks back")?;
         tracing::info!(pods, "marks were taken back");
         return Ok(());
     }

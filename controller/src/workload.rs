@@ -1,38 +1,34 @@
 //! One workload: observe, decide, and say what to do. In: the index's view, samples of its queues, reports of its pods, the time. Out: a list of
 //! actions and the status. Left to others: performing (`apply`), the decisions themselves (`core::scale`, `core::drain`, `core::size`).
 
-use crate::apply::tells_of_scaling;
-use crate::backoff::Backoff;
-use crate::bounds::size_bounds;
-use crate::conditions::{Conditions, Holds};
-use crate::cuts::Cuts;
-use crate::drain::{is_token, record, without_replacements};
-use crate::facts::fleet_sample;
-use crate::index::View;
-use crate::intake::Intake;
-use crate::keep::Keep;
-use crate::lasting::Lasting;
-use crate::metrics::{Totals, cuts_by};
-use crate::plan::{Action, Done, Failure, Notice, Outcome};
-use crate::record::Word;
-use crate::settings::{fleet_settings, scale_config};
-use crate::sizing::{Cluster, Sizing, resize_notices};
-use crate::status::{Digest, Writer};
+use crate::act::apply::tells_of_scaling;
+use crate::act::backoff::Backoff;
+use crate::act::plan::is_token;
+use crate::act::plan::{Action, Done, Failure, Notice, Outcome};
+use crate::drain::facts::record;
+use crate::drain::settings::fleet_settings;
+use crate::mark::pods::Keep;
+use crate::observe::cluster::Cluster;
+use crate::observe::cuts::Cuts;
+use crate::observe::index::View;
+use crate::observe::record::Word;
+use crate::observe::reports::Intake;
+use crate::show::conditions::{Conditions, Holds};
+use crate::show::lasting::Lasting;
+use crate::show::metrics::{Totals, cuts_by};
+use crate::show::status_writer::{Digest, Writer};
+use crate::size::bounds::size_bounds;
+use crate::size::sizing::{Sizing, resize_notices};
 use qscaler_api::{ContainerSize, Counters, Intent, QWorkerStatus, UnheldPod, WorkerIds};
 use qscaler_core::config::WorkerConfig;
 use qscaler_core::drain::contest::Contest;
 use qscaler_core::drain::fleet::{FleetMachine, Phase};
 use qscaler_core::names::condition;
-use qscaler_core::scale::{FleetSample, Learned, QueueSample, Rule, ScaleDecision, decide};
+use qscaler_core::scale::{FleetSample, Learned, QueueSample, ScaleDecision};
 use qscaler_core::workload::WorkloadId;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-
-/// A broker that has failed for less than this only stops lowering; after it the law is told that the figures are unknown, milliseconds.
-const BLIND_AFTER_MS: u64 = 5_000;
-/// The law is asked at least this often while there are no figures, milliseconds.
-pub(crate) const LAW_PERIOD_MS: u64 = 1_000;
 
 /// How often pods that are gone are forgotten: their UIDs never come back, so this is for memory alone, milliseconds.
 const FORGET_EVERY_MS: u64 = 10_000;
@@ -56,12 +52,12 @@ pub struct Workload {
     pub(crate) conditions: Conditions,
     pub(crate) counters: Counters,
     pub(crate) writer: Writer,
-    samples: Option<Vec<QueueSample>>,
+    pub(crate) samples: Option<Vec<QueueSample>>,
     pub(crate) broker: Broker,
     pub(crate) decision: Option<ScaleDecision>,
     pub(crate) decided_ms: u64,
-    law_ms: u64,
-    seen_ready: HashSet<Word>,
+    pub(crate) law_ms: u64,
+    pub(crate) seen_ready: HashSet<Word>,
     pub(crate) fleet: FleetSample,
     /// Where the drain stands.
     pub(crate) phase: Phase,
@@ -115,7 +111,7 @@ pub(crate) struct Broker {
     /// Messages that wait in all queues, and those that are in flight, as the broker said last; None: it does not say.
     pub(crate) messages: (Option<u64>, Option<u64>),
     /// When it last answered.
-    good_ms: u64,
+    pub(crate) good_ms: u64,
 }
 
 /// What to do now, and when to look again.
@@ -314,35 +310,6 @@ impl Workload {
         self.set(view, condition::SCALING, false, "InvalidConfig", "the annotations have mistakes, so the workload is left alone", now_ms);
         self.decision = None;
         (self.phase, self.blocked, self.not_raised) = (Phase::Idle, None, None);
-    }
-
-    /// Asks the law when there are new figures, or when there are none for too long.
-    fn law(&mut self, config: &WorkerConfig, view: &View, now_ms: u64) -> Option<&'static str> {
-        let samples = match self.samples.take() {
-            Some(samples) => samples,
-            None => {
-                let blind = self.broker.queues.is_some() && now_ms >= self.broker.good_ms.saturating_add(BLIND_AFTER_MS);
-                if !blind || now_ms < self.law_ms.saturating_add(LAW_PERIOD_MS) {
-                    return None;
-                }
-                let age_s = now_ms.saturating_sub(self.broker.good_ms) as f64 / 1000.0;
-                vec![QueueSample { age_s, ..QueueSample::default() }; config.queues.len()]
-            }
-        };
-        self.law_ms = now_ms;
-        let mut fleet = fleet_sample(view, &mut self.intake, &mut self.seen_ready, now_ms);
-        fleet.broker_down = self.broker.queues.is_some() && self.broker.control.is_some();
-        let fleet = without_replacements(fleet, self.machine.replacements());
-        let decision = decide(&scale_config(config), &mut self.learned, &samples, &fleet, now_ms as f64 / 1000.0);
-        if self.decision.as_ref().is_none_or(|d| (d.target, d.rule) != (decision.target, decision.rule)) {
-            self.decided_ms = now_ms;
-        }
-        let rule = decision.rule.name();
-        self.law_learned |= decision.rule != Rule::Idle || self.decision.as_ref().is_some_and(|d| d.rule != Rule::Idle);
-        self.decision = Some(decision);
-        // Only the counts are looked at again.
-        self.fleet = FleetSample { completions: Vec::new(), started_latencies_s: Vec::new(), busy_ages_s: Vec::new(), ..fleet };
-        Some(rule)
     }
 
     pub(crate) fn set(

@@ -1,0 +1,7 @@
+//! Doing: what is to be done, as values; performing it without choices; when it may be tried again.
+
+pub mod apply;
+pub mod backoff;
+pub mod events;
+pub mod plan;
+pub mod qworker;

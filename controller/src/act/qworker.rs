@@ -1,0 +1,83 @@
+//! Reads, makes and removes the QWorker of a workload. In: names. Out: what an earlier life saved, or why it cannot be had. Left to others: writing
+//! its status (`apply`).
+
+use crate::act::plan::{Failure, failure};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::api::{Api, DeleteParams, PostParams, Preconditions};
+use kube::{Client, ResourceExt};
+use qscaler_api::{QWorker, QWorkerSpec, QWorkerStatus};
+use qscaler_core::names::MANAGER;
+use qscaler_core::workload::WorkloadId;
+use std::time::Duration;
+
+/// A QWorker as found or made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    /// Its version.
+    pub version: String,
+    /// What an earlier life saved.
+    pub status: QWorkerStatus,
+}
+
+/// Finds the workload's QWorker, or makes it, owned by the Deployment so that both go together.
+///
+/// # Errors
+/// When the API server refuses, or a QWorker of a deleted namesake is still there (it is removed, and the next try makes a new one).
+pub async fn load(client: &Client, id: &WorkloadId, deployment_uid: &str) -> Result<Loaded, Failure> {
+    within(load_unbounded(client, id, deployment_uid)).await
+}
+
+async fn load_unbounded(client: &Client, id: &WorkloadId, deployment_uid: &str) -> Result<Loaded, Failure> {
+    let api: Api<QWorker> = Api::namespaced(client.clone(), &id.namespace);
+    let found = api.get_opt(&id.name).await.map_err(|e| failure(&e, true))?;
+    if let Some(found) = found {
+        if found.owner_references().iter().any(|o| o.uid == deployment_uid) {
+            return Ok(Loaded { version: found.resource_version().unwrap_or_default(), status: found.status.unwrap_or_default() });
+        }
+        let preconditions = Preconditions { uid: found.uid(), resource_version: None };
+        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        api.delete(&id.name, &params).await.map_err(|e| failure(&e, true))?;
+        return Err(Failure::Changed { qworker: true });
+    }
+    let mut made = QWorker::new(&id.name, QWorkerSpec { target_kind: "Deployment".to_owned(), target_name: id.name.clone() });
+    made.metadata.owner_references = Some(vec![OwnerReference {
+        api_version: "apps/v1".to_owned(),
+        kind: "Deployment".to_owned(),
+        name: id.name.clone(),
+        uid: deployment_uid.to_owned(),
+        controller: Some(true),
+        block_owner_deletion: None,
+    }]);
+    let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+    let made = api.create(&params, &made).await.map_err(|e| failure(&e, true))?;
+    Ok(Loaded { version: made.resource_version().unwrap_or_default(), status: QWorkerStatus::default() })
+}
+
+/// Removes the QWorker of a workload that is not ours any more: exactly the one that was read, for a namesake may have a new one already.
+/// `deployment_uid`: whose it has to be; None: anybody's.
+///
+/// # Errors
+/// When the API server refuses; one that is gone already, or another's, is no error.
+pub async fn remove(client: &Client, id: &WorkloadId, deployment_uid: Option<&str>) -> Result<(), Failure> {
+    within(async {
+        let api: Api<QWorker> = Api::namespaced(client.clone(), &id.namespace);
+        let Some(found) = api.get_opt(&id.name).await.map_err(|e| failure(&e, true))? else { return Ok(()) };
+        if deployment_uid.is_some_and(|uid| !found.owner_references().iter().any(|o| o.uid == uid)) {
+            return Ok(());
+        }
+        let preconditions = Preconditions { uid: found.uid(), resource_version: None };
+        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        match api.delete(&id.name, &params).await.map_err(|e| failure(&e, true)) {
+            Ok(_) | Err(Failure::Gone | Failure::Changed { .. }) => Ok(()),
+            Err(other) => Err(other),
+        }
+    })
+    .await
+}
+
+/// Longest time for one reading from here: an API server that takes longer is not there, and whoever waits tries again.
+const READ_MAX: Duration = Duration::from_secs(20);
+
+async fn within<T>(reading: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::time::timeout(READ_MAX, reading).await.unwrap_or_else(|_| Err(Failure::Other("the API server does not answer in time".to_owned())))
+}

@@ -1,0 +1,162 @@
+//! Flow 2 for one workload: the wish and the facts go into the drain machine, its effects become actions. In: the workload, the view. Out:
+//! actions. Left to others: the protocol (`core::drain::fleet`), performing (`apply`).
+
+pub mod facts;
+pub mod settings;
+
+use crate::act::plan::{Action, Notice, PodRef};
+use crate::drain::facts::{Circumstances, conflict, fleet_facts};
+use crate::drain::settings::TOKEN_TTL_MS;
+use crate::observe::index::View;
+use crate::observe::reports::is_parked;
+use crate::scale::settings::LAW_PERIOD_MS;
+use crate::show::injected::refused;
+use crate::workload::Workload;
+use qscaler_api::Intent;
+use qscaler_core::config::{Paused, Scaling, WorkerConfig};
+use qscaler_core::drain::fleet::{FleetEffect, Phase};
+use qscaler_core::message::{ControlKind, ControlMessage, VERSION, WorkerState};
+use qscaler_core::names::event;
+
+/// A drain under way is looked at this often, milliseconds: each of its steps waits for a word of a pod or of the API server.
+const DRAIN_PERIOD_MS: u64 = 250;
+/// Longest wait for a word that should be on the way, milliseconds: several rounds of fetching reports.
+const WORD_MAX_MS: u64 = 5_000;
+/// An order to end a hold is repeated this often: a message may be lost, milliseconds.
+const RELEASE_AGAIN_MS: u64 = 5_000;
+/// What was written is not written again before the watch has shown it, or this long, milliseconds.
+const ECHO_MS: u64 = 3_000;
+
+impl Workload {
+    /// The useful pods wished for, after pauses. A decision is older than the facts, for a drain is stepped more often than the law: one that only
+    /// said "no more than there are" must not start a pod in place of one that has left since.
+    fn desired(&self, config: &WorkerConfig, view: &View, now_ms: u64) -> u32 {
+        let target = self.decision.as_ref().map_or(self.fleet.useful(), |d| d.target);
+        let parked = view.pods.iter().filter(|p| !p.terminating && is_parked(p, &self.intake, now_ms)).count();
+        let there = view.deployment.spec_replicas.saturating_sub(u32::try_from(parked).unwrap_or(u32::MAX));
+        let raises = target > self.fleet.useful() && !matches!(config.paused, Paused::All | Paused::ScaleUp);
+        if raises { target } else { target.min(there) }
+    }
+
+    /// Steps the drain. Returns when to look again.
+    pub(crate) fn drain(&mut self, config: &WorkerConfig, view: &View, actions: &mut Vec<Action>, now_ms: u64) -> Option<u64> {
+        self.watch_writers(view, now_ms);
+        let refused = || view.deployment.refusal.as_deref().filter(|_| config.scaling == Scaling::Managed).map(refused);
+        let conflict = self.other_writer(config, view, now_ms).or_else(refused);
+        let waits_for_watch =
+            self.scaled.as_ref().is_some_and(|(v, at)| *v == view.deployment.resource_version && now_ms < at.saturating_add(ECHO_MS));
+        if config.dry_run || waits_for_watch || self.decision.is_none() || self.broker.mistake.is_some() {
+            return Some(now_ms.saturating_add(LAW_PERIOD_MS));
+        }
+        if self.waits_for_a_word(view, now_ms) {
+            return Some(now_ms.saturating_add(DRAIN_PERIOD_MS));
+        }
+        let stale = self.broker.queues.is_some() || self.decision.as_ref().is_some_and(|d| d.hold.is_some());
+        let facts = fleet_facts(view, &self.intake, Circumstances { conflict, data_stale: stale });
+        let step = self.machine.step(&facts, self.desired(config, view, now_ms), now_ms);
+        for effect in &step.effects {
+            self.effect(effect, view, actions, now_ms);
+        }
+        let busy = matches!(step.phase, Phase::Asking | Phase::Marking | Phase::Echo | Phase::Resuming);
+        let wake = if busy { Some(now_ms.saturating_add(DRAIN_PERIOD_MS)) } else { step.next_wake_ms };
+        (self.phase, self.blocked, self.not_raised) = (step.phase, step.blocked, step.not_raised);
+        wake
+    }
+
+    /// Between the version that our write was made from and the write there was no other, so whatever is newer came after it.
+    fn watch_writers(&mut self, view: &View, now_ms: u64) {
+        let deployment = &view.deployment;
+        if self.scaled.as_ref().is_some_and(|(version, _)| *version != deployment.resource_version) {
+            self.contest.saw(deployment.spec_replicas, deployment.replicas_writer.as_deref(), now_ms);
+        }
+    }
+
+    /// Who else writes the replica count, as a sentence.
+    pub(crate) fn other_writer(&self, config: &WorkerConfig, view: &View, now_ms: u64) -> Option<String> {
+        if config.scaling != Scaling::Managed {
+            return None;
+        }
+        conflict(&view.scalers).or_else(|| self.contest.conflict(now_ms))
+    }
+
+    /// A pod that was Ready when a wave was opened and is not any more has most likely parked, and its word is on the way: the API server is
+    /// often faster than the broker is asked. Without it the pod would be taken for one that starts, and its token be waited for in vain.
+    fn waits_for_a_word(&mut self, view: &View, now_ms: u64) -> bool {
+        let open = self.machine.intent().count > 0;
+        let silent = |p: &&std::sync::Arc<crate::observe::record::PodRecord>| {
+            let heard = self.intake.heard(&p.uid);
+            open && p.injected && !p.terminating && !p.ready && heard.is_some_and(|h| matches!(h.state, WorkerState::Open | WorkerState::Closing))
+        };
+        let silent: Vec<String> = view.pods.iter().filter(silent).map(|p| p.uid.to_string()).collect();
+        self.hushed.retain(|uid, _| silent.contains(uid));
+        for uid in silent {
+            self.hushed.entry(uid).or_insert(now_ms);
+        }
+        self.hushed.values().any(|since| self.reports_ms <= *since && now_ms < since.saturating_add(WORD_MAX_MS))
+    }
+
+    /// A drain is under way: reports are wanted sooner than they come by themselves.
+    #[must_use]
+    pub fn wants_reports(&self) -> bool {
+        self.machine.intent().count > 0 || self.fleet.parked > 0
+    }
+
+    fn effect(&mut self, effect: &FleetEffect, view: &View, actions: &mut Vec<Action>, now_ms: u64) {
+        match effect {
+            FleetEffect::SaveIntent(intent) => {
+                let intent = Intent { epoch: intent.epoch, count: intent.count, issued_ms: intent.issued_ms, expires_ms: intent.expires_ms };
+                actions.push(Action::SaveIntent(intent));
+            }
+            FleetEffect::Publish(message) => actions.push(Action::Publish(message.clone())),
+            FleetEffect::Purge => actions.push(Action::Purge),
+            FleetEffect::SetDeletionCost { pod_uid, pod_name, resource_version, cost } => {
+                // While nothing is to be changed marks only come off, and `keep` takes them all.
+                if self.config.as_ref().is_some_and(|c| c.changes_nothing())
+                    || self.costed.get(pod_uid).is_some_and(|(v, at)| v == resource_version && now_ms < at.saturating_add(ECHO_MS))
+                {
+                    return;
+                }
+                let pod = PodRef { uid: pod_uid.clone(), name: pod_name.clone(), resource_version: resource_version.clone() };
+                let marks = view.pods.iter().find(|p| *p.uid == **pod_uid).and_then(|p| p.marks.as_deref()).cloned().unwrap_or_default();
+                actions.push(Action::SetCost { pod, cost: *cost, patch: marks.cost(*cost) });
+            }
+            // A short trial: those who park are likely to be called back.
+            FleetEffect::Scale { from, to, .. } if to < from && self.decision.as_ref().is_some_and(|d| d.keep_parked) => {}
+            FleetEffect::Scale { resource_version, from, to, reason } => {
+                actions.push(Action::Scale { resource_version: resource_version.clone(), from: *from, to: *to });
+                // Where the law wants no more than there are, it is the minimum or a replacement that raises, and the law's words are of another thing.
+                let law = self.decision.as_ref().filter(|d| to < from || d.target > *from).map(|d| format!(": {}", d.reason));
+                let minimum =
+                    self.config.as_ref().filter(|c| to > from && *to == c.min_replicas).map(|c| format!(": min-replicas is {}", c.min_replicas));
+                let kind = if to > from { event::SCALED_UP } else { event::SCALED_DOWN };
+                let why = law.or(minimum).unwrap_or_default();
+                self.notices.push(Notice::normal(kind, format!("replicas {from} -> {to}: {reason}{why}")));
+            }
+        }
+    }
+
+    /// A person has ordered holds to end, by annotation on the pod.
+    pub(crate) fn release(&mut self, view: &View, actions: &mut Vec<Action>, now_ms: u64) {
+        self.released.retain(|uid, _| view.pods.iter().any(|p| *p.uid == **uid));
+        for pod in view.pods.iter().filter(|p| p.release && p.injected) {
+            let last = self.released.get(&*pod.uid).copied();
+            if last.is_some_and(|at| now_ms < at.saturating_add(RELEASE_AGAIN_MS)) {
+                continue;
+            }
+            self.released.insert(pod.uid.to_string(), now_ms);
+            actions.push(Action::Publish(ControlMessage {
+                version: VERSION,
+                kind: ControlKind::Release,
+                workload_uid: self.uid.clone(),
+                epoch: self.machine.intent().epoch,
+                issued_ms: now_ms,
+                expires_ms: now_ms.saturating_add(TOKEN_TTL_MS),
+                lease_ms: 0,
+                target: Some(pod.uid.to_string()),
+            }));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

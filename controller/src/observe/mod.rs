@@ -1,0 +1,13 @@
+//! Everything that is seen: watched objects as compact records, figures of brokers, reports of pods, the cluster. It decides nothing.
+
+pub mod brokers;
+pub mod cluster;
+pub mod cuts;
+pub mod index;
+pub mod record;
+pub mod record_bounds;
+pub mod record_pod;
+pub mod reports;
+pub mod resolve;
+pub mod urls;
+pub mod watch;

@@ -1,0 +1,338 @@
+//! Reports of sidecars, believed only as far as the API server bears them out. In: reports from the control channel and last words from pod
+//! statuses. Out: what each pod said last, tasks that ended, peaks, cuts. Left to others: carrying reports (`broker`), sizes (`sizing`).
+
+use crate::observe::record::{PodRecord, Word};
+use crate::words::shorten;
+use qscaler_api::CountedCuts;
+use qscaler_core::drain::fleet::is_fresh;
+use qscaler_core::message::{AccessLevel, Busy, GAPS_MAX, HoldGap, Report, WorkerState};
+use qscaler_core::scale::Completion;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+/// Most tasks that one report may say have ended: reports come every few seconds, and no worker is faster.
+const TASKS_PER_REPORT_MAX: u32 = 10_000;
+/// Completions kept between two decisions.
+const COMPLETIONS_MAX: usize = 10_000;
+/// Most cuts that one report may add: it takes the end of a process for each.
+const CUTS_PER_REPORT_MAX: u32 = 100;
+/// A report from further in the future than clocks differ is not believed, milliseconds.
+const CLOCK_SLACK_MS: u64 = 300_000;
+/// Most bytes of one gap's words; sidecars keep to less.
+const DETAIL_BYTES_MAX: usize = 500;
+
+/// What a pod said last, as far as it is of use later: a hundred thousand of these are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// Where its sidecar stands.
+    pub state: WorkerState,
+    /// Its wave.
+    pub epoch: u64,
+    /// Whether its worker has a task.
+    pub busy: Busy,
+    /// Since when, milliseconds since the epoch by the pod's clock; 0: not known.
+    pub busy_since_ms: u64,
+    /// Tasks running, where they are counted.
+    pub active_tasks: Option<u32>,
+    /// UID and GID of the worker's top process.
+    pub worker_ids: Option<(u32, u32)>,
+    /// When the report came in, by our clock.
+    pub at_ms: u64,
+    /// What its sidecar may do there.
+    pub access: AccessLevel,
+    /// In what its hold is less than whole, as it sees it.
+    pub gaps: Box<[HoldGap]>,
+    /// How far the pod's clock is ahead of ours, milliseconds; negative: behind, or the report was long on its way.
+    pub skew_ms: i64,
+    /// When the sidecar started, and the report's number since then: what is not above these is old.
+    order: (u64, u64),
+}
+
+impl Heard {
+    fn new(report: &Report, at_ms: u64) -> Self {
+        Self {
+            state: report.state,
+            epoch: report.epoch,
+            busy: report.busy,
+            busy_since_ms: report.busy_since_ms,
+            active_tasks: report.active_tasks,
+            worker_ids: report.worker_ids,
+            at_ms,
+            access: report.access,
+            gaps: report.gaps.iter().take(GAPS_MAX).cloned().map(bounded).collect(),
+            skew_ms: skew_ms(report, at_ms),
+            order: order(report),
+        }
+    }
+}
+
+/// Words of a pod go into conditions that people read: not more of them than one can.
+fn bounded(mut gap: HoldGap) -> HoldGap {
+    shorten(&mut gap.detail, DETAIL_BYTES_MAX);
+    gap
+}
+
+fn skew_ms(report: &Report, now_ms: u64) -> i64 {
+    let signed = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
+    signed(report.at_ms).saturating_sub(signed(now_ms))
+}
+
+/// Tasks that run in a worker that says so; None when nothing says, or the worker is only being started.
+fn running(state: WorkerState, busy: Busy, active_tasks: Option<u32>) -> Option<u32> {
+    match (state, busy) {
+        (WorkerState::Boot, _) | (_, Busy::Unknown) => None,
+        (_, Busy::Busy) => Some(active_tasks.unwrap_or(1).max(1)),
+        (_, Busy::Idle) => Some(0),
+    }
+}
+
+fn order(report: &Report) -> (u64, u64) {
+    (report.started_ms, report.sequence)
+}
+
+/// Highest epoch: what JSON's numbers carry exactly, and the API server stores.
+const EPOCH_MAX: u64 = 1 << 53;
+/// Reports of a sidecar that has only just started, and clocks that are set back, are no reason to doubt the rest.
+const SEQUENCE_SLACK: u64 = 10_000;
+/// Most tasks that a pod runs at once.
+const ACTIVE_TASKS_MAX: u32 = 100_000;
+
+/// Numbers that no sidecar can say: believed, one such report would put every later one of its pod in the past, or outbid every wave to come.
+fn is_absurd(report: &Report, now_ms: u64) -> bool {
+    // No sidecar reports a thousand times a second.
+    let sequence_max = report.at_ms.saturating_sub(report.started_ms).saturating_add(SEQUENCE_SLACK);
+    report.epoch > EPOCH_MAX
+        || report.started_ms > now_ms.saturating_add(CLOCK_SLACK_MS)
+        || report.sequence > sequence_max
+        || report.active_tasks.is_some_and(|tasks| tasks > ACTIVE_TASKS_MAX)
+}
+
+/// Why a report was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejected {
+    /// Names no pod of the workload.
+    #[error("it names no pod of this workload")]
+    NoSuchPod,
+    /// Of a namesake that is gone.
+    #[error("it is of another workload")]
+    OtherWorkload,
+    /// Older than one believed before.
+    #[error("it is older than one that came before")]
+    Old,
+    /// From the future.
+    #[error("it is from the future")]
+    Future,
+    /// It says what no sidecar can.
+    #[error("its numbers cannot be")]
+    Absurd,
+}
+
+/// What a believed report brings beside the pod's state.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Taken {
+    /// Running tasks that were cut and not counted before.
+    pub cuts: u32,
+    /// The pod was parked and is now held or released: a drain that ended as it should.
+    pub drained: bool,
+}
+
+/// Tasks that workers have taken up, as their reports tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TakenUp {
+    /// Seen to begin: by workers that told what they do before and after. None: no worker has told so.
+    pub begun: Option<u32>,
+    /// Found running in workers that told nothing before: just started, started again, or silent until now.
+    pub found: u32,
+}
+
+/// Everything heard of one workload's pods.
+#[derive(Clone, Debug, Default)]
+pub struct Intake {
+    /// By pod UID.
+    pods: HashMap<Word, Heard>,
+    /// UIDs of pods that were parked once.
+    parked: HashSet<String>,
+    /// Instances whose last words were read.
+    last_words: HashSet<(String, String)>,
+    /// Cuts counted, by pod UID and start of the sidecar: it says them in every report.
+    cuts: BTreeMap<(Word, u64), u32>,
+    completions: Vec<Completion>,
+    taken_up: TakenUp,
+    rejected: u64,
+    /// By pod UID: how far a pod's clock is ahead whose reports are not believed for it, milliseconds.
+    future: HashMap<Word, i64>,
+}
+
+impl Intake {
+    /// Takes a report in; `pod` is the workload's pod of that UID, if there is one or was one lately.
+    ///
+    /// # Errors
+    /// When it is not believed; it changes nothing then.
+    pub fn take(&mut self, report: &Report, workload_uid: &str, pod: Option<&PodRecord>, now_ms: u64) -> Result<Taken, Rejected> {
+        let checked = self.check(report, workload_uid, pod, now_ms);
+        let uid: Word = pod.map_or_else(|| report.pod_uid.as_str().into(), |p| p.uid.clone());
+        if let Err(why) = checked {
+            self.rejected += 1;
+            if why == Rejected::Future {
+                self.future.insert(uid, skew_ms(report, now_ms));
+            }
+            return Err(why);
+        }
+        self.future.remove(&uid);
+        let mut taken = Taken { cuts: self.new_cuts(&uid, report), ..Taken::default() };
+        self.take_up(&uid, report, now_ms);
+        if let Some(service) = report.service.filter(|s| s.mean_ms.is_finite() && s.mean_ms >= 0.0) {
+            let tasks = service.tasks.min(TASKS_PER_REPORT_MAX) as usize;
+            let room = COMPLETIONS_MAX.saturating_sub(self.completions.len());
+            self.completions.extend(std::iter::repeat_n(Completion { service_s: service.mean_ms / 1000.0 }, tasks.min(room)));
+        }
+        match report.state {
+            WorkerState::Parked => {
+                self.parked.insert(report.pod_uid.clone());
+            }
+            WorkerState::Held | WorkerState::Released => taken.drained = self.parked.remove(&report.pod_uid),
+            WorkerState::Boot | WorkerState::Open | WorkerState::Closing => {
+                self.parked.remove(&report.pod_uid);
+            }
+        }
+        self.pods.insert(uid, Heard::new(report, now_ms));
+        Ok(taken)
+    }
+
+    /// What the report says of tasks taken up since the one before. A worker that is started again says nothing of what it did before.
+    fn take_up(&mut self, uid: &Word, report: &Report, now_ms: u64) {
+        let Some(now) = running(report.state, report.busy, report.active_tasks) else { return };
+        let before = self.pods.get(uid).filter(|h| h.order.0 == report.started_ms && is_fresh(h.at_ms, now_ms));
+        match before.and_then(|h| running(h.state, h.busy, h.active_tasks)) {
+            Some(before) => {
+                let ended = report.service.map_or(0, |s| s.tasks.min(TASKS_PER_REPORT_MAX));
+                let begun = now.saturating_add(ended).saturating_sub(before).min(TASKS_PER_REPORT_MAX);
+                self.taken_up.begun = Some(self.taken_up.begun.unwrap_or(0).saturating_add(begun));
+            }
+            None => self.taken_up.found = self.taken_up.found.saturating_add(now.min(TASKS_PER_REPORT_MAX)),
+        }
+    }
+
+    fn new_cuts(&mut self, uid: &Word, report: &Report) -> u32 {
+        // Sidecars of an earlier release only say that there was one.
+        let told = report.cuts.max(u32::from(report.cut.is_some()));
+        if told == 0 {
+            return 0;
+        }
+        let counted = self.cuts.entry((uid.clone(), report.started_ms)).or_default();
+        let new = told.saturating_sub(*counted);
+        *counted = told.max(*counted);
+        new.min(CUTS_PER_REPORT_MAX)
+    }
+
+    /// Cuts counted of pods that may say them again: what the next life has to know.
+    #[must_use]
+    pub fn counted_cuts(&self) -> Vec<CountedCuts> {
+        let one = |((uid, started_ms), count): (&(Word, u64), &u32)| CountedCuts { pod_uid: uid.to_string(), started_ms: *started_ms, count: *count };
+        self.cuts.iter().map(one).collect()
+    }
+
+    /// With the cuts that an earlier life has counted.
+    #[must_use]
+    pub fn restore(counted: &[CountedCuts]) -> Self {
+        let cuts = counted.iter().map(|c| ((c.pod_uid.as_str().into(), c.started_ms), c.count)).collect();
+        Self { cuts, ..Self::default() }
+    }
+
+    fn check(&self, report: &Report, workload_uid: &str, pod: Option<&PodRecord>, now_ms: u64) -> Result<(), Rejected> {
+        if !report.workload_uid.is_empty() && report.workload_uid != workload_uid {
+            return Err(Rejected::OtherWorkload);
+        }
+        if !pod.is_some_and(|p| *p.uid == *report.pod_uid && *p.name == *report.pod_name) {
+            return Err(Rejected::NoSuchPod);
+        }
+        if report.at_ms > now_ms.saturating_add(CLOCK_SLACK_MS) {
+            return Err(Rejected::Future);
+        }
+        if is_absurd(report, now_ms) {
+            return Err(Rejected::Absurd);
+        }
+        match self.pods.get(report.pod_uid.as_str()) {
+            Some(before) if order(report) <= before.order => Err(Rejected::Old),
+            _ => Ok(()),
+        }
+    }
+
+    /// The last words of pods that have not been read yet: the kubelet carried them, so no one else can have forged them.
+    pub fn last_words<'a>(&mut self, pods: impl Iterator<Item = &'a Arc<PodRecord>>) -> Vec<Report> {
+        let mut out = Vec::new();
+        for pod in pods {
+            let Some((instance, message)) = pod.last_words.as_deref() else { continue };
+            if self.last_words.insert((pod.uid.to_string(), instance.clone()))
+                && let Ok(report) = Report::decode(message.as_bytes())
+                && *report.pod_uid == *pod.uid
+            {
+                out.push(report);
+            }
+        }
+        out
+    }
+
+    /// Forgets pods that are gone.
+    pub fn retain(&mut self, pods: &HashSet<&str>) {
+        self.pods.retain(|uid, _| pods.contains(&**uid));
+        self.future.retain(|uid, _| pods.contains(&**uid));
+        self.parked.retain(|uid| pods.contains(uid.as_str()));
+        self.last_words.retain(|(uid, _)| pods.contains(uid.as_str()));
+        self.cuts.retain(|(uid, _), _| pods.contains(&**uid));
+    }
+
+    /// What the pod said last, if that still says something about now.
+    #[must_use]
+    pub fn fresh(&self, pod_uid: &str, now_ms: u64) -> Option<&Heard> {
+        self.heard(pod_uid).filter(|h| is_fresh(h.at_ms, now_ms))
+    }
+
+    /// What the pod said last, however long ago.
+    #[must_use]
+    pub fn heard(&self, pod_uid: &str) -> Option<&Heard> {
+        self.pods.get(pod_uid)
+    }
+
+    /// How far the clock of a pod is ahead whose reports are not believed for it, milliseconds.
+    #[must_use]
+    pub fn from_the_future(&self, pod_uid: &str) -> Option<i64> {
+        self.future.get(pod_uid).copied()
+    }
+
+    /// The tasks that ended since the last call.
+    pub fn take_completions(&mut self) -> Vec<Completion> {
+        std::mem::take(&mut self.completions)
+    }
+
+    /// The tasks taken up since the last call.
+    pub fn take_taken_up(&mut self) -> TakenUp {
+        std::mem::take(&mut self.taken_up)
+    }
+
+    /// Reports dropped since the last call.
+    pub fn take_rejected(&mut self) -> u64 {
+        std::mem::take(&mut self.rejected)
+    }
+
+    /// UID and GID of a worker's top process, from the newest report that knows them.
+    #[must_use]
+    pub fn worker_ids(&self) -> Option<(u32, u32)> {
+        self.pods.values().filter(|h| h.worker_ids.is_some()).max_by_key(|h| h.at_ms).and_then(|h| h.worker_ids)
+    }
+
+    /// Those of these pods whose workers have a task, as heard last.
+    #[must_use]
+    pub fn busy(&self, pods: &[Arc<PodRecord>]) -> usize {
+        pods.iter().filter(|p| self.heard(&p.uid).is_some_and(|h| h.busy == Busy::Busy)).count()
+    }
+}
+
+/// The pod said that it is parked, and said so lately.
+pub(crate) fn is_parked(pod: &PodRecord, heard: &Intake, now_ms: u64) -> bool {
+    heard.fresh(&pod.uid, now_ms).is_some_and(|h| h.state == WorkerState::Parked)
+}
+
+#[cfg(test)]
+#[path = "reports_tests.rs"]
+mod tests;

@@ -1,0 +1,49 @@
+//! Flow 1 for one workload: figures and pods go into the law, a decision comes out. In: the workload, the view. Out: the decision, kept in the workload.
+//! Left to others: the law itself (`core::scale`), acting on it (`drain`, which owns the replica count).
+
+pub mod sample;
+pub mod settings;
+
+use crate::observe::index::View;
+use crate::scale::sample::{fleet_sample, without_replacements};
+use crate::scale::settings::{LAW_PERIOD_MS, scale_config};
+use crate::workload::Workload;
+use qscaler_core::config::WorkerConfig;
+use qscaler_core::scale::{FleetSample, QueueSample, Rule, decide};
+
+/// A broker that has failed for less than this only stops lowering; after it the law is told that the figures are unknown, milliseconds.
+const BLIND_AFTER_MS: u64 = 5_000;
+
+impl Workload {
+    /// Asks the law when there are new figures, or when there are none for too long.
+    pub(crate) fn law(&mut self, config: &WorkerConfig, view: &View, now_ms: u64) -> Option<&'static str> {
+        let samples = match self.samples.take() {
+            Some(samples) => samples,
+            None => {
+                let blind = self.broker.queues.is_some() && now_ms >= self.broker.good_ms.saturating_add(BLIND_AFTER_MS);
+                if !blind || now_ms < self.law_ms.saturating_add(LAW_PERIOD_MS) {
+                    return None;
+                }
+                let age_s = now_ms.saturating_sub(self.broker.good_ms) as f64 / 1000.0;
+                vec![QueueSample { age_s, ..QueueSample::default() }; config.queues.len()]
+            }
+        };
+        self.law_ms = now_ms;
+        let mut fleet = fleet_sample(view, &mut self.intake, &mut self.seen_ready, now_ms);
+        fleet.broker_down = self.broker.queues.is_some() && self.broker.control.is_some();
+        let fleet = without_replacements(fleet, self.machine.replacements());
+        let decision = decide(&scale_config(config), &mut self.learned, &samples, &fleet, now_ms as f64 / 1000.0);
+        if self.decision.as_ref().is_none_or(|d| (d.target, d.rule) != (decision.target, decision.rule)) {
+            self.decided_ms = now_ms;
+        }
+        let rule = decision.rule.name();
+        self.law_learned |= decision.rule != Rule::Idle || self.decision.as_ref().is_some_and(|d| d.rule != Rule::Idle);
+        self.decision = Some(decision);
+        // Only the counts are looked at again.
+        self.fleet = FleetSample { completions: Vec::new(), started_latencies_s: Vec::new(), busy_ages_s: Vec::new(), ..fleet };
+        Some(rule)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,10 @@
+//! Words for people: conditions and what they say, the status, Events of their edges, metrics.
+
+pub mod conditions;
+pub mod hold_effective;
+pub mod injected;
+pub mod lasting;
+pub mod metrics;
+pub mod status;
+pub mod status_writer;
+pub mod stuck;

@@ -1,0 +1,76 @@
+//! What a next life of the controller takes from the one before, and what becomes of a kill that could not be saved.
+
+use super::*;
+use crate::act::plan::{Done, Failure, Outcome};
+use crate::testing::{T0_MS, deployment, orders, pod, replicaset, report, view};
+use crate::workload::{Plan, Workload};
+use qscaler_api::QWorkerStatus;
+use qscaler_core::size::ClusterVersion;
+use serde_json::{Value, json};
+
+fn cluster() -> Cluster {
+    Cluster { version: Some(ClusterVersion { major: 1, minor: 36 }), node_memory: Some(4 << 30), node_cpu_m: Some(4000) }
+}
+
+fn one_pod() -> View {
+    view(&[deployment(1, &[("vertical", "in-place")]), replicaset("orders-1", 1), pod("a")])
+}
+
+/// A report of pod a: so many tasks ended and processes killed in its container's life.
+fn told(sequence: u64, tasks: u64, kills: u64) -> Report {
+    let peaks = Peaks {
+        cgroup_peak: Some(60 << 20),
+        working_set_max: Some(60 << 20),
+        limit: Some(96 << 20),
+        oom_kills: kills,
+        oom_limit: (kills > 0).then_some(96 << 20),
+        tasks_done: Some(tasks),
+        started_s: Some(T0_MS as f64 / 1000.0 - 50.0),
+        ..Peaks::default()
+    };
+    Report { peaks: [("worker".to_owned(), peaks)].into(), ..report("a", sequence, WorkerState::Open, Busy::Idle) }
+}
+
+fn saved(plan: &Plan) -> Option<Value> {
+    plan.actions.iter().find_map(|a| if let Action::Status(status) = a { Some(status.clone()) } else { None })
+}
+
+#[test]
+fn a_new_life_does_not_take_the_tasks_of_the_one_before_for_new_experience() {
+    let (v, mut w) = (one_pod(), Workload::restore(orders(), "dep".into(), QWorkerStatus::default(), T0_MS));
+    let samples = |w: &Workload| w.sizing.as_ref().unwrap().learned().unwrap()["samples"].as_u64().unwrap();
+    w.look(&v, &cluster(), true, T0_MS);
+    w.reports(&[told(1, 20, 0)], &v, &cluster(), T0_MS + 1_000);
+    assert_eq!(samples(&w), 20, "what the first life of all hears of is news");
+    for life in 1..=3_u64 {
+        let now_ms = T0_MS + 60_000 * life;
+        let status = saved(&w.look(&v, &cluster(), true, now_ms)).unwrap();
+        w = Workload::restore(orders(), "dep".into(), serde_json::from_value(status).unwrap(), now_ms);
+        w.look(&v, &cluster(), true, now_ms);
+        w.reports(&[told(10 * life, 20 + life - 1, 0), told(10 * life + 1, 20 + life, 0)], &v, &cluster(), now_ms + 1_000);
+        assert!(samples(&w) <= 20 + 2 * life, "{} samples in life {life}: a task each, and one of a number that is not known", samples(&w));
+    }
+    assert!(samples(&w) >= 23);
+}
+
+#[test]
+fn a_kill_that_could_not_be_saved_is_saved_before_anything_is_done_about_it() {
+    let (v, mut w) = (one_pod(), Workload::restore(orders(), "dep".into(), QWorkerStatus::default(), T0_MS));
+    let first = w.look(&v, &cluster(), true, T0_MS);
+    w.applied(&Outcome { done: first.actions.into_iter().map(|a| (a, Done::Yes)).collect(), ..Outcome::default() }, T0_MS);
+    w.reports(&[told(1, 0, 1)], &v, &cluster(), T0_MS + 100);
+    assert!(w.sizing.as_ref().unwrap().expects_kills(T0_MS + 200));
+    // The API server does not answer, three times; each look comes too soon for an ordinary write.
+    for i in 2..5 {
+        let plan = w.look(&v, &cluster(), false, T0_MS + 100 * i);
+        let saves = plan.actions.iter().position(|a| matches!(a, Action::Status(_)));
+        let resizes = plan.actions.iter().position(|a| matches!(a, Action::Resize { .. }));
+        assert!(saves.is_some() && saves < resizes, "{plan:?}");
+        assert_eq!(saved(&plan).unwrap()["counters"]["oomKills"], json!(1));
+        w.applied(&Outcome { failed: Some(Failure::Other("no answer".into())), left: plan.actions, ..Outcome::default() }, T0_MS + 100 * i);
+    }
+    let plan = w.look(&v, &cluster(), false, T0_MS + 500);
+    w.applied(&Outcome { done: plan.actions.into_iter().map(|a| (a, Done::Yes)).collect(), ..Outcome::default() }, T0_MS + 500);
+    assert_eq!(saved(&w.look(&v, &cluster(), false, T0_MS + 600)), None);
+    assert!(!w.sizing.as_ref().unwrap().expects_kills(T0_MS + 100 + AFTER_KILL_MS));
+}
