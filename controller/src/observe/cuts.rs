@@ -27,8 +27,10 @@ const SAME_KILL_MS: u64 = 15_000;
 const KILLS_MAX: u64 = 100;
 /// Ends that are remembered of a pod: the kubelet shows one.
 const ENDS_MAX: usize = 4;
-/// With these a worker's end is not by the hold's own signal, or that signal cuts.
-const UNHELD: [GapReason; 4] = [GapReason::NotPermitted, GapReason::NotVisible, GapReason::NoHandler, GapReason::SignalCuts];
+/// With these a worker's end is not by the hold's own signal.
+const UNSEEN: [GapReason; 2] = [GapReason::NotPermitted, GapReason::NotVisible];
+/// With these the hold's own signal reaches some of the container's processes only, or it cuts.
+const UNHANDLED: [GapReason; 2] = [GapReason::NoHandler, GapReason::SignalCuts];
 
 /// A cut that nobody else has told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +52,9 @@ struct OfPod {
     /// When it was heard of last, by our clock.
     heard_ms: u64,
     /// The sidecar could not see or signal the worker when that had its last task: what ends it then is not the sidecar's to account for.
-    unheld: bool,
+    unseen: bool,
+    /// Not every process of the container could be told to finish, in its last task.
+    unhandled: bool,
     /// The working container's instance, and its kills for want of memory, as told last.
     kills: Option<(Option<String>, u64)>,
     /// Ends that were judged.
@@ -78,6 +82,8 @@ enum Stopped {
     Free,
     /// The worker was gone.
     Gone,
+    /// It left while the sidecar held it, which the kubelet's own signal cannot have caused: that comes after the hold.
+    Left,
 }
 
 #[derive(Clone, Debug)]
@@ -93,7 +99,7 @@ impl Span {
         let until = match self.end {
             None => true,
             Some((ms, Stopped::Free)) => ms > end_ms,
-            Some((ms, Stopped::Gone)) => ms.saturating_add(GONE_MS) >= at_ms,
+            Some((ms, Stopped::Gone | Stopped::Left)) => ms.saturating_add(GONE_MS) >= at_ms,
         };
         self.from_ms <= end_ms && at_ms < self.last_ms.saturating_add(FRESH_MS) && until
     }
@@ -102,16 +108,21 @@ impl Span {
 impl OfPod {
     fn busy(&mut self, report: &Report) {
         if report.busy == Busy::Busy {
-            let gap = report.gaps.iter().any(|gap| UNHELD.contains(&gap.reason));
-            self.unheld = gap || matches!(report.access, AccessLevel::ReadOnly | AccessLevel::None);
+            let gap = |of: &[GapReason]| report.gaps.iter().any(|gap| of.contains(&gap.reason));
+            self.unseen = gap(&UNSEEN) || matches!(report.access, AccessLevel::ReadOnly | AccessLevel::None);
+            self.unhandled = gap(&UNHANDLED);
         }
         let [_, last] = &mut self.spans;
         match (report.busy, last.as_mut()) {
             (Busy::Busy, Some(span)) if span.end.is_none() => span.last_ms = report.at_ms,
             (Busy::Busy, _) => self.spans = [*last, Some(Span { from_ms: report.at_ms, last_ms: report.at_ms, end: None })],
             (_, Some(span)) if span.end.is_none() => {
-                let gone = matches!(report.state, WorkerState::Boot | WorkerState::Released);
-                span.end = Some((report.at_ms, if gone { Stopped::Gone } else { Stopped::Free }));
+                let stopped = match report.state {
+                    WorkerState::Boot => Stopped::Gone,
+                    WorkerState::Released => Stopped::Left,
+                    _ => Stopped::Free,
+                };
+                span.end = Some((report.at_ms, stopped));
             }
             _ => {}
         }
@@ -119,6 +130,15 @@ impl OfPod {
 
     fn was_busy(&self, at_ms: u64) -> bool {
         self.spans.iter().flatten().any(|span| span.covers(at_ms))
+    }
+
+    /// The sidecar could see and signal the worker, and that took its signal or left before the hold was over: what of that was a cut the sidecar tells.
+    fn held(&self) -> bool {
+        !self.unseen && (!self.unhandled || self.left())
+    }
+
+    fn left(&self) -> bool {
+        matches!(self.spans[1], Some(Span { end: Some((_, Stopped::Left)), .. }))
     }
 
     fn wait(&mut self, cause: CutCause, now_ms: u64) {
@@ -204,7 +224,7 @@ impl OfPod {
             return;
         }
         let oom = *ended.reason == *"OOMKilled";
-        let end = End { exit_code: ended.exit_code, oom, at_ms: ended.at_ms, deadline_ms: record.deadline_ms, held: !self.unheld };
+        let end = End { exit_code: ended.exit_code, oom, at_ms: ended.at_ms, deadline_ms: record.deadline_ms, held: self.held() };
         let Some(cause) = CutCause::of_end(&end) else { return };
         if oom {
             // The sidecar's counter may have told this one.

@@ -74,6 +74,21 @@ fn where_the_sidecar_could_not_signal_the_kubelets_signal_cuts() {
 }
 
 #[test]
+fn a_worker_that_left_while_it_was_held_was_not_cut_by_what_ends_the_shell_around_it() {
+    let unhandled = |state| {
+        let gaps = vec![HoldGap { reason: GapReason::NoHandler, detail: "a web server beside it".to_owned() }];
+        Report { access: AccessLevel::Full, gaps, ..said(20, state, Busy::Busy) }
+    };
+    let ended = [(24, ended(22, 143, "Error", Some(3_600)))];
+    let left = Report { access: AccessLevel::None, ..said(22, WorkerState::Released, Busy::Idle) };
+    assert_eq!(play(&[(20, unhandled(WorkerState::Held), 0), (22, left, 0)], &ended).0, []);
+    // Its hold was never called, or nobody says how it ended.
+    let gone = Report { access: AccessLevel::None, ..said(22, WorkerState::Boot, Busy::Idle) };
+    assert_eq!(play(&[(20, unhandled(WorkerState::Open), 0), (22, gone, 0)], &ended).0, [CutCause::NotHeld]);
+    assert_eq!(play(&[(20, unhandled(WorkerState::Held), 0)], &ended).0, [CutCause::NotHeld]);
+}
+
+#[test]
 fn a_worker_that_was_free_or_not_heard_of_lately_has_lost_nothing() {
     let killed = [(40, ended(38, 137, "Error", None))];
     let mut free = busy_until(20);

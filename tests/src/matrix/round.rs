@@ -167,21 +167,30 @@ pub async fn at_work(subject: &Subject, prefix: &str, pods: usize) -> Result<()>
     .await
 }
 
-/// Waits until every task is done, or until the ledger says nothing new for `still` seconds; `look` is asked each time, and its error ends the wait.
+/// Waits until every task is done, or until there has been nothing new for `still` seconds: neither in the ledger nor a pod that is Ready for the first time.
+/// A pod that starts is waited for, at most [`STEP`] longer: on a busy machine tasks that went back into the queue wait for it. `look` is asked each time, and
+/// its error ends the wait.
 ///
 /// # Errors
-/// `look` gives one, or the ledger does not answer.
+/// `look` gives one, or the ledger or the API server does not answer.
 pub async fn settled(subject: &Subject, prefix: &str, still: f64, look: impl AsyncFn() -> Result<()>) -> Result<Counts> {
-    let mut last = (0, now());
+    let (mut seen, mut since) = (0, now());
+    let mut started = BTreeSet::new();
     loop {
         look().await?;
         let (sent, runs) = subject.runs(prefix).await?;
         let counts = Counts::of(sent, &runs, &[]);
-        let size = runs.len() + counts.done;
-        if size != last.0 {
-            last = (size, now());
+        if !counts.is_unsettled() {
+            return Ok(counts);
         }
-        if !counts.is_unsettled() || now() - last.1 > still {
+        let pods = subject.fleet.pods().await?;
+        started.extend(pods.iter().filter(|pod| is_ready(pod)).map(name_of));
+        let starting = pods.iter().any(|pod| pod.metadata.deletion_timestamp.is_none() && !started.contains(&name_of(pod)));
+        let size = runs.len() + counts.done + started.len();
+        if size != seen {
+            (seen, since) = (size, now());
+        }
+        if now() - since > still + if starting { STEP.as_secs_f64() } else { 0.0 } {
             return Ok(counts);
         }
         tokio::time::sleep(LOOK).await;
