@@ -1,5 +1,10 @@
 //! The QWorker type: one per managed workload, made and written by the controller, owned by the Deployment. People write annotations, the
-//! system writes QWorkers. In: values of `core`. Out: the Kubernetes object and its CRD. Left to others: when it is written (`controller`).
+//! system writes QWorkers. In: values of `core`. Out: the Kubernetes object and its CRD. Left to others: when it is written (`controller`);
+//! what only the next life of the controller needs (`checkpoint`).
+
+mod checkpoint;
+
+pub use checkpoint::{QWorkerCheckpoint, QWorkerCheckpointSpec, SavedSize};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
@@ -88,7 +93,7 @@ pub struct QWorkerStatus {
     pub conditions: Vec<Condition>,
     /// The wave of drains under way.
     pub intent: Option<Intent>,
-    /// The law's memory (`core::scale::Learned`).
+    /// Of releases before QWorkerCheckpoint: read once, and removed.
     #[schemars(schema_with = "any_object")]
     pub learned: Option<serde_json::Value>,
     /// Sizes by container.
@@ -97,7 +102,7 @@ pub struct QWorkerStatus {
     pub worker_ids: Option<WorkerIds>,
     /// Counters that survive restarts.
     pub counters: Counters,
-    /// Of `counters.cut`, those whose pods may tell them again.
+    /// Of releases before QWorkerCheckpoint: read once, and removed.
     pub counted_cuts: Vec<CountedCuts>,
 }
 
@@ -143,7 +148,7 @@ pub struct Intent {
 pub struct ContainerSize {
     /// `pod-template-hash` that the estimate belongs to.
     pub template_hash: String,
-    /// The estimate (`core::size::Estimate`).
+    /// Of releases before QWorkerCheckpoint: read once, and removed.
     #[schemars(schema_with = "any_object")]
     pub estimate: Option<serde_json::Value>,
     /// What new pods should get; absent: nothing known yet.

@@ -1,19 +1,40 @@
 //! The chart's CRD is the one that the type makes. `UPDATE_GOLDEN=1` rewrites it.
 
 use kube::CustomResourceExt;
+use serde_json::json;
 
 #[test]
-fn the_chart_s_crd_is_that_of_the_type() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/qscaler/crd/qworkers.yaml");
-    // JSON is YAML; one serialiser less.
-    let mut crd = serde_json::to_value(qscaler_api::QWorker::crd()).unwrap();
-    known_formats(&mut crd);
-    let made = serde_json::to_string_pretty(&crd).unwrap() + "\n";
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(path, &made).unwrap();
+fn the_chart_s_crds_are_those_of_the_types() {
+    for crd in [qscaler_api::QWorker::crd(), qscaler_api::QWorkerCheckpoint::crd()] {
+        let path = format!("{}/../charts/qscaler/crd/{}.yaml", env!("CARGO_MANIFEST_DIR"), crd.spec.names.plural);
+        // JSON is YAML; one serialiser less.
+        let mut crd = serde_json::to_value(crd).unwrap();
+        known_formats(&mut crd);
+        let made = serde_json::to_string_pretty(&crd).unwrap() + "\n";
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(&path, &made).unwrap();
+        }
+        let kept = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(kept == made, "{path} is old: UPDATE_GOLDEN=1 cargo test -p qscaler-api");
     }
-    let kept = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(kept == made, "{path} is old: UPDATE_GOLDEN=1 cargo test -p qscaler-api");
+}
+
+#[test]
+fn what_is_remembered_apart_is_taken_up_unless_an_older_release_has_written_since() {
+    let kept = || qscaler_api::QWorkerCheckpointSpec {
+        learned: r#"{"last_s": 7}"#.into(),
+        sizes: [("worker".to_owned(), qscaler_api::SavedSize { template_hash: "t".into(), estimate: r#"{"samples": 3}"#.into() })].into(),
+        cut: 2,
+        ..Default::default()
+    };
+    let mut apart: qscaler_api::QWorkerStatus = serde_json::from_value(json!({"counters": {"cut": 1, "drained": 5}})).unwrap();
+    apart.remember(kept());
+    assert_eq!((&apart.learned, &apart.sizes["worker"].estimate), (&Some(json!({"last_s": 7})), &Some(json!({"samples": 3}))));
+    assert_eq!((apart.counters.cut, apart.counters.drained), (2, 5));
+    // As the release before wrote it, after a downgrade.
+    let mut older: qscaler_api::QWorkerStatus = serde_json::from_value(json!({"counters": {"cut": 4}, "learned": {"last_s": 9}})).unwrap();
+    older.remember(kept());
+    assert_eq!((older.learned, older.counters.cut), (Some(json!({"last_s": 9})), 4));
 }
 
 /// The longest value of each column that is shown without `-o wide`, as kubectl prints it; of names and queues what is common.

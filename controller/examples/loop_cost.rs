@@ -5,7 +5,7 @@ use anyhow::Context;
 use clap::Parser;
 use qscaler_broker::Reports;
 use qscaler_controller::act::plan::{Action, Done, Outcome};
-use qscaler_controller::act::qworker::Loaded;
+use qscaler_controller::act::qworker::{Known, Loaded};
 use qscaler_controller::input::{Life, Measured};
 use qscaler_controller::lead::managed::Managed;
 use qscaler_controller::observe::cluster::Cluster;
@@ -149,7 +149,7 @@ fn main() -> anyhow::Result<()> {
     let mut managed: Vec<Managed> =
         (0..args.workloads).map(|n| Managed::new(format!("00000000-0000-0000-0000-{n:012}"), Life(n as u64), T0_MS)).collect();
     for (n, managed) in managed.iter_mut().enumerate() {
-        managed.loaded(Ok(Loaded { version: "1".into(), status: Default::default() }), &id(n), T0_MS);
+        managed.loaded(Ok(Loaded { known: Known { version: "1".into(), ..Known::default() }, ..Loaded::default() }), &id(n), T0_MS);
     }
     let (mut hearing, mut looking, mut worst, mut writes) = (Duration::ZERO, Duration::ZERO, Duration::ZERO, 0);
     for second in 0..args.seconds {
@@ -172,7 +172,7 @@ fn main() -> anyhow::Result<()> {
             looking += on_cpu().saturating_sub(looked);
             drop(snapshot);
             let actions = plan.map(|(actions, _)| actions).unwrap_or_default();
-            let statuses = actions.iter().filter(|a| matches!(a, Action::Status(_))).count();
+            let statuses = actions.iter().filter(|a| matches!(a, Action::Status(_) | Action::Checkpoint(_))).count();
             (room, writes) = (room - i64::try_from(statuses)?, writes + actions.len());
             managed.applied(Outcome { done: actions.into_iter().map(|a| (a, Done::Yes)).collect(), ..Outcome::default() }, now_ms);
         }

@@ -6,6 +6,7 @@
 
 pub mod act;
 pub mod args;
+pub mod checkpoints;
 pub mod drain;
 pub mod input;
 pub mod lead;

@@ -5,6 +5,7 @@ use crate::act::apply::tells_of_scaling;
 use crate::act::backoff::Backoff;
 use crate::act::plan::is_token;
 use crate::act::plan::{Action, Done, Failure, Notice, Outcome};
+use crate::checkpoints::Checkpoints;
 use crate::drain::facts::record;
 use crate::drain::settings::fleet_settings;
 use crate::mark::pods::Keep;
@@ -52,6 +53,7 @@ pub struct Workload {
     pub(crate) conditions: Conditions,
     pub(crate) counters: Counters,
     pub(crate) writer: Writer,
+    pub(crate) checkpoints: Checkpoints,
     pub(crate) samples: Option<Vec<QueueSample>>,
     pub(crate) broker: Broker,
     pub(crate) decision: Option<ScaleDecision>,
@@ -114,6 +116,15 @@ pub(crate) struct Broker {
     pub(crate) good_ms: u64,
 }
 
+/// How what is known may be written now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Saving {
+    /// A write that can wait may be made.
+    pub room: bool,
+    /// There is a checkpoint, so the status need not remember anything.
+    pub apart: bool,
+}
+
 /// What to do now, and when to look again.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
@@ -141,6 +152,7 @@ impl Workload {
             conditions: Conditions::restore(&saved.conditions),
             counters: saved.counters.clone(),
             writer: Writer::restore(&saved),
+            checkpoints: Checkpoints::restore(saved.counters.cut, now_ms),
             samples: None,
             broker: Broker { good_ms: now_ms, ..Broker::default() },
             decision: None,
@@ -225,11 +237,12 @@ impl Workload {
     /// Somebody else has written the QWorker, or made it anew: all of ours is written again, and the wave starts over.
     pub fn unwritten(&mut self, saved: Option<&Intent>) {
         self.writer = Writer::default();
+        self.checkpoints = Checkpoints::default();
         self.machine.distrust(saved.map(record));
     }
 
-    /// Looks at everything and says what to do. `room`: a status write that can wait may be made.
-    pub fn look(&mut self, view: &View, cluster: &Cluster, room: bool, now_ms: u64) -> Plan {
+    /// Looks at everything and says what to do.
+    pub fn look(&mut self, view: &View, cluster: &Cluster, saving: Saving, now_ms: u64) -> Plan {
         self.configure(view, now_ms);
         if now_ms >= self.forgot_ms.saturating_add(FORGET_EVERY_MS) {
             self.forgot_ms = now_ms;
@@ -239,7 +252,7 @@ impl Workload {
         let Some(config) = self.config.clone() else {
             self.mistakes(view, now_ms);
             actions.extend(self.keep.take_back(view, now_ms));
-            self.finish(view, None, room, &mut actions, now_ms);
+            self.finish(view, None, saving, &mut actions, now_ms);
             actions.extend(std::mem::take(&mut self.notices).into_iter().map(Action::Event));
             return Plan { actions, ..Plan::default() };
         };
@@ -250,7 +263,7 @@ impl Workload {
         let wake_ms = self.drain(&config, view, &mut actions, now_ms);
         self.release(view, &mut actions, now_ms);
         let resizes = self.resize(&config, &bounds, view, cluster, now_ms);
-        self.finish(view, Some((&config, &bounds)), room, &mut actions, now_ms);
+        self.finish(view, Some((&config, &bounds)), saving, &mut actions, now_ms);
         actions.extend(resizes);
         if config.changes_nothing() {
             actions.extend(self.keep.take_back(view, now_ms));
@@ -383,10 +396,13 @@ impl Workload {
                 (Action::Status(_), _) => {
                     if let Some((digest, containers)) = self.pending_status.take() {
                         self.writer.written(digest, containers, now_ms);
-                        self.law_learned = false;
-                        if let Some(sizing) = self.sizing.as_mut() {
-                            sizing.saved();
-                        }
+                    }
+                }
+                (Action::Checkpoint(saved), _) => {
+                    self.checkpoints.written(saved, now_ms);
+                    self.law_learned = false;
+                    if let Some(sizing) = self.sizing.as_mut() {
+                        sizing.saved();
                     }
                 }
                 _ => {}

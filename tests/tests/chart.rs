@@ -167,6 +167,7 @@ fn nobody_has_a_right_that_is_not_in_this_table() {
                 "autoscaling/horizontalpodautoscalers: get list watch",
                 "events.k8s.io/events: create patch",
                 "keda.sh/scaledobjects: get list watch",
+                "qscaler.dev/qworkercheckpoints: get create update",
                 "qscaler.dev/qworkers/status: patch",
                 "qscaler.dev/qworkers: get list watch create delete",
             ],
@@ -331,14 +332,17 @@ fn numbers_as_floats(value: &Value) -> Value {
 }
 
 #[test]
-fn an_upgrade_updates_the_definition_of_a_qworker_and_an_uninstallation_keeps_it() {
-    let of_type: Value = serde_json::from_str(&fs::read_to_string(chart().join("crd/qworkers.yaml")).unwrap()).unwrap();
-    let in_chart = |arguments: &[&str]| named(&objects(arguments), "CustomResourceDefinition", "qworkers.qscaler.dev").clone();
-    let crd = in_chart(&[]);
-    // Helm writes 0.0 as 0.
-    assert!(numbers_as_floats(&crd["spec"]) == numbers_as_floats(&of_type["spec"]), "the rendered definition is another than crd/qworkers.yaml");
-    assert_eq!(crd["metadata"]["annotations"]["helm.sh/resource-policy"], "keep");
-    assert_eq!(in_chart(&["--set", "crd.keep=false"])["metadata"]["annotations"].get("helm.sh/resource-policy"), None);
+fn an_upgrade_updates_the_definitions_and_an_uninstallation_keeps_them() {
+    let (kept, not_kept) = (objects(&[]), objects(&["--set", "crd.keep=false"]));
+    for plural in ["qworkers", "qworkercheckpoints"] {
+        let of_type: Value = serde_json::from_str(&fs::read_to_string(chart().join(format!("crd/{plural}.yaml"))).unwrap()).unwrap();
+        let name = format!("{plural}.qscaler.dev");
+        let crd = named(&kept, "CustomResourceDefinition", &name);
+        // Helm writes 0.0 as 0.
+        assert!(numbers_as_floats(&crd["spec"]) == numbers_as_floats(&of_type["spec"]), "the rendered definition is another than crd/{plural}.yaml");
+        assert_eq!(crd["metadata"]["annotations"]["helm.sh/resource-policy"], "keep");
+        assert_eq!(named(&not_kept, "CustomResourceDefinition", &name)["metadata"]["annotations"].get("helm.sh/resource-policy"), None);
+    }
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! Performs lists of actions, and makes no choices but that what is refused takes down only what hangs on it. In: actions, the clients. Out: what was done and what failed. Left to others: what to do
 //! (`workload`), when to try again (`run`). Every write says which version of the object it was decided from, or is harmless twice.
 
+use crate::act::checkpoint;
 use crate::act::events::Events;
 use crate::act::plan::failure;
 use crate::act::plan::{Action, Done, Failure, Notice, Outcome, PodRef};
+use crate::act::qworker::Known;
 use crate::lead::lease::Leadership;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v1::{Scale, ScaleSpec};
@@ -41,8 +43,8 @@ pub struct Target {
     pub id: WorkloadId,
     /// UID of its Deployment.
     pub deployment_uid: String,
-    /// Version of its QWorker as known.
-    pub qworker_version: String,
+    /// Its QWorker as known.
+    pub qworker: Known,
     /// Its control channel; None: not connected.
     pub control: Option<Arc<dyn ControlSender>>,
 }
@@ -86,33 +88,35 @@ impl Applier {
 
     /// One after the other, to the first that fails.
     async fn in_order(&self, target: &Target, actions: Vec<Action>) -> Outcome {
-        let (mut outcome, mut version) = (Outcome::default(), target.qworker_version.clone());
+        let (mut outcome, mut known) = (Outcome::default(), target.qworker.clone());
         let mut wave_failed = false;
         for action in actions {
-            // The status of a workload hangs on no message, only on the QWorker's version.
+            // The status of a workload hangs on no message, only on the QWorker's version; what it remembers on nothing at all.
             let blocked = match action {
                 Action::Status(_) => matches!(outcome.failed, Some(Failure::Changed { qworker: true } | Failure::Gone | Failure::NotLeader)),
+                Action::Checkpoint(_) => false,
                 _ => wave_failed,
             };
             if blocked {
                 outcome.left.push(action);
                 continue;
             }
-            match self.timely(target, &mut version, &action).await {
+            match self.timely(target, &mut known, &action).await {
                 Ok(done) => outcome.done.push((action, done)),
                 Err(failure) => {
-                    wave_failed |= !matches!(action, Action::Status(_));
+                    wave_failed |= !matches!(action, Action::Status(_) | Action::Checkpoint(_));
                     outcome.fail(action, failure);
                 }
             }
         }
-        outcome.qworker_version = (version != target.qworker_version).then_some(version);
+        outcome.qworker_version = (known.version != target.qworker.version).then_some(known.version);
+        outcome.checkpoint_version = (known.checkpoint != target.qworker.checkpoint).then_some(known.checkpoint);
         outcome
     }
 
     /// Each by itself; a message to a pod is not sent when its mark could not be written, and none once the broker has failed.
     async fn each(&self, target: &Target, actions: Vec<Action>) -> Outcome {
-        let (mut outcome, mut version) = (Outcome::default(), String::new());
+        let (mut outcome, mut known) = (Outcome::default(), Known::default());
         let (mut unmarked, mut mute) = (Vec::new(), false);
         for action in actions {
             let blocked = matches!(&action, Action::Publish(m) if mute || m.target.as_ref().is_some_and(|uid| unmarked.contains(uid)));
@@ -120,7 +124,7 @@ impl Applier {
                 outcome.left.push(action);
                 continue;
             }
-            match self.timely(target, &mut version, &action).await {
+            match self.timely(target, &mut known, &action).await {
                 Ok(done) => outcome.done.push((action, done)),
                 Err(failure) => {
                     mute |= matches!(action, Action::Publish(_));
@@ -134,19 +138,20 @@ impl Applier {
         outcome
     }
 
-    async fn timely(&self, target: &Target, version: &mut String, action: &Action) -> Result<Done, Failure> {
+    async fn timely(&self, target: &Target, known: &mut Known, action: &Action) -> Result<Done, Failure> {
         if !self.leadership.holds() {
             return Err(Failure::NotLeader);
         }
-        let done = tokio::time::timeout(API_TIMEOUT, self.one(target, version, action)).await;
+        let done = tokio::time::timeout(API_TIMEOUT, self.one(target, known, action)).await;
         done.unwrap_or_else(|_| Err(Failure::Other("no answer in time".to_owned())))
     }
 
-    async fn one(&self, target: &Target, version: &mut String, action: &Action) -> Result<Done, Failure> {
+    async fn one(&self, target: &Target, known: &mut Known, action: &Action) -> Result<Done, Failure> {
         let (namespace, name) = (target.id.namespace.as_str(), target.id.name.as_str());
         match action {
-            Action::SaveIntent(intent) => self.status(target, version, json!({ "intent": intent })).await?,
-            Action::Status(patch) => self.status(target, version, patch.clone()).await?,
+            Action::SaveIntent(intent) => self.status(target, &mut known.version, json!({ "intent": intent })).await?,
+            Action::Status(patch) => self.status(target, &mut known.version, patch.clone()).await?,
+            Action::Checkpoint(spec) => known.checkpoint = checkpoint::save(&self.client, &target.id, known, spec).await?,
             Action::Scale { resource_version, to, .. } => {
                 let metadata = ObjectMeta {
                     name: Some(name.to_owned()),
@@ -233,7 +238,7 @@ impl Applier {
 fn lane(action: &Action) -> usize {
     match action {
         Action::Scale { from, to, .. } if to > from => 0,
-        Action::SaveIntent(_) | Action::Purge | Action::Status(_) | Action::Scale { .. } => 1,
+        Action::SaveIntent(_) | Action::Purge | Action::Checkpoint(_) | Action::Status(_) | Action::Scale { .. } => 1,
         Action::Publish(message) if message.kind == ControlKind::SigkillQueue => 1,
         Action::SetCost { .. } | Action::Mark { .. } | Action::Publish(_) => 2,
         Action::Resize { .. } => 3,

@@ -6,7 +6,12 @@ use qscaler_broker::memory::Memory;
 use qscaler_core::message::{ControlKind, ControlMessage, VERSION};
 
 fn target(control: Option<Arc<dyn ControlSender>>) -> Target {
-    Target { id: orders(), deployment_uid: "dep".into(), qworker_version: "1".into(), control }
+    Target {
+        id: orders(),
+        deployment_uid: "dep".into(),
+        qworker: Known { uid: "qw".into(), version: "1".into(), checkpoint: String::new() },
+        control,
+    }
 }
 
 fn qworker(version: &str) -> (u16, Value) {
@@ -192,4 +197,62 @@ async fn an_event_says_whom_it_is_about_and_a_missing_channel_is_a_failure() {
     assert_eq!(about, [(json!("Deployment"), json!("Conflict"), json!("Warning")), (json!("Pod"), json!("Resized"), json!("Normal"))]);
     assert!(script.calls()[1].body["note"].as_str().unwrap().len() <= 1_000);
     assert!(matches!(outcome.failed, Some(Failure::Other(why)) if why.contains("not connected")));
+}
+
+fn kept_answer(version: &str) -> (u16, Value) {
+    (
+        200,
+        json!({"apiVersion": "qscaler.dev/v1alpha1", "kind": "QWorkerCheckpoint", "metadata": {"name": "orders", "resourceVersion": version}, "spec": {}}),
+    )
+}
+
+#[tokio::test]
+async fn what_is_remembered_is_made_once_then_replaced_by_version_and_goes_with_the_qworker() {
+    const CHECKPOINTS: &str = "/apis/qscaler.dev/v1alpha1/namespaces/shop/qworkercheckpoints";
+    let spec = Box::new(qscaler_api::QWorkerCheckpointSpec { learned: "{}".into(), ..Default::default() });
+    let list = || vec![Action::Checkpoint(spec.clone()), Action::Status(json!({}))];
+    let (outcome, script) = run(vec![kept_answer("5"), qworker("2")], None, list()).await;
+    assert_eq!((outcome.failed, outcome.checkpoint_version.as_deref(), outcome.qworker_version.as_deref()), (None, Some("5"), Some("2")));
+    assert_eq!(script.seen()[0], format!("POST {CHECKPOINTS}"));
+    let owner = &script.calls()[0].body["metadata"]["ownerReferences"][0];
+    assert_eq!((&owner["kind"], &owner["uid"]), (&json!("QWorker"), &json!("qw")));
+
+    // The next time it is replaced as a whole, if it is as known: another leader's stays, and everything is read again.
+    let known = Known { uid: "qw".into(), version: "1".into(), checkpoint: "5".into() };
+    let again = |answers: Vec<(u16, Value)>| {
+        let (client, script) = api(answers);
+        let target = Target { qworker: known.clone(), ..target(None) };
+        async move { (Applier::new(client, "test", Leadership::always()).run(&target, list()).await, script) }
+    };
+    let (outcome, script) = again(vec![kept_answer("6"), qworker("2")]).await;
+    assert_eq!((script.seen()[0].as_str(), outcome.checkpoint_version.as_deref()), (format!("PUT {CHECKPOINTS}/orders").as_str(), Some("6")));
+    assert_eq!(script.calls()[0].body["metadata"]["resourceVersion"], json!("5"));
+    let (outcome, _) = again(vec![refusal(409, "Conflict", "changed")]).await;
+    assert_eq!((outcome.failed, outcome.left.len()), (Some(Failure::Changed { qworker: true }), 2));
+}
+
+#[tokio::test]
+async fn a_cluster_without_the_kind_keeps_the_status_written_and_is_asked_again_later() {
+    let list = vec![Action::Checkpoint(Box::default()), Action::Status(json!({}))];
+    let (outcome, script) = run(vec![refusal(404, "NotFound", "the server could not find the requested resource"), qworker("2")], None, list).await;
+    assert!(matches!(&outcome.failed, Some(Failure::Other(why)) if why.contains("could not find")), "{outcome:?}");
+    assert_eq!((script.seen().len(), outcome.qworker_version.as_deref()), (2, Some("2")));
+}
+
+#[tokio::test]
+async fn what_a_deleted_namesake_left_is_not_taken_up_but_overwritten() {
+    let found = |owner: &str| {
+        let (code, mut kept) = kept_answer("8");
+        kept["metadata"]["ownerReferences"] = json!([{"apiVersion": "qscaler.dev/v1alpha1", "kind": "QWorker", "name": "orders", "uid": owner}]);
+        kept["spec"]["cut"] = json!(3);
+        (code, kept)
+    };
+    let mut ours = qworker("2");
+    ours.1["metadata"]["uid"] = json!("qw");
+    ours.1["metadata"]["ownerReferences"] = json!([{"apiVersion": "apps/v1", "kind": "Deployment", "name": "orders", "uid": "dep"}]);
+    for (owner, cut) in [("qw", 3), ("qw-before", 0)] {
+        let (client, _) = api(vec![ours.clone(), found(owner)]);
+        let loaded = crate::act::qworker::load(&client, &orders(), "dep").await.unwrap();
+        assert_eq!((loaded.status.counters.cut, loaded.known.checkpoint.as_str(), loaded.known.uid.as_str()), (cut, "8", "qw"), "{owner}");
+    }
 }

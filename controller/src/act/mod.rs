@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod backoff;
+pub mod checkpoint;
 pub mod events;
 pub mod plan;
 pub mod qworker;

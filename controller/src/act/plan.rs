@@ -2,7 +2,7 @@
 //! performs (`apply`). Left to others: both.
 
 use crate::observe::record::PodRecord;
-use qscaler_api::Intent;
+use qscaler_api::{Intent, QWorkerCheckpointSpec};
 use qscaler_core::mark::Patch;
 use qscaler_core::message::ControlKind;
 use qscaler_core::message::ControlMessage;
@@ -20,6 +20,8 @@ pub enum Action {
     SaveIntent(Intent),
     /// Merge this into the QWorker's status, if the QWorker is as we know it.
     Status(Value),
+    /// Save what the next life needs, if it is as we know it.
+    Checkpoint(Box<QWorkerCheckpointSpec>),
     /// Write the replica count, if the Deployment is as read.
     Scale {
         /// Version of the Deployment as read.
@@ -73,6 +75,7 @@ impl Action {
         match self {
             Self::SaveIntent(_) => Key("intent", String::new()),
             Self::Status(_) => Key("status", String::new()),
+            Self::Checkpoint(_) => Key("checkpoint", String::new()),
             Self::Scale { from, to, .. } => Key(if to > from { "raise" } else { "lower" }, String::new()),
             Self::SetCost { pod, .. } => Key("cost", pod.uid.clone()),
             Self::Mark { pod, .. } => Key("mark", pod.uid.clone()),
@@ -146,6 +149,8 @@ pub struct Outcome {
     pub done: Vec<(Action, Done)>,
     /// Version of the QWorker after the last status write.
     pub qworker_version: Option<String>,
+    /// Version of the checkpoint after it was written.
+    pub checkpoint_version: Option<String>,
     /// Why the list ended early.
     pub failed: Option<Failure>,
     /// What was not done: what failed, and what hangs on it.
@@ -172,11 +177,12 @@ impl Outcome {
 
     /// What came of another list for the same workload.
     pub fn join(&mut self, other: Self) {
-        let Self { done, qworker_version, failed, left, failures } = other;
+        let Self { done, qworker_version, checkpoint_version, failed, left, failures } = other;
         self.done.extend(done);
         self.left.extend(left);
         self.failures.extend(failures);
         self.qworker_version = self.qworker_version.take().or(qworker_version);
+        self.checkpoint_version = self.checkpoint_version.take().or(checkpoint_version);
         let graver = |f: &Failure| matches!(f, Failure::NotLeader | Failure::Gone | Failure::Changed { qworker: true });
         if self.failed.is_none() || (failed.as_ref().is_some_and(graver) && !self.failed.as_ref().is_some_and(graver)) {
             self.failed = failed.or(self.failed.take());

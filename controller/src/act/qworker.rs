@@ -1,6 +1,7 @@
 //! Reads, makes and removes the QWorker of a workload. In: names. Out: what an earlier life saved, or why it cannot be had. Left to others: writing
 //! its status (`apply`).
 
+use crate::act::checkpoint;
 use crate::act::plan::{Failure, failure};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Api, DeleteParams, PostParams, Preconditions};
@@ -10,12 +11,23 @@ use qscaler_core::names::MANAGER;
 use qscaler_core::workload::WorkloadId;
 use std::time::Duration;
 
-/// A QWorker as found or made.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Loaded {
-    /// Its version.
+/// A QWorker, and what is remembered beside it, as they were when last read or written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// The QWorker's UID.
+    pub uid: String,
+    /// The QWorker's version; empty: not read.
     pub version: String,
-    /// What an earlier life saved.
+    /// The checkpoint's version; empty: there is none.
+    pub checkpoint: String,
+}
+
+/// A QWorker as found or made.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Loaded {
+    /// Which.
+    pub known: Known,
+    /// What an earlier life saved, in the status or in the checkpoint.
     pub status: QWorkerStatus,
 }
 
@@ -32,7 +44,7 @@ async fn load_unbounded(client: &Client, id: &WorkloadId, deployment_uid: &str) 
     let found = api.get_opt(&id.name).await.map_err(|e| failure(&e, true))?;
     if let Some(found) = found {
         if found.owner_references().iter().any(|o| o.uid == deployment_uid) {
-            return Ok(Loaded { version: found.resource_version().unwrap_or_default(), status: found.status.unwrap_or_default() });
+            return loaded(client, id, found).await;
         }
         let preconditions = Preconditions { uid: found.uid(), resource_version: None };
         let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
@@ -50,7 +62,17 @@ async fn load_unbounded(client: &Client, id: &WorkloadId, deployment_uid: &str) 
     }]);
     let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
     let made = api.create(&params, &made).await.map_err(|e| failure(&e, true))?;
-    Ok(Loaded { version: made.resource_version().unwrap_or_default(), status: QWorkerStatus::default() })
+    loaded(client, id, made).await
+}
+
+async fn loaded(client: &Client, id: &WorkloadId, qworker: QWorker) -> Result<Loaded, Failure> {
+    let (uid, version) = (qworker.uid().unwrap_or_default(), qworker.resource_version().unwrap_or_default());
+    let (checkpoint, kept) = checkpoint::load(client, id, &uid).await?;
+    let mut status = qworker.status.unwrap_or_default();
+    if let Some(kept) = kept {
+        status.remember(kept);
+    }
+    Ok(Loaded { known: Known { uid, version, checkpoint }, status })
 }
 
 /// Removes the QWorker of a workload that is not ours any more: exactly the one that was read, for a namesake may have a new one already.

@@ -46,9 +46,9 @@ fn a_pod_without_sidecar_blocks_lowering_and_is_named() {
         let now = T0_MS + second * 1_000;
         w.reports(&[report("a", second + 1, WorkerState::Open, Busy::Idle)], &v, &cluster(), now);
         w.sampled(waiting(0), now);
-        let plan = w.look(&v, &cluster(), true, now);
+        let plan = w.look(&v, &cluster(), ROOM, now);
         all_done(&mut w, &plan, now);
-        assert!(plan.actions.iter().all(|a| matches!(a, Action::Status(_) | Action::Event(_))), "{plan:?}");
+        assert!(plan.actions.iter().all(|a| matches!(a, Action::Status(_) | Action::Checkpoint(_) | Action::Event(_))), "{plan:?}");
         if second == 0 {
             assert_eq!(events(&plan), [event::NOT_INJECTED]);
             assert!(condition_of(&status(&plan), condition::INJECTED).1.contains('b'));
@@ -70,7 +70,7 @@ fn a_fleet_whose_pods_are_not_listed_yet_is_not_cut() {
         for second in 0..10 {
             let now = T0_MS + second * 1_000;
             w.sampled(waiting(0), now);
-            let plan = w.look(&index.view(&orders()).unwrap(), &cluster(), true, now);
+            let plan = w.look(&index.view(&orders()).unwrap(), &cluster(), ROOM, now);
             all_done(&mut w, &plan, now);
             assert!(scales(&plan).is_empty(), "second {second}: {plan:?}");
         }
@@ -84,7 +84,7 @@ fn an_order_to_end_a_hold_reaches_that_pod_and_is_repeated_slowly() {
     let (mut w, v) = (workload(), view(&[deployment(2, &[]), replicaset("orders-1", 2), ordered, pod("b")]));
     let mut orders = Vec::new();
     for second in 0..7 {
-        let plan = w.look(&v, &cluster(), true, T0_MS + second * 1_000);
+        let plan = w.look(&v, &cluster(), ROOM, T0_MS + second * 1_000);
         orders.extend(plan.actions.into_iter().filter_map(|a| if let Action::Publish(m) = a { Some((second, m.kind, m.target)) } else { None }));
     }
     let order = |second| (second, ControlKind::Release, Some("uid-a".to_owned()));
@@ -100,11 +100,11 @@ fn a_pod_that_was_asked_and_turned_not_ready_is_waited_for_until_its_word_is_fet
     let v = view(&[objects[0].clone(), with(objects[1].clone(), "/status/readyReplicas", json!(2)), quiet, pod("b"), pod("c")]);
     let now = T0_MS + at * 1_000;
     w.fetched(now);
-    let plan = w.look(&v, &cluster(), true, now + 500);
+    let plan = w.look(&v, &cluster(), ROOM, now + 500);
     assert!(scales(&plan).is_empty() && w.wants_reports(), "it would be lowered as a pod that starts: {plan:?}");
     w.reports(&[report("a", 9_999, WorkerState::Parked, Busy::Idle)], &v, &cluster(), now + 700);
     w.fetched(now + 700);
-    let plan = w.look(&v, &cluster(), true, now + 750);
+    let plan = w.look(&v, &cluster(), ROOM, now + 750);
     assert!(matches!(plan.actions[0], Action::SetCost { .. }), "{plan:?}");
 }
 
@@ -121,7 +121,7 @@ fn a_block_is_told_only_when_it_lasts() {
                 w.reports(&[Report { at_ms: now, ..report(name, second + 1, WorkerState::Open, Busy::Idle) }], &v, &cluster(), now);
             }
             w.sampled(waiting(0), now);
-            let plan = w.look(&v, &cluster(), true, now);
+            let plan = w.look(&v, &cluster(), ROOM, now);
             all_done(&mut w, &plan, now);
             told.extend(events(&plan).into_iter().map(|e| (second, e)));
         }
@@ -146,7 +146,7 @@ fn a_wave_that_could_not_be_saved_or_sent_is_closed_and_asked_anew_with_a_higher
                 w.reports(&[report(name, second + 1, WorkerState::Open, Busy::Idle)], &v, &cluster(), now);
             }
             w.sampled(waiting(0), now);
-            let plan = w.look(&v, &cluster(), true, now);
+            let plan = w.look(&v, &cluster(), ROOM, now);
             if intents(&plan).is_empty() {
                 all_done(&mut w, &plan, now);
                 continue;

@@ -2,14 +2,14 @@
 //! Out: what is due. Left to others: decisions (`workload`), tasks (`run`).
 
 use crate::act::plan::{Action, Failure, Outcome};
-use crate::act::qworker::Loaded;
+use crate::act::qworker::{Known, Loaded};
 use crate::input::{Life, Measured, Unreachable};
 use crate::observe::cluster::Cluster;
 use crate::observe::index::View;
 use crate::observe::record::{DeploymentRecord, WorkerTemplate};
 use crate::show::metrics::{Metrics, Totals, WorkloadMetrics, cuts_by};
 use crate::show::status::Snapshot;
-use crate::workload::Workload;
+use crate::workload::{Saving, Workload};
 use qscaler_broker::{QueueQuery, Reports};
 use qscaler_core::config::{BrokerRef, WorkerConfig};
 use qscaler_core::workload::WorkloadId;
@@ -60,7 +60,7 @@ pub struct Managed {
     /// When it is looked at next.
     pub due_ms: u64,
     workload: Option<Workload>,
-    version: String,
+    known: Known,
     loading: bool,
     load_after_ms: u64,
     applying_since: Option<u64>,
@@ -88,7 +88,7 @@ impl Managed {
             task: None,
             due_ms: now_ms,
             workload: None,
-            version: String::new(),
+            known: Known::default(),
             loading: false,
             load_after_ms: now_ms,
             applying_since: None,
@@ -111,7 +111,7 @@ impl Managed {
 
     /// True once whenever the QWorker has to be read; nothing else can be done before.
     pub fn wants_loading(&mut self, now_ms: u64) -> bool {
-        let wants = self.version.is_empty();
+        let wants = self.known.version.is_empty();
         let start = wants && !self.loading && now_ms >= self.load_after_ms;
         self.loading |= start;
         start
@@ -122,7 +122,7 @@ impl Managed {
         self.loading = false;
         match result {
             Ok(loaded) => {
-                self.version = loaded.version;
+                self.known = loaded.known;
                 // After a conflict what we know is newer than what is saved, but for the wave.
                 if let Some(workload) = self.workload.as_mut() {
                     workload.unwritten(loaded.status.intent.as_ref());
@@ -222,8 +222,8 @@ impl Managed {
     }
 
     /// Decides. None while a list of actions is under way or the QWorker is not read.
-    pub fn look(&mut self, view: &View, cluster: &Cluster, room: bool, metrics: &Metrics, now_ms: u64) -> Option<(Vec<Action>, String)> {
-        if self.applying_since.is_some_and(|since| now_ms < since.saturating_add(APPLY_MAX_MS)) || self.version.is_empty() {
+    pub fn look(&mut self, view: &View, cluster: &Cluster, room: bool, metrics: &Metrics, now_ms: u64) -> Option<(Vec<Action>, Known)> {
+        if self.applying_since.is_some_and(|since| now_ms < since.saturating_add(APPLY_MAX_MS)) || self.known.version.is_empty() {
             return None;
         }
         if self.applying_since.take().is_some() {
@@ -234,7 +234,7 @@ impl Managed {
             }
         }
         let workload = self.workload.as_mut()?;
-        let plan = workload.look(view, cluster, room, now_ms);
+        let plan = workload.look(view, cluster, Saving { room, apart: !self.known.checkpoint.is_empty() }, now_ms);
         if let Some(wake_ms) = plan.wake_ms {
             self.due_ms = self.due_ms.min(wake_ms.max(now_ms + 1));
         }
@@ -256,7 +256,7 @@ impl Managed {
         if !plan.actions.is_empty() {
             self.applying_since = Some(now_ms);
         }
-        Some((plan.actions, self.version.clone()))
+        Some((plan.actions, self.known.clone()))
     }
 
     /// A list of actions is under way in this task.
@@ -293,10 +293,13 @@ impl Managed {
     pub fn applied(&mut self, outcome: Outcome, now_ms: u64) {
         self.applying_since = None;
         if let Some(version) = &outcome.qworker_version {
-            self.version.clone_from(version);
+            self.known.version.clone_from(version);
+        }
+        if let Some(version) = &outcome.checkpoint_version {
+            self.known.checkpoint.clone_from(version);
         }
         if matches!(outcome.failed, Some(Failure::Changed { qworker: true } | Failure::Gone)) {
-            self.version.clear();
+            self.known.version.clear();
             self.load_after_ms = now_ms;
         }
         if let Some(workload) = self.workload.as_mut() {

@@ -38,7 +38,7 @@ const PERIOD_MS: u64 = 1_000;
 const SETTLE_MS: u64 = 30;
 /// Lists of actions performed at once.
 const APPLIES_MAX: usize = 64;
-/// Status writes per second in the long run: bounds the load on the API server when thousands of workloads have new figures.
+/// Writes of statuses and checkpoints per second in the long run: bounds the load on the API server when thousands of workloads have new figures.
 const STATUSES_PER_S: f64 = 100.0;
 /// Status writes at once.
 const STATUSES_BURST: f64 = 200.0;
@@ -300,10 +300,11 @@ impl Loop {
             }
         }
         let managed = self.managed.get_mut(id)?;
-        let (plan, version) = managed.look(&view, &self.cluster, self.statuses >= 1.0, &self.parts.metrics, now_ms)?;
+        let (plan, qworker) = managed.look(&view, &self.cluster, self.statuses >= 1.0, &self.parts.metrics, now_ms)?;
         let dark = managed.is_dark();
-        if plan.iter().any(|a| matches!(a, Action::Status(_))) {
-            self.statuses -= 1.0;
+        let writes = plan.iter().filter(|a| matches!(a, Action::Status(_) | Action::Checkpoint(_))).count();
+        if writes > 0 {
+            self.statuses -= writes as f64;
             managed.written_ms = now_ms;
         }
         if managed.wants_reports() {
@@ -316,11 +317,7 @@ impl Loop {
             return None;
         }
         let control = self.parts.brokers.control(id);
-        Some(Planned {
-            dark,
-            plan,
-            target: Target { id: id.clone(), deployment_uid: view.deployment.uid.clone(), qworker_version: version, control },
-        })
+        Some(Planned { dark, plan, target: Target { id: id.clone(), deployment_uid: view.deployment.uid.clone(), qworker, control } })
     }
 
     /// Has a list of actions done, or forgets it where nothing is left of it.

@@ -1,7 +1,7 @@
 //! The whole loop between an API server that keeps what it is given and a broker in memory: every call that it makes, and none besides.
 
 use super::*;
-use crate::act::qworker::Loaded;
+use crate::act::qworker::{Known, Loaded};
 use crate::input::Measured;
 use crate::observe::brokers::Opener;
 use crate::observe::index::{Index, Kind};
@@ -44,6 +44,10 @@ fn server() -> (Client, Script) {
         }
         if path.ends_with("/secrets/mq") {
             return (200, json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "mq"}, "data": {"url": "cmVkaXM6Ly9yLzA="}}));
+        }
+        if path.contains("/qworkercheckpoints") {
+            let kept = json!({"apiVersion": "qscaler.dev/v1alpha1", "kind": "QWorkerCheckpoint", "metadata": {"name": "orders", "resourceVersion": "1"}, "spec": {}});
+            return if call.method == "GET" { refusal(404, "NotFound", "none yet") } else { (200, kept) };
         }
         match (call.method.as_str(), stored.as_mut()) {
             ("GET", None) => refusal(404, "NotFound", "none yet"),
@@ -128,6 +132,7 @@ impl Stage {
 }
 
 const QWORKERS: &str = "/apis/qscaler.dev/v1alpha1/namespaces/shop/qworkers";
+const CHECKPOINTS: &str = "/apis/qscaler.dev/v1alpha1/namespaces/shop/qworkercheckpoints";
 
 #[tokio::test]
 async fn from_a_standing_start_to_scale_with_the_expected_calls_and_no_other() {
@@ -145,8 +150,10 @@ async fn from_a_standing_start_to_scale_with_the_expected_calls_and_no_other() {
         "GET /api/v1/namespaces/shop/secrets/mq".to_owned(),
         format!("GET {QWORKERS}/orders"),
         "GET /version".to_owned(),
+        format!("GET {CHECKPOINTS}/orders"),
         format!("PATCH {QWORKERS}/orders/status"),
         format!("POST {QWORKERS}"),
+        format!("POST {CHECKPOINTS}"),
         "PUT /apis/apps/v1/namespaces/shop/deployments/orders/scale".to_owned(),
     ];
     assert_eq!(stage.end().await, BTreeSet::from(expected));
@@ -208,7 +215,7 @@ async fn what_an_earlier_life_began_is_dropped_when_the_lease_is_won_again() {
     grant.until(Some(tokio::time::Instant::now() + DEADLINE));
     leader.turn(now + 2);
     let second = leader.managed[&orders()].life;
-    let loaded = |version: &str| Box::new(Ok(Loaded { version: version.into(), status: qscaler_api::QWorkerStatus::default() }));
+    let loaded = |version: &str| Box::new(Ok(Loaded { known: Known { version: version.into(), ..Known::default() }, ..Loaded::default() }));
     leader.hear(Input::Loaded(orders(), second, loaded("7")), now + 3);
     leader.managed.get_mut(&orders()).unwrap().sampled(Ok(Measured { queues: vec![QueueSample::default()], gap: None }), now + 3);
     // The same Deployment, so its UID tells nothing: the old list's version must not become the new managed's.
@@ -217,8 +224,8 @@ async fn what_an_earlier_life_began_is_dropped_when_the_lease_is_won_again() {
     leader.hear(Input::Loaded(orders(), first, loaded("2")), now + 4);
     let managed = leader.managed.get_mut(&orders()).unwrap();
     let view = leader.parts.index.lock().view(&orders()).unwrap();
-    let (_, version) = managed.look(&view, &Cluster::default(), true, &Metrics::default(), now + 5).unwrap();
-    assert_eq!((first == second, version.as_str()), (false, "7"));
+    let (_, known) = managed.look(&view, &Cluster::default(), true, &Metrics::default(), now + 5).unwrap();
+    assert_eq!((first == second, known.version.as_str()), (false, "7"));
 }
 
 #[tokio::test]
@@ -236,7 +243,7 @@ async fn more_busy_workloads_than_may_be_written_at_once_are_all_written_in_turn
     leader.turn(start);
     for id in &names {
         let life = leader.managed[id].life;
-        let loaded = Loaded { version: "1".into(), status: qscaler_api::QWorkerStatus::default() };
+        let loaded = Loaded { known: Known { version: "1".into(), ..Known::default() }, ..Loaded::default() };
         leader.hear(Input::Loaded(id.clone(), life, Box::new(Ok(loaded))), start);
     }
     for second in 1..=8_u64 {

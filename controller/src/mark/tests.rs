@@ -16,7 +16,7 @@ fn one_idle_report_and_then_silence_for_an_hour_takes_no_mark_off() {
     for second in (0..3_600).step_by(5) {
         let now = T0_MS + second * 1_000;
         w.sampled(waiting(0), now);
-        let plan = w.look(&v, &cluster(), true, now);
+        let plan = w.look(&v, &cluster(), ROOM, now);
         all_done(&mut w, &plan, now);
         // What was idle for a minute while it was heard may go; after that nothing is known.
         let changes = plan.actions.iter().filter(|a| matches!(a, Action::Mark { .. } | Action::Resize { .. })).count();
@@ -32,7 +32,7 @@ fn a_pause_and_a_dry_run_take_our_marks_back_and_restore_the_users() {
     for annotation in [("paused", "true"), ("dry-run", "true"), ("max-replicas", "many")] {
         let (mut w, v) = (workload(), view(&[deployment(1, &[annotation]), replicaset("orders-1", 1), marked.clone()]));
         w.sampled(waiting(0), T0_MS);
-        let plan = w.look(&v, &cluster(), true, T0_MS);
+        let plan = w.look(&v, &cluster(), ROOM, T0_MS);
         let patch = plan.actions.iter().find_map(|a| if let Action::Mark { patch, .. } = a { Some(patch.clone()) } else { None });
         let expected = [(cost.to_owned(), Some("5".to_owned())), ("qscaler.dev/marks".to_owned(), None)].into();
         assert_eq!(patch, Some(expected), "{annotation:?}: {plan:?}");

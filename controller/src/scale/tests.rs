@@ -13,7 +13,7 @@ use serde_json::json;
 fn a_burst_on_an_empty_fleet_raises_it_in_one_step_and_says_why() {
     let (mut w, v) = (workload(), view(&[deployment(0, &[("min-replicas", "0")]), replicaset("orders-1", 0)]));
     w.sampled(waiting(500), T0_MS);
-    let plan = w.look(&v, &cluster(), true, T0_MS);
+    let plan = w.look(&v, &cluster(), ROOM, T0_MS);
     assert_eq!(scales(&plan), [(0, 20)]);
     assert!(matches!(&plan.actions[0], Action::Scale { resource_version, .. } if resource_version == "100"), "first of all: work waits");
     assert_eq!(events(&plan), [event::SCALED_UP]);
@@ -27,30 +27,30 @@ fn a_burst_on_an_empty_fleet_raises_it_in_one_step_and_says_why() {
 fn what_was_written_is_not_written_again_before_the_watch_shows_it() {
     let (mut w, v) = (workload(), view(&[deployment(0, &[("min-replicas", "0")]), replicaset("orders-1", 0)]));
     w.sampled(waiting(500), T0_MS);
-    let plan = w.look(&v, &cluster(), true, T0_MS);
+    let plan = w.look(&v, &cluster(), ROOM, T0_MS);
     all_done(&mut w, &plan, T0_MS);
-    assert!(scales(&w.look(&v, &cluster(), true, T0_MS + 1_000)).is_empty());
-    assert_eq!(scales(&w.look(&v, &cluster(), true, T0_MS + 4_000)), [(0, 20)], "a lost watch does not stop it for ever");
+    assert!(scales(&w.look(&v, &cluster(), ROOM, T0_MS + 1_000)).is_empty());
+    assert_eq!(scales(&w.look(&v, &cluster(), ROOM, T0_MS + 4_000)), [(0, 20)], "a lost watch does not stop it for ever");
 }
 
 #[test]
 fn nothing_is_done_before_the_first_figures_and_a_silent_broker_never_lowers() {
     let objects = [deployment(2, &[("min-replicas", "0")]), replicaset("orders-1", 2), pod("a"), pod("b")];
     let (mut w, v) = (workload(), view(&objects));
-    assert!(scales(&w.look(&v, &cluster(), true, T0_MS)).is_empty());
+    assert!(scales(&w.look(&v, &cluster(), ROOM, T0_MS)).is_empty());
     w.unmeasured("redis://r:6379: connection refused".into());
-    let plan = w.look(&v, &cluster(), true, T0_MS + 1_000);
+    let plan = w.look(&v, &cluster(), ROOM, T0_MS + 1_000);
     assert_eq!(events(&plan), [event::BROKER_UNREACHABLE]);
     let (holds, message) = condition_of(&status(&plan), condition::BROKER_REACHABLE);
     assert!(holds == "False" && message.contains("connection refused"));
     for second in 2..120 {
         w.unmeasured("redis://r:6379: connection refused".into());
-        let plan = w.look(&v, &cluster(), true, T0_MS + second * 1_000);
+        let plan = w.look(&v, &cluster(), ROOM, T0_MS + second * 1_000);
         assert!(scales(&plan).iter().all(|(from, to)| to >= from) && events(&plan).is_empty(), "second {second}: {plan:?}");
         all_done(&mut w, &plan, T0_MS + second * 1_000);
     }
     w.sampled(waiting(0), T0_MS + 121_000);
-    assert_eq!(events(&w.look(&v, &cluster(), true, T0_MS + 121_000)), [event::BROKER_REACHABLE]);
+    assert_eq!(events(&w.look(&v, &cluster(), ROOM, T0_MS + 121_000)), [event::BROKER_REACHABLE]);
 }
 
 #[test]
@@ -58,14 +58,14 @@ fn another_scaler_is_a_conflict_that_names_the_way_out_and_only_holds() {
     let objects = [deployment(1, &[]), replicaset("orders-1", 1), pod("a"), hpa()];
     let (mut w, v) = (workload(), view(&objects));
     w.sampled(waiting(500), T0_MS);
-    let plan = w.look(&v, &cluster(), true, T0_MS);
+    let plan = w.look(&v, &cluster(), ROOM, T0_MS);
     assert!(scales(&plan).is_empty() && events(&plan).contains(&event::CONFLICT));
     let (holds, message) = condition_of(&status(&plan), condition::CONFLICT);
     assert!(holds == "True" && message.contains("scaling: protect") && message.contains("orders-hpa"), "{message}");
     let mut objects = objects;
     objects[0] = deployment(1, &[("scaling", "protect")]);
     w.sampled(waiting(500), T0_MS + 2_000);
-    let plan = w.look(&view(&objects), &cluster(), true, T0_MS + 2_000);
+    let plan = w.look(&view(&objects), &cluster(), ROOM, T0_MS + 2_000);
     assert!(scales(&plan).is_empty() && condition_of(&status(&plan), condition::CONFLICT).0 == "False");
 }
 
@@ -74,13 +74,13 @@ fn a_dry_run_and_a_pause_change_nothing_and_say_what_they_would_do() {
     let objects = |annotation: (&str, &str)| view(&[deployment(1, &[annotation]), replicaset("orders-1", 1), pod("a")]);
     let mut w = workload();
     w.sampled(waiting(500), T0_MS);
-    let plan = w.look(&objects(("dry-run", "true")), &cluster(), true, T0_MS);
+    let plan = w.look(&objects(("dry-run", "true")), &cluster(), ROOM, T0_MS);
     assert!(scales(&plan).is_empty());
     assert_eq!(status(&plan)["wouldDo"], json!("useful pods 1 -> 20"));
     for pause in ["true", "scale-up"] {
         let mut w = workload();
         w.sampled(waiting(500), T0_MS);
-        let plan = w.look(&objects(("paused", pause)), &cluster(), true, T0_MS);
+        let plan = w.look(&objects(("paused", pause)), &cluster(), ROOM, T0_MS);
         assert!(scales(&plan).is_empty() && status(&plan)["desired"] == json!(20), "{pause}");
     }
 }
@@ -101,7 +101,7 @@ fn what_cannot_be_injected_is_not_raised_and_the_webhooks_reason_is_said() {
         for second in 0..60 {
             let now = T0_MS + second * 1_000;
             w.sampled(waiting(500), now);
-            let plan = w.look(&v, &cluster(), true, now);
+            let plan = w.look(&v, &cluster(), ROOM, now);
             all_done(&mut w, &plan, now);
             assert!(scales(&plan).is_empty(), "{plan:?}");
             last = plan.actions.iter().find_map(|a| if let Action::Status(s) = a { Some(s.clone()) } else { None }).or(last);
@@ -132,7 +132,7 @@ fn a_rollout_without_room_gets_room_and_the_condition_says_why_no_more_is_asked_
             let now = T0_MS + second * 1_000;
             w.reports(&["a", "b"].map(|name| report(name, second + 1, WorkerState::Open, Busy::Busy)), &v, &cluster(), now);
             w.sampled(waiting(backlog), now);
-            let plan = w.look(&v, &cluster(), true, now);
+            let plan = w.look(&v, &cluster(), ROOM, now);
             all_done(&mut w, &plan, now);
             scaled.extend(scales(&plan));
             if !scaled.is_empty() {
@@ -140,7 +140,7 @@ fn a_rollout_without_room_gets_room_and_the_condition_says_why_no_more_is_asked_
             }
         }
         assert_eq!(scaled, [(5, 2)], "two have a worker, and stay");
-        let plan = w.look(&v, &cluster(), true, T0_MS + 130_000);
+        let plan = w.look(&v, &cluster(), ROOM, T0_MS + 130_000);
         if let Some(says) = says {
             let (holds, message) = condition_of(&status(&plan), condition::SCALING);
             assert!(holds == "False" && message.contains(says) && message.contains("a rollout is under way"), "{message}");
@@ -152,7 +152,7 @@ fn a_rollout_without_room_gets_room_and_the_condition_says_why_no_more_is_asked_
 fn a_raise_to_the_minimum_is_told_as_such() {
     let (mut w, v) = (workload(), view(&[deployment(0, &[("min-replicas", "1")]), replicaset("orders-1", 0)]));
     w.sampled(waiting(0), T0_MS);
-    let plan = w.look(&v, &cluster(), true, T0_MS);
+    let plan = w.look(&v, &cluster(), ROOM, T0_MS);
     assert_eq!(scales(&plan), [(0, 1)]);
     let note = plan.actions.iter().find_map(|a| if let Action::Event(n) = a { Some(n.note.clone()) } else { None }).unwrap();
     assert!(note.contains("min-replicas 1 raised it") && !note.contains("first message"), "{note}");
@@ -173,14 +173,14 @@ fn another_writer_of_replicas_is_left_alone_after_a_few_rounds_and_named() {
     for second in 0..60 {
         let now = T0_MS + second * 1_000;
         w.sampled(waiting(500), now);
-        let plan = w.look(&applied(version), &cluster(), true, now);
+        let plan = w.look(&applied(version), &cluster(), ROOM, now);
         all_done(&mut w, &plan, now);
         raised += scales(&plan).len();
         // Somebody sets it back at once.
         version += u32::try_from(scales(&plan).len()).unwrap() * 2;
     }
     assert!((1..5).contains(&raised), "{raised} rounds in a minute");
-    let plan = w.look(&applied(version + 1), &cluster(), true, T0_MS + 70_000);
+    let plan = w.look(&applied(version + 1), &cluster(), ROOM, T0_MS + 70_000);
     let (holds, message) = w.conditions.list().into_iter().find(|c| c.type_ == condition::CONFLICT).map(|c| (c.status, c.message)).unwrap();
     assert!(holds == "True" && message.contains("argocd-controller") && message.contains("ignoreDifferences"), "{message} {plan:?}");
 }

@@ -6,11 +6,11 @@ use crate::observe::index::View;
 use crate::show::conditions::Holds;
 use crate::show::hold_effective::{Known, judge};
 use crate::show::injected;
-use crate::show::status_writer::{Digest, Pressure};
+use crate::show::status_writer::Digest;
 use crate::show::stuck::{self, Stuck, Wish};
 use crate::size::sizing::Sizing;
 use crate::words::time;
-use crate::workload::Workload;
+use crate::workload::{Saving, Workload};
 use qscaler_api::{ContainerSize, Counters, Intent, QWorkerStatus, Resources, WorkerIds};
 use qscaler_core::config::{Paused, Scaling, Vertical, WorkerConfig};
 use qscaler_core::drain::fleet::Phase;
@@ -51,7 +51,14 @@ pub struct Snapshot {
 
 impl Workload {
     /// Sets the conditions, and writes the status when it is due.
-    pub(crate) fn finish(&mut self, view: &View, config: Option<(&WorkerConfig, &SizeBounds)>, room: bool, actions: &mut Vec<Action>, now_ms: u64) {
+    pub(crate) fn finish(
+        &mut self,
+        view: &View,
+        config: Option<(&WorkerConfig, &SizeBounds)>,
+        saving: Saving,
+        actions: &mut Vec<Action>,
+        now_ms: u64,
+    ) {
         if let Some((config, _)) = config {
             self.ready_condition(view, now_ms);
             self.broker_condition(view, now_ms);
@@ -62,13 +69,15 @@ impl Workload {
         }
         let sized = self.sized(view, config, now_ms);
         let digest = self.digest(view, config.is_some(), &sized);
-        let urgent = self.sizing.as_mut().is_some_and(Sizing::take_urgent);
-        let sizes = self.sizing.as_ref().is_some_and(Sizing::has_changed);
-        if self.writer.is_due(digest, Pressure { urgent, sizes, law: self.law_learned, room }, now_ms) {
+        let kept = self.checkpoint(saving, now_ms);
+        // A kill is answered by a new size, which new pods read in the status.
+        let urgent = kept.is_some() && self.sizing.as_ref().is_some_and(Sizing::is_urgent);
+        if self.writer.is_due(digest, urgent, saving.room, now_ms) {
             let status = self.status(view, config.map(|(config, _)| config), sized);
             self.pending_status = Some((digest, status.sizes.keys().cloned().collect()));
-            actions.push(Action::Status(self.writer.patch(&status)));
+            actions.push(Action::Status(self.writer.patch(&status, saving.apart)));
         }
+        actions.extend(kept.map(|kept| Action::Checkpoint(Box::new(kept))));
     }
 
     /// Everything that the status says, in two numbers.
@@ -258,11 +267,12 @@ impl Workload {
                 issued_ms: intent.issued_ms,
                 expires_ms: intent.expires_ms,
             }),
-            learned: serde_json::to_value(&self.learned).ok(),
             sizes: self.size_status(sized.size),
             worker_ids: self.intake.worker_ids().map(|(uid, gid)| WorkerIds { uid: i64::from(uid), gid: i64::from(gid) }).or(self.known_ids()),
             counters: self.counted(),
-            counted_cuts: self.intake.counted_cuts(),
+            // What only the next life needs is not for people: the checkpoint has it.
+            learned: None,
+            counted_cuts: Vec::new(),
         }
     }
 
@@ -278,13 +288,22 @@ impl Workload {
         Sized { size: Some(sizing.status(config, &recommendation, &worker.resources)), memory }
     }
 
-    /// What is saved of sizes. While the annotations are wrong, what was known before stays.
+    /// What is said of sizes. While the annotations are wrong, what was known before stays.
     fn size_status(&self, size: Option<ContainerSize>) -> BTreeMap<String, ContainerSize> {
-        let Some(sizing) = self.sizing.as_ref() else { return self.known_sizes().clone() };
+        let said = |size: ContainerSize| ContainerSize { estimate: None, ..size };
+        let Some(sizing) = self.sizing.as_ref() else {
+            return self.known_sizes().iter().map(|(container, size)| (container.clone(), said(size.clone()))).collect();
+        };
         let before = || self.known_sizes().get(sizing.container()).cloned().unwrap_or_default();
-        let size = size.unwrap_or_else(before);
-        [(sizing.container().to_owned(), ContainerSize { template_hash: sizing.template_hash().to_owned(), estimate: sizing.learned(), ..size })]
-            .into()
+        let size = ContainerSize { template_hash: sizing.template_hash().to_owned(), ..size.unwrap_or_else(before) };
+        [(sizing.container().to_owned(), said(size))].into()
+    }
+
+    /// What is remembered of sizes: likewise.
+    pub(crate) fn saved_sizes(&self) -> BTreeMap<String, ContainerSize> {
+        let Some(sizing) = self.sizing.as_ref() else { return self.known_sizes().clone() };
+        let kept = ContainerSize { template_hash: sizing.template_hash().to_owned(), estimate: sizing.learned(), ..ContainerSize::default() };
+        [(sizing.container().to_owned(), kept)].into()
     }
 
     /// The last decision, for `/debug/decisions` and metrics.

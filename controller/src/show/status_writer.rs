@@ -8,11 +8,6 @@ use serde_json::{Value, json};
 const WRITE_MIN_MS: u64 = 1_000;
 /// Figures that change all the time (backlog, rates) are written this often, milliseconds.
 const FIGURES_MS: u64 = 2_000;
-/// What the law has learned changes every second and matters only to the next life, milliseconds.
-const LEARNED_MS: u64 = 30_000;
-/// The estimate of sizes, likewise; an OOM kill is written at once, milliseconds.
-const SIZES_MS: u64 = 5_000;
-
 /// A status in two numbers: comparing them is all that most looks need, and ten thousand statuses are not kept in memory for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Digest {
@@ -28,20 +23,6 @@ pub struct Writer {
     last: Option<Digest>,
     containers: Vec<String>,
     at_ms: u64,
-    learned_ms: u64,
-}
-
-/// Why a write may be due although nothing that people see has changed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Pressure {
-    /// An OOM kill: the answer must survive whatever comes next.
-    pub urgent: bool,
-    /// Sizes have been learned.
-    pub sizes: bool,
-    /// The law has learned.
-    pub law: bool,
-    /// There is room for a write that can wait.
-    pub room: bool,
 }
 
 impl Writer {
@@ -51,29 +32,31 @@ impl Writer {
         Self { containers: saved.sizes.keys().cloned().collect(), ..Self::default() }
     }
 
-    /// Whether a status of this digest is to be written now.
+    /// Whether a status of this digest is to be written now. `urgent`: what is new in it must not wait; `room`: a write that can wait may be made.
     #[must_use]
-    pub fn is_due(&self, now: Digest, pressure: Pressure, now_ms: u64) -> bool {
+    pub fn is_due(&self, now: Digest, urgent: bool, room: bool, now_ms: u64) -> bool {
         let age = now_ms.saturating_sub(self.at_ms);
-        if pressure.urgent {
+        let changed = self.last.is_none_or(|last| last.state != now.state);
+        if urgent && changed {
             return true;
         }
-        if !pressure.room {
+        if !room {
             return false;
         }
         let Some(last) = self.last else { return true };
-        if age < WRITE_MIN_MS {
-            return false;
-        }
-        let learned = pressure.law && now_ms.saturating_sub(self.learned_ms) >= LEARNED_MS;
-        let sizes = pressure.sizes && age >= SIZES_MS;
-        learned || sizes || last.state != now.state || (last != now && age >= FIGURES_MS)
+        age >= WRITE_MIN_MS && (changed || (last != now && age >= FIGURES_MS))
     }
 
-    /// The patch: a merge patch removes a key only when it is told to.
+    /// The patch: a merge patch removes a key only when it is told to. `apart`: what an older release has kept in the status is kept elsewhere by now.
     #[must_use]
-    pub fn patch(&self, full: &QWorkerStatus) -> Value {
+    pub fn patch(&self, full: &QWorkerStatus, apart: bool) -> Value {
         let mut patch = json!(full);
+        if !apart {
+            patch.as_object_mut().into_iter().for_each(|status| status.retain(|key, _| key != "learned" && key != "countedCuts"));
+            for size in patch["sizes"].as_object_mut().into_iter().flat_map(serde_json::Map::values_mut).filter_map(Value::as_object_mut) {
+                size.remove("estimate");
+            }
+        }
         for key in self.containers.iter().filter(|key| !full.sizes.contains_key(*key)) {
             patch["sizes"][key] = Value::Null;
         }
@@ -83,15 +66,13 @@ impl Writer {
     /// It was written, with the sizes of these containers.
     pub fn written(&mut self, digest: Digest, containers: Vec<String>, now_ms: u64) {
         (self.last, self.containers) = (Some(digest), containers);
-        (self.at_ms, self.learned_ms) = (now_ms, now_ms);
+        self.at_ms = now_ms;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const ROOM: Pressure = Pressure { urgent: false, sizes: false, law: false, room: true };
 
     fn digest(figures: u64, state: u64) -> Digest {
         Digest { state, figures }
@@ -100,23 +81,20 @@ mod tests {
     #[test]
     fn a_decision_is_written_within_a_second_figures_within_two_and_nothing_twice() {
         let mut writer = Writer::default();
-        assert!(writer.is_due(digest(1, 1), ROOM, 10_000));
-        assert!(!writer.is_due(digest(1, 1), Pressure { room: false, ..ROOM }, 10_000));
+        assert!(writer.is_due(digest(1, 1), false, true, 10_000));
+        assert!(!writer.is_due(digest(1, 1), false, false, 10_000));
         writer.written(digest(1, 1), Vec::new(), 10_000);
-        for (now, pressure, ms, due) in [
-            (digest(1, 1), ROOM, 99_000, false),
-            (digest(1, 2), ROOM, 10_500, false),
-            (digest(1, 2), ROOM, 11_000, true),
-            (digest(2, 1), ROOM, 11_500, false),
-            (digest(2, 1), ROOM, 12_000, true),
-            (digest(2, 1), Pressure { room: false, ..ROOM }, 12_000, false),
-            (digest(1, 1), Pressure { law: true, ..ROOM }, 20_000, false),
-            (digest(1, 1), Pressure { law: true, ..ROOM }, 40_000, true),
-            (digest(1, 1), Pressure { sizes: true, ..ROOM }, 14_000, false),
-            (digest(1, 1), Pressure { sizes: true, ..ROOM }, 15_000, true),
-            (digest(1, 1), Pressure { urgent: true, room: false, ..ROOM }, 10_001, true),
+        for (now, urgent, room, ms, due) in [
+            (digest(1, 1), false, true, 99_000, false),
+            (digest(1, 2), false, true, 10_500, false),
+            (digest(1, 2), false, true, 11_000, true),
+            (digest(2, 1), false, true, 11_500, false),
+            (digest(2, 1), false, true, 12_000, true),
+            (digest(2, 1), false, false, 12_000, false),
+            (digest(1, 2), true, false, 10_001, true),
+            (digest(2, 1), true, false, 10_001, false),
         ] {
-            assert_eq!(writer.is_due(now, pressure, ms), due, "{now:?} {pressure:?} at {ms}");
+            assert_eq!(writer.is_due(now, urgent, room, ms), due, "{now:?} {urgent} {room} at {ms}");
         }
     }
 
@@ -124,8 +102,8 @@ mod tests {
     fn a_container_that_is_gone_is_removed_from_the_sizes_also_after_a_restart() {
         let saved = QWorkerStatus { sizes: [("a".to_owned(), Default::default())].into(), ..QWorkerStatus::default() };
         let mut writer = Writer::restore(&saved);
-        assert_eq!(writer.patch(&QWorkerStatus::default()).pointer("/sizes/a"), Some(&Value::Null));
+        assert_eq!(writer.patch(&QWorkerStatus::default(), true).pointer("/sizes/a"), Some(&Value::Null));
         writer.written(digest(1, 1), Vec::new(), 0);
-        assert_eq!(writer.patch(&QWorkerStatus::default()).pointer("/sizes/a"), None);
+        assert_eq!(writer.patch(&QWorkerStatus::default(), true).pointer("/sizes/a"), None);
     }
 }

@@ -154,6 +154,12 @@ impl Sizing {
         self.writing
     }
 
+    /// The same, without asking for it.
+    #[must_use]
+    pub fn is_urgent(&self) -> bool {
+        self.writing
+    }
+
     /// Folds a report in, if it can be true. Returns the Event of an OOM kill of a single process.
     ///
     /// # Errors

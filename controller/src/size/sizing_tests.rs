@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::act::plan::{Done, Failure, Outcome};
+use crate::testing::look::{BUSY, ROOM, checkpoint, left_by};
 use crate::testing::{T0_MS, deployment, orders, pod, replicaset, report, view};
 use crate::workload::{Plan, Workload};
 use qscaler_api::QWorkerStatus;
@@ -39,14 +40,15 @@ fn saved(plan: &Plan) -> Option<Value> {
 fn a_new_life_does_not_take_the_tasks_of_the_one_before_for_new_experience() {
     let (v, mut w) = (one_pod(), Workload::restore(orders(), "dep".into(), QWorkerStatus::default(), T0_MS));
     let samples = |w: &Workload| w.sizing.as_ref().unwrap().learned().unwrap()["samples"].as_u64().unwrap();
-    w.look(&v, &cluster(), true, T0_MS);
+    w.look(&v, &cluster(), ROOM, T0_MS);
     w.reports(&[told(1, 20, 0)], &v, &cluster(), T0_MS + 1_000);
     assert_eq!(samples(&w), 20, "what the first life of all hears of is news");
     for life in 1..=3_u64 {
         let now_ms = T0_MS + 60_000 * life;
-        let status = saved(&w.look(&v, &cluster(), true, now_ms)).unwrap();
-        w = Workload::restore(orders(), "dep".into(), serde_json::from_value(status).unwrap(), now_ms);
-        w.look(&v, &cluster(), true, now_ms);
+        let plan = w.look(&v, &cluster(), ROOM, now_ms);
+        assert!(checkpoint(&plan).is_some(), "sizes are news");
+        w = Workload::restore(orders(), "dep".into(), left_by(&w, &plan), now_ms);
+        w.look(&v, &cluster(), ROOM, now_ms);
         w.reports(&[told(10 * life, 20 + life - 1, 0), told(10 * life + 1, 20 + life, 0)], &v, &cluster(), now_ms + 1_000);
         assert!(samples(&w) <= 20 + 2 * life, "{} samples in life {life}: a task each, and one of a number that is not known", samples(&w));
     }
@@ -56,21 +58,22 @@ fn a_new_life_does_not_take_the_tasks_of_the_one_before_for_new_experience() {
 #[test]
 fn a_kill_that_could_not_be_saved_is_saved_before_anything_is_done_about_it() {
     let (v, mut w) = (one_pod(), Workload::restore(orders(), "dep".into(), QWorkerStatus::default(), T0_MS));
-    let first = w.look(&v, &cluster(), true, T0_MS);
+    let first = w.look(&v, &cluster(), ROOM, T0_MS);
     w.applied(&Outcome { done: first.actions.into_iter().map(|a| (a, Done::Yes)).collect(), ..Outcome::default() }, T0_MS);
     w.reports(&[told(1, 0, 1)], &v, &cluster(), T0_MS + 100);
     assert!(w.sizing.as_ref().unwrap().expects_kills(T0_MS + 200));
     // The API server does not answer, three times; each look comes too soon for an ordinary write.
     for i in 2..5 {
-        let plan = w.look(&v, &cluster(), false, T0_MS + 100 * i);
-        let saves = plan.actions.iter().position(|a| matches!(a, Action::Status(_)));
+        let plan = w.look(&v, &cluster(), BUSY, T0_MS + 100 * i);
+        let saves = plan.actions.iter().position(|a| matches!(a, Action::Checkpoint(_)));
         let resizes = plan.actions.iter().position(|a| matches!(a, Action::Resize { .. }));
         assert!(saves.is_some() && saves < resizes, "{plan:?}");
         assert_eq!(saved(&plan).unwrap()["counters"]["oomKills"], json!(1));
         w.applied(&Outcome { failed: Some(Failure::Other("no answer".into())), left: plan.actions, ..Outcome::default() }, T0_MS + 100 * i);
     }
-    let plan = w.look(&v, &cluster(), false, T0_MS + 500);
+    let plan = w.look(&v, &cluster(), BUSY, T0_MS + 500);
     w.applied(&Outcome { done: plan.actions.into_iter().map(|a| (a, Done::Yes)).collect(), ..Outcome::default() }, T0_MS + 500);
-    assert_eq!(saved(&w.look(&v, &cluster(), false, T0_MS + 600)), None);
+    let quiet = w.look(&v, &cluster(), BUSY, T0_MS + 600);
+    assert_eq!((saved(&quiet), checkpoint(&quiet)), (None, None));
     assert!(!w.sizing.as_ref().unwrap().expects_kills(T0_MS + 100 + AFTER_KILL_MS));
 }

@@ -3,12 +3,17 @@
 use super::*;
 use crate::act::plan::{Action, Done, Outcome};
 use crate::observe::cluster::Cluster;
-use crate::workload::{Plan, Workload};
-use qscaler_api::QWorkerStatus;
+use crate::workload::{Plan, Saving, Workload};
+use qscaler_api::{QWorkerCheckpointSpec, QWorkerStatus};
 use qscaler_core::message::{Report, WorkerState};
 use qscaler_core::scale::QueueSample;
 use qscaler_core::size::ClusterVersion;
 use serde_json::{Value, json};
+
+/// Whatever is due may be written.
+pub(crate) const ROOM: Saving = Saving { room: true, apart: true };
+/// Only what cannot wait may be written.
+pub(crate) const BUSY: Saving = Saving { room: false, apart: true };
 
 pub(crate) fn workload() -> Workload {
     Workload::restore(orders(), "dep".into(), QWorkerStatus::default(), T0_MS)
@@ -34,6 +39,17 @@ pub(crate) fn status(plan: &Plan) -> Value {
     plan.actions.iter().rev().find_map(|a| if let Action::Status(s) = a { Some(s.clone()) } else { None }).expect("a status write")
 }
 
+pub(crate) fn checkpoint(plan: &Plan) -> Option<QWorkerCheckpointSpec> {
+    plan.actions.iter().find_map(|a| if let Action::Checkpoint(kept) = a { Some((**kept).clone()) } else { None })
+}
+
+/// What the next life reads after this plan.
+pub(crate) fn left_by(w: &Workload, plan: &Plan) -> QWorkerStatus {
+    let mut left: QWorkerStatus = serde_json::from_value(status(plan)).unwrap();
+    left.remember(checkpoint(plan).unwrap_or_else(|| w.to_save()));
+    left
+}
+
 pub(crate) fn condition_of(status: &Value, kind: &str) -> (String, String) {
     let found =
         status["conditions"].as_array().unwrap().iter().find(|c| c["type"] == kind).unwrap_or_else(|| panic!("no condition {kind}: {status:#}"));
@@ -53,9 +69,9 @@ pub(crate) fn idle_for(w: &mut Workload, v: &View, pods: &[&str], from: u64, sec
             w.reports(&[report(name, from + second + 1, state, Busy::Idle)], v, &cluster(), now);
         }
         w.sampled(waiting(0), now);
-        let plan = w.look(v, &cluster(), true, now);
+        let plan = w.look(v, &cluster(), ROOM, now);
         all_done(w, &plan, now);
-        if plan.actions.iter().any(|a| !matches!(a, Action::Status(_))) {
+        if plan.actions.iter().any(|a| !matches!(a, Action::Status(_) | Action::Checkpoint(_))) {
             return (plan, from + second);
         }
     }

@@ -322,12 +322,30 @@ impl Fleet {
     /// # Errors
     /// When the API server does not answer.
     pub async fn qworker(&self) -> Result<Option<Value>> {
+        self.of_kind("QWorker", "qworkers").await
+    }
+
+    /// What the controller remembers of the workload: `/learned` and `/sizes/CONTAINER/estimate`, parsed.
+    ///
+    /// # Errors
+    /// When the API server does not answer, or there is none yet.
+    pub async fn checkpoint(&self) -> Result<Value> {
+        let mut kept = self.of_kind("QWorkerCheckpoint", "qworkercheckpoints").await?.context("no QWorkerCheckpoint")?["spec"].take();
+        let parsed = |text: &Value| serde_json::from_str(text.as_str().unwrap_or_default()).unwrap_or_default();
+        kept["learned"] = parsed(&kept["learned"]);
+        for size in kept["sizes"].as_object_mut().into_iter().flat_map(serde_json::Map::values_mut) {
+            size["estimate"] = parsed(&size["estimate"]);
+        }
+        Ok(kept)
+    }
+
+    async fn of_kind(&self, kind: &str, plural: &str) -> Result<Option<Value>> {
         let resource = ApiResource {
             group: "qscaler.dev".into(),
             version: "v1alpha1".into(),
             api_version: "qscaler.dev/v1alpha1".into(),
-            kind: "QWorker".into(),
-            plural: "qworkers".into(),
+            kind: kind.into(),
+            plural: plural.into(),
         };
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &self.name, &resource);
         Ok(api.get_opt(DEPLOYMENT).await?.map(|o| o.data))

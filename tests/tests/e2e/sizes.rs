@@ -229,7 +229,8 @@ async fn a_task_that_fills_the_page_cache_does_not_inflate_the_estimate() -> Res
     let status =
         wait_status(&fleet, "peaks were measured", |s| s["sizes"]["worker"]["reason"].as_str().is_some_and(|r| r.contains("highest need"))).await?;
     println!("cgroup peak {} MiB; {}", peak >> 20, status["sizes"]["worker"]["reason"]);
-    let cells = status["sizes"]["worker"]["estimate"]["window"].as_array().context("the window")?.iter();
+    let kept = fleet.checkpoint().await?;
+    let cells = kept["sizes"]["worker"]["estimate"]["window"].as_array().context("the window")?.iter();
     let need = cells.filter_map(|c| c["max"].as_u64()).max().context("a need")? >> 20;
     ensure!((20..=105).contains(&need), "a need of {need} MiB was learned: {status:#}");
     ensure!(recommended(&status) <= 128 && kills(&status) == 0, "{status:#}");
@@ -271,7 +272,7 @@ async fn an_estimate_outlives_the_controller_killed_at_each_step() -> Result<()>
     let third = status(&fleet).await?;
     let entries = fleet.ledger().await?;
     let (started, done) = (entries.iter().filter(|e| e.event == "start").count(), entries.iter().filter(|e| e.event == "done").count());
-    let samples = third["sizes"]["worker"]["estimate"]["samples"].as_u64().context("samples")?;
+    let samples = fleet.checkpoint().await?["sizes"]["worker"]["estimate"]["samples"].as_u64().context("samples")?;
     println!("{first}, {second}, {} kills; {started} runs begun, {done} done; {samples} samples", kills(&third));
     ensure!(kills(&third) <= (started - done) as u64, "{} kills counted, {started} runs begun, {done} done: {third:#}", kills(&third));
     // Nor a task: a run is one sample, and so is what each container said before its first task. (On control groups version 2 a kill ends the container.)
