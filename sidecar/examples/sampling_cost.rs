@@ -7,7 +7,7 @@
 
 use anyhow::{Context, Result};
 use qscaler_sidecar::peaks::SharedSampler;
-use qscaler_sidecar::procs::ProcFs;
+use qscaler_sidecar::worker::procs::ProcFs;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;

@@ -72,9 +72,9 @@ impl ControlReceiver for Dead {
 mod tests {
     use super::*;
     use crate::config::tests::good;
-    use crate::procs::ProcFs;
     use crate::run::{Surroundings, run};
     use crate::testing::FakeProc;
+    use crate::worker::procs::ProcFs;
     use qscaler_core::names::sidecar as names;
     use qscaler_runtime::CancellationToken;
     use std::net::SocketAddr;

@@ -3,17 +3,19 @@
 
 use crate::blind;
 use crate::busy::Sources;
+use crate::clock::wall_ms;
 use crate::config::Settings;
-use crate::container::Container;
-use crate::control::{Control, Mailbox};
-use crate::driver::{Driver, INPUTS_MAX, Input, wall_ms};
 use crate::gaps::Gaps;
+use crate::hold::driver::{Driver, INPUTS_MAX};
+use crate::hold::server::{Hooks, serve};
+use crate::input::Input;
+use crate::line::control::{Control, Mailbox};
+use crate::line::report::Reporter;
 use crate::metrics::Metrics;
 use crate::peaks::SharedSampler;
-use crate::procs::ProcFs;
-use crate::report::Reporter;
-use crate::server::{Hooks, serve};
-use crate::watch::Watcher;
+use crate::worker::container::Container;
+use crate::worker::procs::ProcFs;
+use crate::worker::watch::Watcher;
 use qscaler_broker::ControlReceiver;
 use qscaler_core::drain::plan::Holder;
 use qscaler_core::drain::worker::{UNSEEN, WorkerEvent, WorkerMachine, WorkerSettings};

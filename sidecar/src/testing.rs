@@ -1,6 +1,6 @@
 //! A made-up `/proc` for tests. In: processes. Out: a folder that reads like the kernel's. Left to others: what is done with it.
 
-use crate::procs::ProcFs;
+use crate::worker::procs::ProcFs;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;

@@ -9,7 +9,7 @@ use lapin::types::FieldTable;
 use lapin::{BasicProperties, Connection, ConnectionProperties};
 use qscaler_broker::activity::{BlockedPops, Bookkeeping, Seen, Waiting, Whose};
 use qscaler_core::framework::{KeyNames, framework};
-use qscaler_sidecar::procs::ProcFs;
+use qscaler_sidecar::worker::procs::ProcFs;
 use qscaler_tests::servers::{RabbitServer, RedisServer};
 use qscaler_tests::wait::wait_for;
 use std::net::IpAddr;

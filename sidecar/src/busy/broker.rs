@@ -4,12 +4,13 @@
 //! How many connections of a worker wait while it has no task is learned: as many as ever waited at once. The annotation `concurrency` is a lower bound of
 //! it, and no more: a worker with four loops of which three wait has a task, whatever anyone wrote.
 
-use super::{Activity, tell};
-use crate::driver::Input;
-use crate::freeze::FrozenView;
 use crate::gaps::Gaps;
-use crate::procs::ProcFs;
-use crate::watch::MainReceiver;
+use crate::gate::freeze::FrozenView;
+use crate::gate::freeze::needed;
+use crate::input::Input;
+use crate::input::MainReceiver;
+use crate::input::{Activity, tell};
+use crate::worker::procs::ProcFs;
 use qscaler_broker::BrokerError;
 use qscaler_broker::activity::{BlockedPops, Bookkeeping, Seen, Waiting};
 use qscaler_core::message::{Busy, GapReason};
@@ -241,11 +242,6 @@ impl Looks {
     }
 }
 
-/// So many connections wait while a worker has no task: as many as ever did, if it still has that many.
-pub(crate) fn needed(concurrency: u32, most: usize, connections: usize) -> usize {
-    most.min(connections).max(usize::try_from(concurrency).unwrap_or(usize::MAX))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -289,7 +285,7 @@ mod tests {
         let child = std::process::Command::new("true").spawn().unwrap();
         let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
         let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
-        let (_keep, main) = tokio::sync::watch::channel(Some(Arc::new(crate::watch::Main { pid: 1, incarnation: 1, pidfd })));
+        let (_keep, main) = tokio::sync::watch::channel(Some(Arc::new(crate::input::Main { pid: 1, incarnation: 1, pidfd })));
         let (inputs, mut driver) = mpsc::channel(64);
         tokio::spawn(async move { while driver.recv().await.is_some() {} });
         let gaps = Gaps::default();

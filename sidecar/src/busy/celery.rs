@@ -6,99 +6,28 @@
 //! is then asked what it runs and what it holds.
 //! A node that was heard and is silent now is asked, too; one that does not answer either has a task (a solo pool neither beats nor answers meanwhile).
 
-use super::{Activity, tell};
-use crate::driver::Input;
+use crate::busy::nodes::{ASK_PERIOD, Nodes};
 use crate::gaps::Gaps;
 use crate::gate::{GateView, Remote};
-use crate::procs::ProcFs;
-use crate::watch::MainReceiver;
+use crate::input::Input;
+use crate::input::MainReceiver;
+use crate::input::tell;
+use crate::worker::procs::ProcFs;
 use qscaler_broker::BrokerError;
 use qscaler_broker::activity::CeleryEvents;
 use qscaler_broker::activity::kombu::WorkerEvent;
 use qscaler_core::message::{Busy, GapReason};
 use qscaler_runtime::backoff::Backoff;
-use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-/// A node that has been silent for this many of its periods says nothing any more: a solo pool is silent while it works.
-const PERIODS_MAX: u32 = 3;
 /// How often silence is looked at.
 const TICK: Duration = Duration::from_secs(1);
-/// How often a node that does not beat is asked. Every question goes to the whole fleet, as every heartbeat does: no more often than a few of those.
-const ASK_PERIOD: Duration = Duration::from_secs(5);
 /// A worker that beats does so within a few seconds of its start; then it is asked.
 const ASK_AFTER: Duration = Duration::from_secs(6);
 /// A worker of which nothing was heard for this long since it started has a gap: said within a minute, and late enough for a slow start.
 const GAP_AFTER: Duration = Duration::from_secs(40);
-
-/// The Celery nodes of this pod, by name, with the last that was heard of each.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Nodes(BTreeMap<String, Node>);
-
-#[derive(Clone, Debug, PartialEq)]
-struct Node {
-    event: WorkerEvent,
-    heard: Instant,
-    /// It answers, and does not beat: it does not say how many tasks it has begun.
-    asked: bool,
-}
-
-impl Nodes {
-    /// Their names.
-    #[must_use]
-    pub fn names(&self) -> Vec<String> {
-        self.0.keys().cloned().collect()
-    }
-
-    fn take(&mut self, event: WorkerEvent, now: Instant) {
-        if event.offline {
-            self.0.remove(&event.node);
-        } else {
-            self.0.insert(event.node.clone(), Node { event, heard: now, asked: false });
-        }
-    }
-
-    /// An answer: so many tasks run there.
-    fn answered(&mut self, name: &str, active: u32, now: Instant) {
-        let event = WorkerEvent { node: name.to_owned(), active, processed: 0, period: ASK_PERIOD, offline: false };
-        self.0.insert(name.to_owned(), Node { event, heard: now, asked: true });
-    }
-
-    /// One that was heard before, and neither beats nor answers now.
-    fn silent(&mut self, name: &str, now: Instant) {
-        if let Some(node) = self.0.get_mut(name) {
-            (node.event.active, node.event.period, node.heard, node.asked) = (node.event.active.max(1), ASK_PERIOD, now, true);
-        }
-    }
-
-    fn is_fresh(&self, now: Instant) -> bool {
-        !self.0.is_empty() && self.0.values().all(|node| now.duration_since(node.heard) <= node.event.period * PERIODS_MAX)
-    }
-
-    /// All beat, and none of them is late.
-    fn beat(&self, now: Instant) -> bool {
-        self.is_fresh(now) && self.0.values().all(|node| !node.asked)
-    }
-
-    /// The sum over all nodes; unknown as soon as one is silent or none is there. Celery counts a task as processed when it begins: those that run are no
-    /// finished ones.
-    fn activity(&self, now: Instant) -> Activity {
-        if !self.is_fresh(now) {
-            return Activity::unknown();
-        }
-        let active: u32 = self.0.values().map(|node| node.event.active).sum();
-        let begun: u64 = self.0.values().map(|node| node.event.processed).sum();
-        Activity {
-            busy: if active > 0 { Busy::Busy } else { Busy::Idle },
-            active: Some(active),
-            processed: self.0.values().all(|node| !node.asked).then(|| begun.saturating_sub(u64::from(active))),
-            ended: None,
-            taking: false,
-        }
-    }
-}
 
 /// The source.
 pub(super) struct Celery {
@@ -274,7 +203,7 @@ impl Celery {
     /// Flags of the worker's command line that explain why it is not heard.
     fn flags(&self, top: i32) -> Vec<String> {
         let Ok(processes) = self.procs.processes() else { return Vec::new() };
-        let lines = crate::find::family(&processes, top).into_iter().filter_map(|process| self.procs.command_line(process.pid));
+        let lines = crate::worker::find::family(&processes, top).into_iter().filter_map(|process| self.procs.command_line(process.pid));
         lines.map(|words| silencing(&words, &self.host)).find(|flags| !flags.is_empty()).unwrap_or_default()
     }
 

@@ -1,11 +1,12 @@
 //! A worker that forks one child per task (RQ, Resque): any child means busy. In: `/proc`. Out: samples, and the time of each child that has
 //! ended. Left to others: workers with a constant pool, which this would call busy for ever.
 
-use super::{Activity, tell};
-use crate::container::Container;
-use crate::driver::{Input, wall_ms};
-use crate::procs::ProcFs;
-use crate::watch::MainReceiver;
+use crate::clock::wall_ms;
+use crate::input::Input;
+use crate::input::MainReceiver;
+use crate::input::{Activity, tell};
+use crate::worker::container::Container;
+use crate::worker::procs::ProcFs;
 use qscaler_core::framework::Signal;
 use qscaler_core::message::{Busy, ServiceTime};
 use std::collections::BTreeMap;

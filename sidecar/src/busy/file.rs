@@ -1,9 +1,9 @@
 //! A file that the worker makes while it has a task. In: its path in the worker's file system. Out: samples. Left to others: making it.
 
-use super::{Activity, tell};
-use crate::driver::Input;
-use crate::procs::ProcFs;
-use crate::watch::MainReceiver;
+use crate::input::Input;
+use crate::input::MainReceiver;
+use crate::input::{Activity, tell};
+use crate::worker::procs::ProcFs;
 use qscaler_core::message::Busy;
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;

@@ -1,9 +1,9 @@
 //! A worker that says by HTTP whether it has a task. In: port and path on the pod's loopback. Out: samples: 200 is idle, 409 and 503 are busy,
 //! everything else is unknown. Left to others: the worker's own server.
 
-use super::{Activity, tell};
-use crate::driver::Input;
-use crate::watch::MainReceiver;
+use crate::input::Input;
+use crate::input::MainReceiver;
+use crate::input::{Activity, tell};
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::Empty;

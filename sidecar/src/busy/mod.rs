@@ -8,57 +8,28 @@ mod celery;
 mod children;
 mod file;
 mod http;
-
-pub(crate) use broker::needed;
-pub use celery::Nodes;
+pub mod nodes;
+pub mod service;
 
 use crate::busy::broker::Ends;
+use crate::busy::nodes::Nodes;
 use crate::config::Settings;
-use crate::container::Container;
-use crate::driver::Input;
-use crate::freeze::{Freeze, FrozenView, Proof};
 use crate::gaps::Gaps;
+use crate::gate::freeze::{Freeze, FrozenView, Proof};
 use crate::gate::{self, GateSwitch, Remote, Way};
-use crate::procs::ProcFs;
-use crate::watch::MainReceiver;
+use crate::input::Input;
+use crate::input::MainReceiver;
+use crate::worker::container::Container;
+use crate::worker::procs::ProcFs;
 use qscaler_broker::BrokerError;
 use qscaler_broker::activity::{BlockedPops, Bookkeeping, Whose};
 use qscaler_core::framework::{Books, BusySource, CUSTOM, GateKind, framework};
-use qscaler_core::message::{Busy, GapReason, ServiceTime};
+use qscaler_core::message::GapReason;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use tokio::sync::{mpsc, watch};
-
-/// One sample.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Activity {
-    /// Whether it has a task.
-    pub busy: Busy,
-    /// Tasks running now, where the source counts them.
-    pub active: Option<u32>,
-    /// Tasks finished since the worker's start, where the source counts them.
-    pub processed: Option<u64>,
-    /// Tasks seen to end since the sample before, where the source times them.
-    pub ended: Option<ServiceTime>,
-    /// The figures are of a time at which the worker still took tasks: once it was told to take no more, they prove nothing.
-    pub taking: bool,
-}
-
-impl Activity {
-    /// Nothing is known.
-    #[must_use]
-    pub fn unknown() -> Self {
-        Self { busy: Busy::Unknown, active: None, processed: None, ended: None, taking: false }
-    }
-
-    /// Busy or idle, and no more.
-    #[must_use]
-    pub fn only(busy: Busy) -> Self {
-        Self { busy, ..Self::unknown() }
-    }
-}
 
 /// Work for a task of its own, for as long as the driver lives.
 pub type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -199,9 +170,4 @@ fn known<T>(opened: Result<Option<T>, BrokerError>, source: &str, gaps: &Gaps) -
             None
         }
     }
-}
-
-/// Hands a sample to the driver. False: it is gone.
-async fn tell(inputs: &mpsc::Sender<Input>, activity: Activity) -> bool {
-    inputs.send(Input::Activity(activity)).await.is_ok()
 }

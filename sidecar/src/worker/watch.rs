@@ -1,13 +1,13 @@
 //! Watches the worker's container: its top process appears, ends, is started again. In: `/proc`. Out: the current [`Main`] for whoever needs
 //! it, and `MainSeen` and `MainExited` for the driver. Left to others: what that means (`core::drain::worker`), which process it is (`find`).
 
-use crate::driver::Input;
-use crate::find::{Top, top_of};
+use crate::input::Input;
+use crate::input::Main;
 use crate::peaks::SharedSampler;
-use crate::procs::ProcFs;
+use crate::worker::find::{Top, top_of};
+use crate::worker::procs::ProcFs;
 use qscaler_core::drain::worker::WorkerEvent;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::Interest;
@@ -22,20 +22,6 @@ const LOOK_SLOWEST: Duration = Duration::from_millis(200);
 /// A process in the container instance that has just ended is one of its left-overs (an exec hook outlives the worker by some 10 ms), not a
 /// new worker, unless it stays for this long: then the runtime does not tell instances apart.
 const LEFT_OVER: Duration = Duration::from_secs(3);
-
-/// The worker's top process.
-#[derive(Debug)]
-pub struct Main {
-    /// Its number.
-    pub pid: i32,
-    /// Names it for ever: start time in ticks since boot.
-    pub incarnation: u64,
-    /// Handle: survives the runtime's exec, wakes when the process ends, and never names another one.
-    pub pidfd: OwnedFd,
-}
-
-/// The current worker, for everyone who looks at it.
-pub type MainReceiver = watch::Receiver<Option<Arc<Main>>>;
 
 /// What the watcher needs.
 pub struct Watcher {

@@ -1,6 +1,7 @@
 //! The whole sidecar but its broker, with real worker processes shown in a made-up `/proc`.
 
 use super::*;
+use crate::clock::wall_ms;
 use crate::config::Settings;
 use crate::config::tests::{Table, good};
 use crate::run::{Surroundings, run};

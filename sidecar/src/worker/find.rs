@@ -4,7 +4,7 @@
 //! Rules, each measured on a real cluster: a process belongs to the container whose termination log it has mounted, never to "the one that is
 //! not mine" (other sidecars have no parent either); of those the oldest, since `kubectl exec` and exec hooks have no parent too.
 
-use crate::procs::{ProcFs, Process};
+use crate::worker::procs::{ProcFs, Process};
 
 /// PID 1 of a shared namespace is the pod's sandbox: ending it ends the pod.
 const SANDBOX: i32 = 1;

@@ -1,8 +1,8 @@
 //! Signals, to one process and never to a group. In: a process and a signal. Out: sent, or why not. Left to others: to whom, when, and that it is sent
 //! once (`core::drain::plan`).
 
-use crate::procs::{ProcFs, Process, STOPPED};
-use crate::watch::Main;
+use crate::input::Main;
+use crate::worker::procs::{ProcFs, Process, STOPPED};
 use qscaler_core::drain::plan::ProcessId;
 use qscaler_core::framework::Signal;
 use rustix::io::Errno;

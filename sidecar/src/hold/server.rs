@@ -4,7 +4,7 @@
 //! Nothing here helps or hurts a stranger: hooks want the token, a connection that does not ask in time is closed, and one request is served
 //! per connection. Hold calls are many, idempotent, and answered all at once; a caller may be gone by then.
 
-use crate::driver::Input;
+use crate::input::Input;
 use crate::metrics::Metrics;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};

@@ -1,7 +1,7 @@
 //! How long tasks keep the worker busy. In: samples of activity with their time. Out: the mean over the tasks that ended, and their number.
 //! Left to others: where activity is seen (`busy`), what the controller makes of it (`core::scale`).
 
-use crate::busy::Activity;
+use crate::input::Activity;
 use qscaler_core::message::{Busy, ServiceTime};
 
 /// A task that came and went between two looks took this long, milliseconds: not nothing. What many of them take shows in the looks that find one.

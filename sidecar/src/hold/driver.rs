@@ -2,23 +2,25 @@
 //! machine's effects, carried out. It decides nothing: that is `core::drain::worker`; and it waits for nobody: every effect is a system call,
 //! or a word left for a task that does wait.
 
-use crate::busy::Activity;
-use crate::container::Container;
-use crate::control::{Mailbox, Settle};
+use crate::clock::WallClock;
 use crate::gaps::Gaps;
 use crate::gate::GateSwitch;
+use crate::hold::server::Hooks;
+use crate::hold::signal;
+use crate::input::Activity;
+use crate::input::Input;
+use crate::input::MainReceiver;
+use crate::line::control::{Mailbox, Settle};
+use crate::line::report::{Reporter, write_termination};
 use crate::metrics::Metrics;
-use crate::procs::ProcFs;
-use crate::report::{Reporter, write_termination};
-use crate::server::Hooks;
-use crate::signal;
-use crate::watch::MainReceiver;
+use crate::worker::container::Container;
+use crate::worker::procs::ProcFs;
 use qscaler_core::drain::plan::{HoldAction, HoldPlan, Holder};
 use qscaler_core::drain::worker::{WorkerEffect, WorkerEvent, WorkerMachine};
 use qscaler_core::message::{Busy, GapReason, Report, WorkerState};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -34,39 +36,6 @@ const LAST_REPORT_WAIT: Duration = Duration::from_millis(300);
 const HELD_LOOK: Duration = Duration::from_millis(250);
 /// The same where a supervisor starts a worker again the moment that one has left.
 const RESTLESS_LOOK: Duration = Duration::from_millis(25);
-
-/// What the driver takes in.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Input {
-    /// For the machine.
-    Worker(WorkerEvent),
-    /// A sample of the worker's activity.
-    Activity(Activity),
-    /// A process was killed for want of memory.
-    OomKill,
-    /// This report has arrived.
-    Published(Box<Report>),
-}
-
-/// Milliseconds since the Unix epoch that never step back.
-#[derive(Debug, Default)]
-struct WallClock {
-    last_ms: u64,
-}
-
-impl WallClock {
-    fn now_ms(&mut self) -> u64 {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX));
-        self.last_ms = self.last_ms.max(now);
-        self.last_ms
-    }
-}
-
-/// Now, as messages count time.
-#[must_use]
-pub fn wall_ms() -> u64 {
-    WallClock::default().now_ms()
-}
 
 /// Everything the driver moves.
 pub struct Driver {

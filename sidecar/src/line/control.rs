@@ -3,8 +3,8 @@
 //!
 //! It never ends: a broker that is down is tried again, with growing pauses. Nothing here queues up: the mailbox holds one wish of each kind.
 
-use crate::driver::Input;
 use crate::gaps::Gaps;
+use crate::input::Input;
 use crate::metrics::Metrics;
 use qscaler_broker::{BrokerError, ControlReceiver, Delivery, Retry};
 use qscaler_core::drain::worker::WorkerEvent;

@@ -7,12 +7,11 @@
 //! are younger than the stop and say that the pod's connections hold no unacknowledged message; what arrives afterwards lies in a socket, and goes
 //! back to the queue when the worker dies. Without the proof the worker goes on at once, as if nothing had been.
 
-use crate::busy::needed;
-use crate::container::Container;
 use crate::gaps::Gaps;
-use crate::procs::{ProcFs, Process};
-use crate::signal::{go_on, stop};
-use crate::watch::MainReceiver;
+use crate::hold::signal::{go_on, stop};
+use crate::input::MainReceiver;
+use crate::worker::container::Container;
+use crate::worker::procs::{ProcFs, Process};
 use qscaler_broker::BrokerError;
 use qscaler_broker::activity::{BlockedPops, Bookkeeping, Seen};
 use qscaler_core::message::GapReason;
@@ -213,10 +212,15 @@ fn hides_tasks(spare: usize, waiting: usize, concurrency: u32) -> bool {
     spare > 0 && spare + 1 > waiting && !(said > 1 && said == spare && waiting >= said)
 }
 
+/// So many connections wait while a worker has no task: as many as ever did, if it still has that many.
+pub(crate) fn needed(concurrency: u32, most: usize, connections: usize) -> usize {
+    most.min(connections).max(usize::try_from(concurrency).unwrap_or(usize::MAX))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::watch::Main;
+    use crate::input::Main;
     use rustix::process::{Pid, PidfdFlags, pidfd_open};
     use std::process::{Child, Command};
 

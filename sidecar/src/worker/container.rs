@@ -4,9 +4,9 @@
 //! A process belongs to the container by its control group; where groups cannot be told apart, by the kubelet's termination-log mount; where that is
 //! not shown either, by its parents. Descriptors, environment and memory image can be read of processes of the same user alone.
 
-use crate::find::family;
-use crate::procs::{ProcFs, Process, TICKS_PER_SECOND};
-use crate::signal::may_signal;
+use crate::hold::signal::may_signal;
+use crate::worker::find::family;
+use crate::worker::procs::{ProcFs, Process, TICKS_PER_SECOND};
 use qscaler_core::drain::plan::{self, Descriptors, ProcessId, in_same_container};
 use qscaler_core::framework::Signal;
 use std::collections::{BTreeMap, BTreeSet};

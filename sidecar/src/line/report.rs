@@ -1,13 +1,13 @@
 //! Reports to the controller. In: what the machine, the meter and the sampler know. Out: `core::message::Report`, and the same as a termination
 //! message that the kubelet carries when the broker cannot. Left to others: publishing (`control`), when (`core::drain::worker`).
 
-use crate::busy::Activity;
+use crate::busy::service::ServiceMeter;
 use crate::config::Settings;
 use crate::gaps::Gaps;
+use crate::hold::signal::may_signal;
+use crate::input::Activity;
 use crate::peaks::SharedSampler;
-use crate::procs::ProcFs;
-use crate::service::ServiceMeter;
-use crate::signal::may_signal;
+use crate::worker::procs::ProcFs;
 use qscaler_core::drain::worker::WorkerMachine;
 use qscaler_core::message::{AccessLevel, Report, VERSION};
 use qscaler_core::size::Access;

@@ -3,9 +3,9 @@
 use super::*;
 use crate::config::Settings;
 use crate::config::tests::good;
+use crate::line::report::Reporter;
 use crate::peaks::SharedSampler;
-use crate::procs::ProcFs;
-use crate::report::Reporter;
+use crate::worker::procs::ProcFs;
 use async_trait::async_trait;
 use qscaler_broker::DeliveryHandle;
 use qscaler_core::drain::worker::{WorkerMachine, WorkerSettings};

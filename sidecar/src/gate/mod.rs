@@ -5,9 +5,11 @@
 //! Of Celery, closed means: the worker's own list of the queues that it consumes is empty. What it had prefetched still runs; [`Remote::is_quiet`] tells
 //! when that is over too.
 
-use crate::busy::Nodes;
-use crate::driver::Input;
-use crate::freeze::Freeze;
+pub mod freeze;
+
+use crate::busy::nodes::Nodes;
+use crate::gate::freeze::Freeze;
+use crate::input::Input;
 use qscaler_broker::BrokerError;
 use qscaler_broker::activity::CeleryRemote;
 use qscaler_core::drain::worker::WorkerEvent;

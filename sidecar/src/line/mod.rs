@@ -1,0 +1,4 @@
+//! The line to the controller: orders in, reports out.
+
+pub mod control;
+pub mod report;
