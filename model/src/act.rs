@@ -1,27 +1,17 @@
 //! Every action of the world, done. In: a state and an action. Out: the state after it. Left to others: which actions there are (`may`).
 
 use crate::hash::fingerprint;
-use crate::intern::{Input, Machines};
+use crate::intern::Input;
 use crate::may::{Action, Does};
 use crate::mutation::Mutation;
 use crate::property::{Broken, properties};
-use crate::setting::{Around, Misfortune, Setting};
+use crate::setting::{Around, Misfortune};
 use crate::state::{Heard, Main, Quiet, Scale, State};
+use crate::world::World;
 use qscaler_core::message::{Busy, WorkerState};
 use stateright::{Model, Property};
 
-/// One exploration: its setting and its machines.
-pub(crate) struct World {
-    pub(crate) setting: Setting,
-    pub(crate) machines: Machines,
-}
-
 impl World {
-    pub(crate) fn new(setting: Setting) -> Self {
-        let machines = Machines::new(&setting);
-        Self { setting, machines }
-    }
-
     /// The fleet settled at its first size, all idle.
     pub(crate) fn start(&self) -> State {
         let replicas = self.setting.replicas;

@@ -1,11 +1,11 @@
 //! The calm world: no misfortune, no new task, nothing lost, everything that can happen does, in turn. In: any state. Out: where it ends, and
 //! whether that is where a fleet should end. This is how progress is checked from states that no fair schedule was chosen for.
 
-use crate::act::World;
 use crate::intern::Waited;
 use crate::may::Does;
 use crate::property::Broken;
 use crate::state::State;
+use crate::world::World;
 use qscaler_core::message::WorkerState;
 
 /// Turns per pod until a fleet must have come to rest; three turns let every timer run out once, and a wave may take them all.

@@ -5,12 +5,14 @@
 //! What is assumed, each measured: the kernel ends a process that has no handler; in a shared process namespace the top process too; with it the
 //! runtime ends the container; a second signal cuts a worker's task; a suspended process does nothing until it goes on.
 
+mod process;
 mod shape;
 mod slip;
 
 pub use shape::Shape;
 pub use slip::Slip;
 
+use process::{Act, Proc, Role, State};
 use qscaler_core::config::DeadlinePolicy;
 use qscaler_core::drain::plan::{HoldAction, Holder, ProcessId};
 use qscaler_core::drain::worker::{Telling, WorkerEffect, WorkerEvent, WorkerMachine, WorkerSettings};
@@ -31,79 +33,6 @@ const NOW_MS: u64 = 1_000_000;
 const LATE_MS: u64 = 20_000;
 /// Workers started again at most.
 const RESTARTS_MAX: u8 = 1;
-
-/// One process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Proc {
-    pub(crate) pid: i32,
-    pub(crate) parent: i32,
-    pub(crate) role: Role,
-    pub(crate) handler: bool,
-    pub(crate) connected: bool,
-    pub(crate) task: bool,
-    pub(crate) told: bool,
-    pub(crate) suspended: bool,
-    /// SIGTERM waits for it to go on.
-    pub(crate) pending: bool,
-    /// Started in the hold.
-    pub(crate) late: bool,
-}
-
-/// What a process is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Role {
-    Script,
-    Loop,
-    Supervisor,
-    Worker,
-    /// One that never has a handler.
-    Deaf,
-    /// Of the worker's pool: has its handlers and its connection, and runs its task.
-    Child,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct State {
-    machine: WorkerMachine,
-    holder: Holder,
-    procs: Vec<Proc>,
-    restarts: u8,
-    looks_late: u8,
-    pod_ends: bool,
-    hold_called: bool,
-    helper_called: bool,
-    own_called: bool,
-    waits: bool,
-    helper_waits: bool,
-    answered: bool,
-    released: bool,
-    gate_asked: bool,
-    gate_closed: bool,
-    broken: Option<&'static str>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Act {
-    Begin(i32),
-    Connect(i32),
-    Take(i32),
-    Finish(i32),
-    Leave(i32),
-    StartAgain(i32),
-    ScriptEnds,
-    PodEnds,
-    HelperRestarts,
-    Hold,
-    Helper,
-    Own,
-    Look,
-    LookLate,
-    Evidence,
-    Gate,
-    Timer,
-    Forged,
-    Released,
-}
 
 /// What was explored.
 #[derive(Debug)]

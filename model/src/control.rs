@@ -1,12 +1,12 @@
 //! The controller's driver and the API around it, with an oracle that counts for itself. In: a state. Out: the state after a step of the fleet
 //! machine, cut off by a crash wherever one wishes.
 
-use crate::act::World;
 use crate::intern::{NOW_MS, Seen, Sight, Waited};
 use crate::mutation::Mutation;
 use crate::property::Broken;
 use crate::setting::Around;
 use crate::state::{Pod, State};
+use crate::world::World;
 use qscaler_core::drain::fleet::{FleetEffect, FleetFacts, PARKED_COST, PodFacts, ReportFacts, SetFacts};
 use qscaler_core::message::{Busy, ControlKind, WorkerState};
 

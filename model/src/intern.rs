@@ -3,7 +3,7 @@
 
 use crate::hash::FxMap;
 use crate::setting::{Setting, Worker};
-use crate::state::{Api, Heard, Scale};
+use crate::state::{Api, Heard, Id, Scale};
 use qscaler_core::config::DeadlinePolicy;
 use qscaler_core::drain::fleet::{FleetFacts, FleetMachine, FleetSettings, FleetStep, IntentRecord};
 use qscaler_core::drain::worker::{QUIET_SETTLE_MS, Telling, WorkerEffect, WorkerEvent, WorkerMachine, WorkerSettings};
@@ -18,9 +18,6 @@ const TASK_MS_MAX: u64 = 1_000_000_000;
 const WORKLOAD: &str = "workload";
 /// Every pod's own name for itself.
 const SELF: &str = "pod";
-
-/// A machine.
-pub(crate) type Id = u32;
 
 /// What happens to a sidecar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

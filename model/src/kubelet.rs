@@ -1,13 +1,13 @@
 //! What happens inside one pod: the kubelet's calls, the worker's life, the sidecar's machine and its effects. In: a state and a pod. Out: the
 //! state changed. Left to others: which pods there are and what the controller does (`control`).
 
-use crate::act::World;
 use crate::intern::{Input, Known};
 use crate::may::Does;
 use crate::mutation::Mutation;
 use crate::property::Broken;
 use crate::setting::Worker;
 use crate::state::{Api, Main, Pod, Quiet, State};
+use crate::world::World;
 use qscaler_core::drain::worker::WorkerEffect;
 use qscaler_core::framework::Signal;
 use qscaler_core::message::{Busy, WorkerState};

@@ -25,6 +25,7 @@ mod property;
 mod run;
 mod setting;
 mod state;
+mod world;
 
 pub use mutation::Mutation;
 pub use property::INVARIANTS;

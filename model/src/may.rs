@@ -1,10 +1,10 @@
 //! What may happen. In: a state. Out: every action that the world's rules allow next. Left to others: doing it (`act`).
 
-use crate::act::World;
 use crate::control::namings;
 use crate::intern::Waited;
 use crate::setting::{Around, Misfortune};
 use crate::state::State;
+use crate::world::World;
 use qscaler_core::message::WorkerState;
 
 /// What happens in a pod without anybody's ill luck.

@@ -1,8 +1,6 @@
 //! What may be broken on purpose: each mistake that this protocol invites, made around the machines, so that the machines stay as they are.
 //! In: a name. Out: what the world does differently, and which invariant must notice. An invariant that notices nothing proves nothing.
 
-use crate::setting::{Misfortune, Setting, Worker};
-
 macro_rules! mutations {
     ($($(#[doc = $doc:literal])+ $name:ident => $caught:literal),+ $(,)?) => {
         /// One mistake.
@@ -69,23 +67,4 @@ mutations! {
     NoLease => "I11",
     /// the mark stays on a pod that works again
     MarkStays => "I11",
-}
-
-impl Mutation {
-    /// A setting in which it can do harm.
-    #[must_use]
-    pub fn setting(self) -> Setting {
-        let one = Setting { calm_every: 8, mutation: Some(self), ..Setting::one() };
-        let two = Setting { misfortunes: 0, tasks: false, mutation: Some(self), ..Setting::base() };
-        match self {
-            Self::LastSignalAtOnce => Setting { worker: Worker::QuietThenTerm, ..one },
-            Self::BlindScale => Setting { wanted: &[1], may: &[Misfortune::Person], misfortunes: 1, ..two },
-            Self::OldLeaderWrites => Setting { may: &[Misfortune::ControllerCrash], misfortunes: 1, ..two },
-            Self::RolloutIgnored | Self::NoLease => Setting { may: &[Misfortune::Rollout], misfortunes: 1, calm_every: 8, ..two },
-            Self::BarePodIgnored => Setting { may: &[Misfortune::BarePod, Misfortune::NodeDies], misfortunes: 2, slots: 4, ..two },
-            Self::MarkStays => Setting { wanted: &[1, 2], wishes: 2, calm_every: 8, ..two },
-            Self::LowerUnparked | Self::EchoIgnored | Self::TokensFirst => two,
-            _ => one,
-        }
-    }
 }

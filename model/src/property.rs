@@ -1,7 +1,7 @@
 //! The invariants. In: what a step did. Out: a bit in the state, so that the path to it is kept. Names are those of ARCHITECTURE.md's list.
 
-use crate::act::World;
 use crate::state::State;
+use crate::world::World;
 use stateright::Property;
 
 /// One bit per invariant.

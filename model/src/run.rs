@@ -1,10 +1,10 @@
 //! Explores a setting. In: a setting. Out: how many states there were, and the first invariant that broke, with the path to it.
 
-use crate::act::World;
 use crate::hash::{FxSet, fingerprint};
 use crate::may::Action;
 use crate::setting::Setting;
 use crate::state::State;
+use crate::world::World;
 use stateright::{Checker, HasDiscoveries, Model};
 use std::time::{Duration, Instant};
 

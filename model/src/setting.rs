@@ -215,3 +215,22 @@ impl Setting {
         ]
     }
 }
+
+impl Mutation {
+    /// A setting in which it can do harm.
+    #[must_use]
+    pub fn setting(self) -> Setting {
+        let one = Setting { calm_every: 8, mutation: Some(self), ..Setting::one() };
+        let two = Setting { misfortunes: 0, tasks: false, mutation: Some(self), ..Setting::base() };
+        match self {
+            Self::LastSignalAtOnce => Setting { worker: Worker::QuietThenTerm, ..one },
+            Self::BlindScale => Setting { wanted: &[1], may: &[Misfortune::Person], misfortunes: 1, ..two },
+            Self::OldLeaderWrites => Setting { may: &[Misfortune::ControllerCrash], misfortunes: 1, ..two },
+            Self::RolloutIgnored | Self::NoLease => Setting { may: &[Misfortune::Rollout], misfortunes: 1, calm_every: 8, ..two },
+            Self::BarePodIgnored => Setting { may: &[Misfortune::BarePod, Misfortune::NodeDies], misfortunes: 2, slots: 4, ..two },
+            Self::MarkStays => Setting { wanted: &[1, 2], wishes: 2, calm_every: 8, ..two },
+            Self::LowerUnparked | Self::EchoIgnored | Self::TokensFirst => two,
+            _ => one,
+        }
+    }
+}

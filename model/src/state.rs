@@ -1,7 +1,9 @@
 //! One moment of the world. In: nothing. Out: plain small values that can be compared, sorted and hashed.
 
-use crate::intern::Id;
 use qscaler_core::message::{Busy, WorkerState};
+
+/// A machine's number.
+pub(crate) type Id = u32;
 
 /// How far the first of two signals has got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

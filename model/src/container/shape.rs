@@ -1,6 +1,6 @@
 //! Containers as people have them. In: a name. Out: its processes, and how the plan sees them. Left to others: what happens to them.
 
-use super::{Proc, Role};
+use super::process::{Proc, Role};
 use qscaler_core::drain::plan::{Descriptors, Process, ProcessId, STARTING_MS};
 use qscaler_core::framework::Signal;
 

@@ -1,7 +1,7 @@
 //! Mistakes that a hold of several processes invites, made around the plan and the machine. In: a name. Out: the container in which it does harm, and the
 //! rule that must notice. Left to others: making it (`container`).
 
-use super::Shape;
+use super::shape::Shape;
 
 /// One mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,180 @@
+//! What a workload's annotations say, once they are checked. In: nothing. Out: the types. Left to others: reading them (`parse`).
+
+use crate::framework::{BusySource, CUSTOM, Framework, KeyNames, Signal, framework};
+use crate::units::{Bytes, Millicores};
+use serde::{Deserialize, Serialize};
+
+/// Most queues that one workload may name: each costs a round trip's share every second.
+pub const QUEUES_MAX: usize = 32;
+/// Most replicas that may be asked for: far above any real fleet, far below what would overflow anything.
+pub const REPLICAS_MAX: u32 = 100_000;
+/// Default of `max-wait`.
+pub const MAX_WAIT_DEFAULT_MS: u64 = 60_000;
+/// Default of `max-task-duration`.
+pub const MAX_TASK_DURATION_DEFAULT_MS: u64 = 3_600_000;
+
+/// Where a broker's URL is found.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum BrokerRef {
+    /// The environment variable of the worker's container.
+    Env(String),
+    /// A key of a Secret in the workload's namespace.
+    Secret {
+        /// The Secret.
+        name: String,
+        /// Its key.
+        key: String,
+    },
+}
+
+impl BrokerRef {
+    /// Reads `env:NAME` or `secret:NAME/KEY`; None: it is neither.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.split_once(':')? {
+            ("env", name) if !name.is_empty() && !name.contains(['=', ' ', '/']) => Some(Self::Env(name.to_owned())),
+            ("secret", path) => {
+                let (name, key) = path.split_once('/')?;
+                let valid = !name.is_empty() && !key.is_empty() && !key.contains('/');
+                valid.then(|| Self::Secret { name: name.to_owned(), key: key.to_owned() })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Where the address of RabbitMQ's management API is found.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ManagementRef {
+    /// In the annotation itself; has no user.
+    Url(String),
+    /// Where a broker's URL could be.
+    At(BrokerRef),
+}
+
+/// Whether sizes are only recommended, set on new pods, or changed on running ones too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Vertical {
+    /// Recommend only.
+    #[default]
+    Off,
+    /// Set on new pods.
+    Initial,
+    /// Set on new pods and changed on running ones.
+    InPlace,
+}
+
+/// Who owns the replica count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scaling {
+    /// We do.
+    #[default]
+    Managed,
+    /// Another scaler or a person does; we keep tasks whole.
+    Protect,
+}
+
+/// What is paused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Paused {
+    /// Nothing.
+    #[default]
+    No,
+    /// Everything.
+    All,
+    /// Lowering replicas.
+    ScaleDown,
+    /// Raising replicas.
+    ScaleUp,
+}
+
+/// What happens to a task that outlives `max-task-duration` in a hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeadlinePolicy {
+    /// It may go on to the end of the pod's grace.
+    #[default]
+    Wait,
+    /// It is cut, and counted.
+    Cut,
+}
+
+/// A checked configuration of one workload. Times are in milliseconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkerConfig {
+    /// At least one queue, no doubles.
+    pub queues: Vec<String>,
+    /// Where tasks come from.
+    pub broker: BrokerRef,
+    /// Where control messages go; None: the same broker.
+    pub control_broker: Option<BrokerRef>,
+    /// Name of the Secret with certificates for both; None: those of the machine.
+    pub broker_tls: Option<String>,
+    /// Where the management API of the broker is; None: where its URL says, or beside it.
+    pub management: Option<ManagementRef>,
+    /// Name of the framework; always one of [`FRAMEWORKS`].
+    pub worker: String,
+    /// What the user has chosen of the names of its keys in Redis.
+    #[serde(default, skip_serializing_if = "KeyNames::is_default")]
+    pub key_names: KeyNames,
+    /// Name of the working container; None: the first.
+    pub container: Option<String>,
+    /// `min_replicas <= max_replicas`.
+    pub min_replicas: u32,
+    /// At least 1.
+    pub max_replicas: u32,
+    /// The goal.
+    pub max_wait_ms: u64,
+    /// Fixed length target.
+    pub messages_per_worker: Option<u32>,
+    /// Tasks that a pod runs at once.
+    pub concurrency: u32,
+    /// How long a task may run.
+    pub max_task_duration_ms: u64,
+    /// Afterwards.
+    pub drain_deadline_policy: DeadlinePolicy,
+    /// Empty: leave the signal to the kubelet.
+    pub signals: Vec<Signal>,
+    /// Where busy is read.
+    pub busy: BusySource,
+    /// Sizes.
+    pub vertical: Vertical,
+    /// Bounds of the memory recommendation.
+    pub min_memory: Option<Bytes>,
+    /// See `min_memory`.
+    pub max_memory: Option<Bytes>,
+    /// Bounds of the CPU recommendation.
+    pub min_cpu: Option<Millicores>,
+    /// See `min_cpu`.
+    pub max_cpu: Option<Millicores>,
+    /// Who owns the replica count.
+    pub scaling: Scaling,
+    /// What is paused.
+    pub paused: Paused,
+    /// Decide and explain only.
+    pub dry_run: bool,
+    /// Replace the user's own preStop hook of the worker's container.
+    pub replace_pre_stop: bool,
+    /// Share the pod's process namespace, so that the sidecar may signal and measure; None: not said, so it is shared unless the pod shows that this breaks it.
+    pub share_processes: Option<bool>,
+}
+
+impl WorkerConfig {
+    /// What is known of its framework.
+    #[must_use]
+    pub fn framework(&self) -> &'static Framework {
+        framework(&self.worker).unwrap_or(&CUSTOM)
+    }
+
+    /// The user wants nothing changed: all is paused, or decided and explained only.
+    #[must_use]
+    pub fn changes_nothing(&self) -> bool {
+        self.dry_run || self.paused == Paused::All
+    }
+}
