@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Write, stdin};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use qscaler_core::config::OptimizeFor;
 use qscaler_core::units::parse_duration_ms;
 use qscaler_sim::csv;
 use qscaler_sim::simulate::{Options, simulate};
@@ -33,6 +34,9 @@ pub(crate) struct Args {
     /// How long a pod takes from being asked for to its first task
     #[arg(long, default_value = "10s", value_parser = seconds)]
     start_latency: f64,
+    /// As the annotation optimize-for: what the law would rather have
+    #[arg(long, default_value = "balanced", value_parser = ["latency", "balanced", "cost"])]
+    optimize_for: String,
     /// Equal seeds give equal results
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -69,6 +73,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         min_replicas: args.min_replicas,
         max_replicas: args.max_replicas,
         start_s: args.start_latency,
+        optimize_for: OptimizeFor::ALL.into_iter().find(|choice| choice.name() == args.optimize_for).unwrap_or_default(),
         seed: args.seed,
     };
     let report = simulate(tasks, &options);

@@ -12,8 +12,8 @@ use crate::mark::pods::Keep;
 use crate::observe::cluster::Cluster;
 use crate::observe::cuts::Cuts;
 use crate::observe::index::View;
-use crate::observe::record::Word;
 use crate::observe::reports::Intake;
+use crate::scale::sample::Starts;
 use crate::show::conditions::{Conditions, Holds};
 use crate::show::lasting::Lasting;
 use crate::show::metrics::{Totals, cuts_by};
@@ -59,7 +59,7 @@ pub struct Workload {
     pub(crate) decision: Option<ScaleDecision>,
     pub(crate) decided_ms: u64,
     pub(crate) law_ms: u64,
-    pub(crate) seen_ready: HashSet<Word>,
+    pub(crate) starts: Starts,
     pub(crate) fleet: FleetSample,
     /// Where the drain stands.
     pub(crate) phase: Phase,
@@ -158,7 +158,7 @@ impl Workload {
             decision: None,
             decided_ms: now_ms,
             law_ms: 0,
-            seen_ready: HashSet::new(),
+            starts: Starts::default(),
             fleet: FleetSample::default(),
             phase: Phase::Idle,
             blocked: None,
@@ -283,7 +283,7 @@ impl Workload {
         self.cuts.retain(&uids);
         self.costed.retain(|uid, _| uids.contains(uid.as_str()));
         self.keep.retain(&uids);
-        self.seen_ready.retain(|uid| uids.contains(&**uid));
+        self.starts.retain(&uids);
         if let Some(sizing) = self.sizing.as_mut() {
             sizing.retain(&uids);
         }

@@ -39,6 +39,8 @@ pub mod annotation {
     pub const MAX_REPLICAS: &str = "qscaler.dev/max-replicas";
     /// The goal: no message should wait longer than this.
     pub const MAX_WAIT: &str = "qscaler.dev/max-wait";
+    /// `latency`, `balanced` (default) or `cost`: what a late message weighs against idle pods.
+    pub const OPTIMIZE_FOR: &str = "qscaler.dev/optimize-for";
     /// Fixed length target per worker instead of the learned service time.
     pub const MESSAGES_PER_WORKER: &str = "qscaler.dev/messages-per-worker";
     /// Tasks that one pod runs at once; default 1.
@@ -87,6 +89,7 @@ pub mod annotation {
         MIN_REPLICAS,
         MAX_REPLICAS,
         MAX_WAIT,
+        OPTIMIZE_FOR,
         MESSAGES_PER_WORKER,
         CONCURRENCY,
         MAX_TASK_DURATION,

@@ -70,6 +70,7 @@ fn any_fleet() -> impl Strategy<Value = FleetSample> {
                     terminating,
                     busy,
                     untold,
+                    settling: untold,
                     busy_ages_s,
                     completions: services.into_iter().map(|service_s| Completion { service_s }).collect(),
                     started_latencies_s: started,

@@ -2,7 +2,7 @@
 //! Left to others: what to do about messages that are there (`scale.rs`).
 
 use proptest::prelude::*;
-use qscaler_core::scale::{FleetSample, Learned, QueueSample, ScaleConfig, decide};
+use qscaler_core::scale::{Completion, FleetSample, Learned, QueueSample, ScaleConfig, decide};
 
 /// What a pod shows in one second.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -95,6 +95,33 @@ fn a_crash_loop_beside_an_empty_queue_starts_nobody() {
     let mut world = Empty::new(cfg, QueueSample { ready: Some(0), unacked: Some(0), ..QueueSample::default() }, life);
     let targets: Vec<u32> = (0..900).map(|_| world.tick()).collect();
     assert!(targets.iter().all(|target| *target == 1), "{targets:?}");
+}
+
+#[test]
+fn figures_that_lag_behind_what_workers_tell_make_no_arrivals() {
+    // Ten workers, twelve messages sent at once; each ends a task in turn, one a second, and the broker's figures are five seconds old.
+    for lag in [0usize, 1, 5, 10] {
+        let (cfg, mut learned) = (ScaleConfig::new(0, 10, 15.0), Learned::default());
+        let held = |second: usize| if second < 20 { 0 } else { 12u64.saturating_sub(second.saturating_sub(40) as u64) };
+        for second in 0..120 {
+            let busy = held(second).min(10) as u32;
+            let done = (41..=52).contains(&second);
+            let fleet = FleetSample {
+                spec_replicas: 10,
+                ready: 10,
+                busy: Some(busy),
+                begun: Some(0),
+                busy_ages_s: vec![1.0; busy as usize],
+                completions: vec![Completion { service_s: 20.0 }; usize::from(done)],
+                ..FleetSample::default()
+            };
+            let then = held(second.saturating_sub(lag));
+            let queue =
+                QueueSample { ready: Some(then.saturating_sub(10)), unacked: Some(then.min(10)), age_s: lag as f64, ..QueueSample::default() };
+            decide(&cfg, &mut learned, &[queue], &fleet, 1000.0 + second as f64);
+        }
+        assert_eq!(learned.counters.counted(), 12.0, "lag {lag}");
+    }
 }
 
 proptest! {

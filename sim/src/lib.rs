@@ -4,6 +4,7 @@
 pub mod bench;
 pub mod bursts;
 pub mod cache;
+pub mod crowd;
 pub mod csv;
 pub mod optimum;
 pub mod outage;
@@ -15,5 +16,6 @@ pub mod rng;
 pub mod score;
 pub mod simulate;
 pub mod sizing;
+pub mod truth;
 pub mod workload;
 pub mod world;

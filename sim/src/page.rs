@@ -51,6 +51,7 @@ pub fn html(report: &Report) -> String {
         );
     }
     out.push_str("</p>");
+    tradeoff(&mut out, report);
     let end = report.rows.iter().filter_map(|row| row.points.last()).map(|point| point.at_s).fold(1.0, f64::max);
     chart(&mut out, "Messages waiting", report, end, None, |row| row.points.iter().map(|point| (point.at_s, f64::from(point.backlog))).collect());
     chart(&mut out, "Pods", report, end, None, |row| row.points.iter().map(|point| (point.at_s, f64::from(point.pods))).collect());
@@ -86,6 +87,50 @@ fn table(out: &mut String, report: &Report) {
         );
     }
     out.push_str("</table>");
+}
+
+/// Waits against pods: the choices of `optimize-for` as a line, the others as points. What is lower and further left is better on both.
+fn tradeoff(out: &mut String, report: &Report) {
+    let ours = report.choices.iter().filter_map(|choice| Some((choice.pod_hours, choice.wait_p95_s?, choice.optimize_for.to_owned(), 0)));
+    let others = report.rows.iter().enumerate().skip(1).filter_map(|(at, row)| Some((row.pod_hours, row.wait_p95_s?, row.scaler.clone(), at)));
+    let points: Vec<(f64, f64, String, usize)> = ours.chain(others).collect();
+    let most = |value: fn(&(f64, f64, String, usize)) -> f64| points.iter().map(value).fold(1e-9, f64::max);
+    let (pods, wait) = (most(|point| point.0), most(|point| point.1));
+    let x = |value: f64| LEFT + (WIDTH - LEFT - 120.0) * value / pods;
+    let y = |value: f64| TOP + (HEIGHT - TOP - BOTTOM) * (1.0 - (value / wait).sqrt());
+    let title = "Waits (95th percentile) against pod-hours: QScaler by optimize-for, the others as points";
+    let _ = write!(out, "<h2>{title}</h2><svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-size=\"11\" fill=\"#555\" role=\"img\" aria-label=\"{title}\">");
+    for tick in 0..=TICKS {
+        let share = f64::from(tick) / f64::from(TICKS);
+        let (value, hours) = (wait * share * share, pods * share);
+        let _ = write!(
+            out,
+            "<line x1=\"{LEFT}\" x2=\"{:.1}\" y1=\"{1:.1}\" y2=\"{1:.1}\" stroke=\"#e5e5e5\"/><text x=\"{2:.1}\" y=\"{3:.1}\" text-anchor=\"end\">{4}</text>\
+             <text x=\"{5:.1}\" y=\"{6:.1}\" text-anchor=\"middle\">{hours:.2}</text>",
+            WIDTH - RIGHT,
+            y(value),
+            LEFT - 6.0,
+            y(value) + 4.0,
+            span(value),
+            x(hours),
+            HEIGHT - 8.0
+        );
+    }
+    let line: Vec<String> = points.iter().filter(|point| point.3 == 0).map(|point| format!("{:.1},{:.1}", x(point.0), y(point.1))).collect();
+    let _ = write!(out, "<path d=\"M{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"2.5\"/>", line.join(" L"), colour(0));
+    for (hours, wait_s, name, at) in &points {
+        let _ = write!(
+            out,
+            "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"4\" fill=\"{}\"/><text x=\"{:.1}\" y=\"{:.1}\">{}</text>",
+            x(*hours),
+            y(*wait_s),
+            colour(*at),
+            x(*hours) + 7.0,
+            y(*wait_s) - 5.0,
+            escape(name)
+        );
+    }
+    out.push_str("</svg>");
 }
 
 fn chart(out: &mut String, title: &str, report: &Report, end: f64, line: Option<f64>, curve: impl Fn(&Row) -> Vec<(f64, f64)>) {

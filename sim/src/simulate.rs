@@ -1,6 +1,8 @@
 //! Comes in: the user's tasks and what the user would promise. Goes out: a [`Report`]: what each scaler would have made of them.
 //! Leaves to others: reading the trace ([`crate::csv`]), drawing ([`crate::page`]).
 
+use qscaler_core::config::OptimizeFor;
+use qscaler_core::scale::{LawParams, ScaleConfig};
 use serde::Serialize;
 
 use crate::bench::{START_CV, law_config};
@@ -32,8 +34,21 @@ pub struct Options {
     pub max_replicas: u32,
     /// Mean time a pod takes to start, seconds.
     pub start_s: f64,
+    /// What the user would rather have, waits or cost.
+    pub optimize_for: OptimizeFor,
     /// Seed of start times and phases.
     pub seed: u64,
+}
+
+/// What the law would come to with one of the user's choices.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Choice {
+    /// Value of the annotation.
+    pub optimize_for: &'static str,
+    /// 95th percentile of the wait, seconds; `null` where the work was never done.
+    pub wait_p95_s: Option<f64>,
+    /// Pods times hours.
+    pub pod_hours: f64,
 }
 
 /// One scaler's result.
@@ -100,6 +115,8 @@ pub struct Report {
     pub optimum_late_share: f64,
     /// KEDA settings that hindsight chose from.
     pub keda_settings_tried: usize,
+    /// What `optimize-for` chooses between, from short waits to few pods.
+    pub choices: Vec<Choice>,
     /// One row for each scaler, QScaler first.
     pub rows: Vec<Row>,
 }
@@ -119,14 +136,19 @@ pub fn simulate(tasks: Vec<Task>, options: &Options) -> Report {
     let service_s = workload.mean_service_s().max(1e-3);
     let stage = Stage {
         optimum: optimum(&workload, options.start_s),
-        conditions: Conditions { start_s: options.start_s, start_cv: START_CV, outage: None, seed: options.seed },
+        conditions: Conditions { start_s: options.start_s, start_cv: START_CV, start_at_full_speed: f64::INFINITY, outage: None, seed: options.seed },
         workload,
     };
     let (best, tried) = stage.best_keda(service_s);
-    let law = law_config(&stage.workload);
+    let law = |choice| ScaleConfig { law: LawParams::optimized_for(choice), ..law_config(&stage.workload) };
+    let choices = OptimizeFor::ALL.iter().map(|choice| stage.choice(*choice, law(*choice))).collect();
     let keda = |config: KedaConfig| Box::new(Keda::new(config, options.seed));
     let scalers: Vec<(&str, String, Box<dyn Policy>)> = vec![
-        ("QScaler", format!("max-wait {} s, all else learned", options.max_wait_s), Box::new(Law::new(law, false, options.seed))),
+        (
+            "QScaler",
+            format!("max-wait {} s, optimize-for {}, all else learned", options.max_wait_s, options.optimize_for.name()),
+            Box::new(Law::new(law(options.optimize_for), false, options.seed)),
+        ),
         ("KEDA, value 1", KedaConfig::default_with_value(1.0).describe(), keda(KedaConfig::default_with_value(1.0))),
         ("KEDA, default", KedaConfig::default_with_value(20.0).describe(), keda(KedaConfig::default_with_value(20.0))),
         ("KEDA, hindsight", best.describe(), keda(best)),
@@ -157,6 +179,7 @@ pub fn simulate(tasks: Vec<Task>, options: &Options) -> Report {
         optimum_pod_hours: stage.optimum.pod_seconds / 3600.0,
         optimum_late_share: stage.optimum.miss,
         keda_settings_tried: tried,
+        choices,
         rows,
     }
 }
@@ -189,6 +212,13 @@ impl Stage {
             .collect();
         let best = (0..some.len()).min_by(|a, b| costs[*a].total_cmp(&costs[*b])).unwrap_or(0);
         (some[best], some.len())
+    }
+
+    /// What the law makes of it with one choice.
+    fn choice(&self, choice: OptimizeFor, cfg: ScaleConfig) -> Choice {
+        let outcome = run(&self.workload, self.conditions, &mut Law::new(cfg, false, self.conditions.seed), Watch::default());
+        let wait_p95_s = Some(quantile(&outcome.waits_s, 0.95)).filter(|wait| wait.is_finite());
+        Choice { optimize_for: choice.name(), wait_p95_s, pod_hours: outcome.pod_seconds / 3600.0 }
     }
 
     fn row(&self, scaler: &str, settings: String, mut policy: Box<dyn Policy>) -> Row {
@@ -255,8 +285,8 @@ impl Report {
             "peak",
             "cost"
         );
+        let wait = |wait: Option<f64>| wait.map_or_else(|| "never".to_owned(), span);
         for row in &self.rows {
-            let wait = |wait: Option<f64>| wait.map_or_else(|| "never".to_owned(), span);
             // Writing to a String cannot fail.
             let _ = writeln!(
                 out,
@@ -273,6 +303,10 @@ impl Report {
                 row.peak_pods,
                 row.cost
             );
+        }
+        out.push('\n');
+        for Choice { optimize_for, wait_p95_s, pod_hours } in &self.choices {
+            let _ = writeln!(out, "optimize-for {optimize_for:8} wait p95 {:>9}, {pod_hours:.2} pod-hours", wait(*wait_p95_s));
         }
         let _ = write!(out, "\n{}\n", self.verdict());
         out
@@ -295,6 +329,7 @@ impl Report {
                     format!(" {} is ahead of QScaler here: its cost is {ratio:.2} times QScaler's.", best.scaler)
                 };
             }
+            text += &behind(law, others);
         }
         text
     }
@@ -308,6 +343,31 @@ impl Report {
     pub fn html(&self) -> String {
         crate::page::html(self)
     }
+}
+
+/// Whom the law does not beat on both waits and pods, and by how much not.
+fn behind(law: &Row, others: &[Row]) -> String {
+    let worst = |row: &Row| row.wait_p95_s.unwrap_or(f64::INFINITY);
+    let mut text = String::new();
+    for other in others {
+        let (slower_s, dearer) = (worst(law) - worst(other), law.pod_hours / other.pod_hours.max(1e-9) - 1.0);
+        if slower_s > 0.05 {
+            text += &format!(
+                " {} has a 95th percentile of the wait that is {} shorter, for {:.2} times the pod-hours.",
+                other.scaler,
+                span(slower_s),
+                1.0 / (1.0 + dearer)
+            );
+        } else if dearer > 0.005 {
+            text += &format!(
+                " {} takes {:.0} % fewer pod-hours, with a 95th percentile of the wait that is {} longer.",
+                other.scaler,
+                100.0 * dearer / (1.0 + dearer),
+                span(-slower_s)
+            );
+        }
+    }
+    if text.is_empty() { " QScaler is ahead of each on both waits (95th percentile) and pod-hours.".to_owned() } else { text }
 }
 
 /// A time for people.

@@ -40,29 +40,28 @@ impl Workload {
 /// The generated workloads, by name. Rates per second, times in seconds.
 pub const NAMES: [&str; 11] = ["steady", "diurnal", "flash", "mmpp", "batch", "long", "heavy", "azure", "sparse", "downstr", "shift"];
 
-/// Workloads that end in silence: so many bursts of sixty tasks this far apart, seconds, and then nothing for an hour; a trickle; one burst a day. They are
-/// held against KEDA as people tune it, not scored with [`NAMES`].
-pub const BURSTS: [(&str, u32, f64); 7] = [
-    ("once", 1, 90.0),
-    ("three", 3, 90.0),
-    ("ten", 10, 90.0),
-    ("quick", 10, 30.0),
-    ("slow", 5, 600.0),
-    ("hourly", 4, 3600.0),
-    ("daily", 2, 86_400.0),
+/// Workloads that end in silence: so many bursts, of so many tasks, this far apart, seconds, and then nothing for an hour. Single tasks (the trickle) come at
+/// random. They are held against KEDA as people tune it, not scored with [`NAMES`].
+pub const BURSTS: [(&str, u32, usize, f64); 8] = [
+    ("once", 1, 60, 90.0),
+    ("three", 3, 60, 90.0),
+    ("ten", 10, 60, 90.0),
+    ("quick", 10, 60, 30.0),
+    ("slow", 5, 60, 600.0),
+    ("hourly", 4, 60, 3600.0),
+    ("daily", 2, 60, 86_400.0),
+    ("trickle", 120, 1, 60.0),
 ];
 /// Seconds of silence after the last burst.
 const SILENCE_S: f64 = 3600.0;
-/// Tasks of one burst.
-const BURST_TASKS: usize = 60;
 
 /// Generates one of [`BURSTS`]: 60 % of the tasks take 1 to 5 s, 25 % 6 to 20 s, 15 % 31 to 40 s; `None` for another name.
 pub fn bursts(name: &str, seed: u64) -> Option<Workload> {
-    let (index, (_, count, apart_s)) = BURSTS.iter().enumerate().find(|(_, (known, _, _))| *known == name)?;
+    let (index, (_, count, size, apart_s)) = BURSTS.iter().enumerate().find(|(_, (known, ..))| *known == name)?;
     let mut rng = Rng::new(seed, 0xb0 + index as u64);
-    let mut tasks = Vec::new();
-    for burst in 0..*count {
-        for _ in 0..BURST_TASKS {
+    let (mut tasks, mut at_s) = (Vec::new(), 60.0);
+    for _ in 0..*count {
+        for _ in 0..*size {
             let kind = rng.uniform();
             let service_s = if kind < 0.6 {
                 rng.between(1.0, 5.0)
@@ -71,10 +70,11 @@ pub fn bursts(name: &str, seed: u64) -> Option<Workload> {
             } else {
                 rng.between(31.0, 40.0)
             };
-            tasks.push(Task { at_s: 60.0 + f64::from(burst) * apart_s, service_s });
+            tasks.push(Task { at_s, service_s });
         }
+        at_s += if *size > 1 { *apart_s } else { rng.exponential(*apart_s) };
     }
-    let horizon_s = 60.0 + f64::from(count - 1) * apart_s + SILENCE_S;
+    let horizon_s = tasks.last().map_or(0.0, |task| task.at_s) + SILENCE_S;
     Some(Workload { name: name.to_owned(), tasks, max_wait_s: 15.0, min_replicas: 0, max_replicas: 20, horizon_s, shared_capacity: None })
 }
 

@@ -4,6 +4,7 @@
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, VecDeque};
 
+use crate::crowd::Crowd;
 use crate::rng::Rng;
 use crate::workload::{Task, Workload};
 
@@ -17,6 +18,8 @@ pub struct Conditions {
     pub start_s: f64,
     /// Its coefficient of variation.
     pub start_cv: f64,
+    /// Pods that nodes start at full speed side by side; more share it ([`crate::crowd`]). Infinite: as many as there are.
+    pub start_at_full_speed: f64,
     /// From, to: the broker tells nobody its figures, and goes on delivering.
     pub outage: Option<(f64, f64)>,
     /// Seed of start latencies and victims.
@@ -108,7 +111,6 @@ struct Pod {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     Ends,
-    Ready,
     Killed,
 }
 
@@ -154,6 +156,7 @@ pub struct World<'a> {
     drained: Vec<u32>,
     keep_parked: bool,
     events: BinaryHeap<Event>,
+    crowd: Crowd,
     idle_count: u32,
     starting_count: u32,
     busy_count: u32,
@@ -186,6 +189,7 @@ impl<'a> World<'a> {
             drained: Vec::new(),
             keep_parked: false,
             events: BinaryHeap::new(),
+            crowd: Crowd::new(conditions.start_at_full_speed),
             idle_count: 0,
             starting_count: 0,
             busy_count: 0,
@@ -286,7 +290,7 @@ impl<'a> World<'a> {
     pub fn start_ready(&mut self, count: u32) {
         for _ in 0..count.min(self.max_replicas.saturating_sub(self.replicas())) {
             let pod = self.create();
-            self.starting_count -= 1;
+            self.started();
             self.pods[pod as usize].ready_s = self.now_s;
             self.free(pod);
         }
@@ -300,7 +304,7 @@ impl<'a> World<'a> {
             state: PodState::Starting,
             leaving: Leaving::No,
             created_s: self.now_s,
-            ready_s: self.now_s + latency,
+            ready_s: f64::INFINITY,
             task: 0,
             started_s: 0.0,
             ends_s: 0.0,
@@ -308,7 +312,7 @@ impl<'a> World<'a> {
             place: self.serving.len() as u32,
         });
         self.serving.push(pod);
-        self.events.push(Event { at_s: self.now_s + latency, kind: Kind::Ready, pod });
+        self.crowd.begin(self.now_s, pod, latency);
         self.starting_count += 1;
         self.count_alive(1);
         self.outcome.starts += 1;
@@ -322,7 +326,7 @@ impl<'a> World<'a> {
             let mut starting: Vec<u32> = self.serving.iter().copied().filter(|pod| self.pods[*pod as usize].state == PodState::Starting).collect();
             starting.sort_unstable_by(|a, b| b.cmp(a));
             for pod in starting.into_iter().take(left as usize) {
-                self.starting_count -= 1;
+                self.started();
                 self.leave_serving(pod);
                 self.gone(pod);
                 left -= 1;
@@ -381,7 +385,7 @@ impl<'a> World<'a> {
             self.leave_serving(id);
             match self.pods[id as usize].state {
                 PodState::Starting => {
-                    self.starting_count -= 1;
+                    self.started();
                     self.gone(id);
                 }
                 PodState::Idle => {
@@ -484,15 +488,31 @@ impl<'a> World<'a> {
         }
     }
 
+    /// One pod less is starting.
+    fn started(&mut self) {
+        self.starting_count -= 1;
+        self.crowd.end(self.now_s);
+    }
+
+    /// When the next pod will be ready.
+    fn next_ready_s(&mut self) -> f64 {
+        let pods = &self.pods;
+        self.crowd.next_s(|pod| pods[pod as usize].state == PodState::Starting)
+    }
+
+    fn ready(&mut self) {
+        if let Some(pod) = self.crowd.take() {
+            self.started();
+            self.pods[pod as usize].ready_s = self.now_s;
+            self.latencies.push(self.now_s - self.pods[pod as usize].created_s);
+            self.free(pod);
+        }
+    }
+
     fn happen(&mut self, event: Event) {
         let id = event.pod;
         let (state, leaving) = (self.pods[id as usize].state, self.pods[id as usize].leaving);
         match (event.kind, state) {
-            (Kind::Ready, PodState::Starting) => {
-                self.starting_count -= 1;
-                self.latencies.push(self.now_s - self.pods[id as usize].created_s);
-                self.free(id);
-            }
             (Kind::Ends, PodState::Busy) => {
                 self.busy_count -= 1;
                 self.finished += 1;
@@ -552,7 +572,8 @@ pub fn run(workload: &Workload, conditions: Conditions, policy: &mut dyn Policy,
     loop {
         let arrival_s = workload.tasks.get(next_task).map_or(f64::INFINITY, |task| task.at_s);
         let event_s = world.events.peek().map_or(f64::INFINITY, |event| event.at_s);
-        let next_s = event_s.min(arrival_s).min(wake_s);
+        let ready_s = world.next_ready_s();
+        let next_s = event_s.min(ready_s).min(arrival_s).min(wake_s);
         let end = if world.finished < world.outcome.tasks { GIVE_UP * workload.horizon_s } else { workload.horizon_s };
         if let Some((every_s, points)) = &mut watch.points {
             while note_s <= next_s.min(end) {
@@ -569,6 +590,8 @@ pub fn run(workload: &Workload, conditions: Conditions, policy: &mut dyn Policy,
             if let Some(event) = world.events.pop() {
                 world.happen(event);
             }
+        } else if ready_s <= next_s {
+            world.ready();
         } else if arrival_s <= next_s {
             world.arrive(next_task as u32);
             next_task += 1;

@@ -1,5 +1,6 @@
 //! The law in the simulated world: fixed seeds, small sizes, loose bounds. The full comparison is `cargo xtask bench law`.
 
+use qscaler_core::config::OptimizeFor;
 use qscaler_sim::bench::{Effort, bench, law_config};
 use qscaler_sim::csv;
 use qscaler_sim::optimum::optimum;
@@ -11,7 +12,7 @@ use qscaler_sim::workload::{Task, Workload, generate};
 use qscaler_sim::world::{Conditions, Outcome, Watch, run};
 
 fn conditions(start_s: f64, seed: u64) -> Conditions {
-    Conditions { start_s, start_cv: 0.25, outage: None, seed }
+    Conditions { start_s, start_cv: 0.25, start_at_full_speed: f64::INFINITY, outage: None, seed }
 }
 
 fn law(workload: &Workload, conditions: Conditions) -> Outcome {
@@ -85,13 +86,14 @@ fn keda_with_a_short_grace_cuts_long_tasks_and_the_law_does_not() {
 #[test]
 fn a_users_trace_becomes_a_table_a_page_and_json() {
     let text: String = (0..300).map(|n| format!("{},{}\n", n * 2, 1 + n % 5)).collect();
-    let options = Options { max_wait_s: 20.0, min_replicas: 0, max_replicas: 20, start_s: 5.0, seed: 1 };
+    let options = Options { max_wait_s: 20.0, min_replicas: 0, max_replicas: 20, start_s: 5.0, optimize_for: OptimizeFor::Balanced, seed: 1 };
     let report = simulate(csv::parse(text.as_bytes()).unwrap(), &options);
     assert_eq!(report.keda_settings_tried, 1008);
     assert_eq!(report.rows.len(), 6);
     assert!(report.table().lines().any(|line| line.starts_with("QScaler ")));
     let page = report.html();
-    assert_eq!(page.matches("<svg").count(), 3);
+    assert_eq!(page.matches("<svg").count(), 4);
+    assert_eq!(page.matches("<circle").count(), 3 + 5, "three choices on a line, five rivals as points");
     assert_eq!(page.matches("<polyline").count(), 18);
     assert!(!page.contains("NaN") && !page.contains("http"), "the page loads nothing");
     assert_eq!(report.json()["rows"][0]["scaler"], "QScaler");
@@ -99,8 +101,34 @@ fn a_users_trace_becomes_a_table_a_page_and_json() {
 }
 
 #[test]
+fn a_step_up_that_lasts_is_met_within_one_start_latency() {
+    // Eight messages a second; from 2400 s on each takes three times as long: 36 pods are needed where 12 were.
+    for seed in 1..6 {
+        let mut shift = generate("shift", seed).expect("a workload");
+        shift.tasks.retain(|task| task.at_s < 3000.0);
+        shift.horizon_s = 3000.0;
+        let mut points = Vec::new();
+        let mut policy = Law::new(law_config(&shift), false, seed);
+        run(&shift, conditions(30.0, seed), &mut policy, Watch { points: Some((1.0, &mut points)), budget_pod_s: None });
+        let asked_s = points.iter().find(|point| point.at_s > 2400.0 && point.pods >= 36).map_or(f64::INFINITY, |point| point.at_s);
+        assert!(asked_s <= 2430.0, "seed {seed}: 36 pods are asked for after {} s", asked_s - 2400.0);
+    }
+}
+
+#[test]
+fn what_the_user_chooses_moves_waits_against_pods() {
+    let flash = generate("flash", 9).expect("a workload");
+    let options = Options { max_wait_s: 30.0, min_replicas: 0, max_replicas: 100, start_s: 30.0, optimize_for: OptimizeFor::Latency, seed: 1 };
+    let report = simulate(flash.tasks.into_iter().take(20_000).collect(), &options);
+    let [latency, balanced, cost] = report.choices.as_slice() else { panic!("three choices: {:?}", report.choices) };
+    assert!(latency.wait_p95_s < balanced.wait_p95_s && balanced.wait_p95_s <= cost.wait_p95_s, "{:?}", report.choices);
+    assert!(latency.pod_hours > balanced.pod_hours && balanced.pod_hours >= cost.pod_hours, "{:?}", report.choices);
+    assert_eq!(report.rows[0].wait_p95_s, latency.wait_p95_s, "the row is the choice");
+}
+
+#[test]
 fn a_minimum_is_kept_by_all() {
-    let options = Options { max_wait_s: 20.0, min_replicas: 3, max_replicas: 20, start_s: 5.0, seed: 1 };
+    let options = Options { max_wait_s: 20.0, min_replicas: 3, max_replicas: 20, start_s: 5.0, optimize_for: OptimizeFor::Balanced, seed: 1 };
     let report = simulate(vec![Task { at_s: 0.0, service_s: 1.0 }, Task { at_s: 3000.0, service_s: 1.0 }], &options);
     for row in &report.rows {
         assert!(row.pod_hours * 3600.0 >= 3.0 * 3590.0, "{}: {}", row.scaler, row.pod_hours);

@@ -9,6 +9,7 @@ use crate::scale::sample::{fleet_sample, without_replacements};
 use crate::scale::settings::{LAW_PERIOD_MS, scale_config};
 use crate::workload::Workload;
 use qscaler_core::config::WorkerConfig;
+use qscaler_core::framework::BusySource;
 use qscaler_core::scale::{FleetSample, QueueSample, Rule, decide};
 
 /// A broker that has failed for less than this only stops lowering; after it the law is told that the figures are unknown, milliseconds.
@@ -29,7 +30,8 @@ impl Workload {
             }
         };
         self.law_ms = now_ms;
-        let mut fleet = fleet_sample(view, &mut self.intake, &mut self.seen_ready, now_ms);
+        let tells = config.busy != BusySource::Unknown;
+        let mut fleet = fleet_sample(view, &mut self.intake, &mut self.starts, tells, now_ms);
         fleet.broker_down = self.broker.queues.is_some() && self.broker.control.is_some();
         let fleet = without_replacements(fleet, self.machine.replacements());
         let decision = decide(&scale_config(config), &mut self.learned, &samples, &fleet, now_ms as f64 / 1000.0);

@@ -12,6 +12,49 @@ use std::collections::HashSet;
 /// A pod that became Ready this short a time ago and has not reported yet has taken no task that matters, milliseconds.
 const FIRST_REPORT_MS: u64 = 15_000;
 
+/// A Ready pod of which nothing is heard for this long, milliseconds, will not tell: its start ended when it became Ready, as far as anybody knows.
+const SETTLES_MAX_MS: u64 = 300_000;
+
+/// Whose start has been seen. Ready comes first, where a worker has no readiness probe long before it can take a task: a start is over when the worker has
+/// told what it does.
+#[derive(Debug, Default)]
+pub struct Starts {
+    ready: HashSet<Word>,
+    settling: HashSet<Word>,
+}
+
+impl Starts {
+    /// Forgets pods that are gone.
+    pub fn retain(&mut self, uids: &HashSet<&str>) {
+        self.ready.retain(|uid| uids.contains(&**uid));
+        self.settling.retain(|uid| uids.contains(&**uid));
+    }
+
+    /// A Ready pod, `told` by its worker or not; `tells`: its worker is going to. Gives the moment at which its start was over, if that is now known.
+    fn over_ms(&mut self, pod: &PodRecord, told: bool, tells: bool, now_ms: u64) -> Option<u64> {
+        if has_restarted(pod) {
+            self.ready.insert(pod.uid.clone());
+            self.settling.remove(&pod.uid);
+            return None;
+        }
+        let ready_ms = now_ms.saturating_sub(pod.ready_since_ms);
+        if !self.ready.contains(&pod.uid) {
+            self.ready.insert(pod.uid.clone());
+            if ready_ms >= REPORT_STALE_MS {
+                return None;
+            }
+            if told || !tells || !pod.injected {
+                return Some(pod.ready_since_ms);
+            }
+            self.settling.insert(pod.uid.clone());
+        } else if self.settling.contains(&pod.uid) && (told || ready_ms >= SETTLES_MAX_MS) {
+            self.settling.remove(&pod.uid);
+            return Some(if told { now_ms } else { pod.ready_since_ms });
+        }
+        None
+    }
+}
+
 /// Tasks that run in a pod; None when nothing says.
 fn tasks(pod: &PodRecord, heard: &Intake, now_ms: u64) -> Option<u32> {
     match heard.heard(&pod.uid) {
@@ -30,8 +73,8 @@ fn has_restarted(pod: &PodRecord) -> bool {
     pod.containers.iter().any(|c| c.life.as_ref().is_some_and(|life| life.restarts > 0))
 }
 
-/// The pods as the scaling law counts them. `seen_ready` remembers whose start was counted.
-pub fn fleet_sample(view: &View, heard: &mut Intake, seen_ready: &mut HashSet<Word>, now_ms: u64) -> FleetSample {
+/// The pods as the scaling law counts them. `starts` remembers whose start was counted; `tells`: these workers tell what they do.
+pub fn fleet_sample(view: &View, heard: &mut Intake, starts: &mut Starts, tells: bool, now_ms: u64) -> FleetSample {
     let seconds = |from: u64, to: u64| to.saturating_sub(from) as f64 / 1000.0;
     let (completions, taken_up) = (heard.take_completions(), heard.take_taken_up());
     let heard = &*heard;
@@ -55,7 +98,7 @@ pub fn fleet_sample(view: &View, heard: &mut Intake, seen_ready: &mut HashSet<Wo
         if !pod.ready {
             if pod.unschedulable {
                 out.pending_unschedulable += 1;
-            } else if has_restarted(pod) || seen_ready.contains(&pod.uid) {
+            } else if has_restarted(pod) || starts.ready.contains(&pod.uid) {
                 // Its age says nothing of how long a pod takes to start.
                 out.restarting += 1;
             } else {
@@ -64,13 +107,11 @@ pub fn fleet_sample(view: &View, heard: &mut Intake, seen_ready: &mut HashSet<Wo
             continue;
         }
         out.ready += 1;
-        if !seen_ready.contains(&pod.uid)
-            && seen_ready.insert(pod.uid.clone())
-            && !has_restarted(pod)
-            && seconds(pod.ready_since_ms, now_ms) * 1000.0 < REPORT_STALE_MS as f64
-        {
-            out.started_latencies_s.push(seconds(pod.created_ms, pod.ready_since_ms));
+        let has_told = heard.heard(&pod.uid).is_some_and(|h| is_fresh(h.at_ms, now_ms) && h.busy != Busy::Unknown);
+        if let Some(over_ms) = starts.over_ms(pod, has_told, tells, now_ms) {
+            out.started_latencies_s.push(seconds(pod.created_ms, over_ms));
         }
+        out.settling += u32::from(starts.settling.contains(&pod.uid));
         let running = tasks(pod, heard, now_ms);
         match running {
             Some(n) => told = told.saturating_add(n),
@@ -109,7 +150,9 @@ pub(crate) fn without_replacements(mut fleet: FleetSample, mut n: u32) -> FleetS
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::report;
     use crate::testing::{T0_MS, deployment, pod, replicaset, view, with};
+    use qscaler_core::message::{Report, WorkerState};
     use serde_json::json;
 
     #[test]
@@ -120,10 +163,30 @@ mod tests {
             with(pod, "/status/conditions", json!([{"type": "Ready", "status": ready, "lastTransitionTime": crate::testing::stamp(-2_000)}]))
         };
         let view = view(&[deployment(3, &[]), replicaset("orders-1", 3), crashed("a", "True"), crashed("b", "False"), pod("c")]);
-        let mut seen_ready = HashSet::new();
-        let sample = fleet_sample(&view, &mut Intake::default(), &mut seen_ready, T0_MS);
+        let mut starts = Starts::default();
+        let sample = fleet_sample(&view, &mut Intake::default(), &mut starts, true, T0_MS);
         assert_eq!((sample.ready, sample.restarting, sample.starting.len()), (2, 1, 0));
         assert_eq!(sample.useful(), 3);
         assert!(sample.started_latencies_s.iter().all(|latency| *latency < 58.0), "the age of a pod that crashed: {:?}", sample.started_latencies_s);
+    }
+
+    #[test]
+    fn a_start_is_over_when_the_worker_has_told_what_it_does() {
+        let mut view = view(&[deployment(2, &[]), replicaset("orders-1", 2), pod("a"), pod("b")]);
+        let (mut intake, mut starts) = (Intake::default(), Starts::default());
+        let mut sample = |view: &View, intake: &mut Intake, after_ms| fleet_sample(view, intake, &mut starts, true, T0_MS + after_ms);
+        // Created a minute ago, Ready for fifty seconds.
+        let silent = sample(&view, &mut intake, 0);
+        assert_eq!((silent.started_latencies_s.len(), silent.settling), (0, 2), "Ready, and nothing is heard of their workers");
+        let told = Report { at_ms: T0_MS + 30_000, ..report("a", 1, WorkerState::Open, Busy::Idle) };
+        intake.take(&told, "dep", view.pods.iter().find(|pod| &*pod.uid == "uid-a").map(AsRef::as_ref), T0_MS + 30_000).unwrap();
+        let first = sample(&view, &mut intake, 30_000);
+        assert_eq!((first.started_latencies_s, first.settling), (vec![90.0], 1));
+        assert_eq!(sample(&view, &mut intake, 31_000).started_latencies_s, Vec::<f64>::new(), "once");
+        let given_up = sample(&view, &mut intake, 251_000);
+        assert_eq!((given_up.started_latencies_s, given_up.settling), (vec![10.0], 0), "a worker that never tells has started when it was Ready");
+        view.pods.truncate(1);
+        let blind = fleet_sample(&view, &mut Intake::default(), &mut Starts::default(), false, T0_MS);
+        assert_eq!((blind.started_latencies_s, blind.settling), (vec![10.0], 0), "workers that tell nothing");
     }
 }

@@ -109,6 +109,10 @@ impl Reader<'_> {
             self.fail(key, &format!("min-replicas ({min}) is above max-replicas ({max})"), &format!("a min-replicas from 0 to {max}"));
         }
         let max_wait_ms = self.duration(annotation::MAX_WAIT, MAX_WAIT_DEFAULT_MS);
+        let optimize_for = self.choice(
+            annotation::OPTIMIZE_FOR,
+            &[OptimizeFor::Balanced, OptimizeFor::Latency, OptimizeFor::Cost].map(|choice| (choice.name(), choice)),
+        );
         let messages_per_worker = match self.get(annotation::MESSAGES_PER_WORKER) {
             None => Some(None),
             Some(_) => self.number(annotation::MESSAGES_PER_WORKER, 1, None).map(Some),
@@ -148,6 +152,7 @@ impl Reader<'_> {
             min_replicas: min_replicas?,
             max_replicas: max_replicas?,
             max_wait_ms: max_wait_ms?,
+            optimize_for: optimize_for?,
             messages_per_worker: messages_per_worker?,
             concurrency: concurrency?,
             max_task_duration_ms: max_task_duration_ms?,

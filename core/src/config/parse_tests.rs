@@ -80,6 +80,7 @@ fn one_mistake_each() {
         ("busy", "file:relative", "file:/PATH"),
         ("paused", "yes", "scale-down"),
         ("dry-run", "1", "false, true"),
+        ("optimize-for", "waits", "balanced, latency, cost"),
         ("messages-per-worker", "0", "whole number from 1"),
         ("priority-steps", "9-0", "0,3,6,9"),
         ("priority-steps", "high", "0,3,6,9"),
@@ -111,9 +112,11 @@ fn every_documented_value_parses() {
         ("scaling", "protect"),
         ("paused", "scale-down"),
         ("dry-run", "true"),
+        ("optimize-for", "cost"),
         ("drain-deadline-policy", "cut"),
         ("min-replicas", "0"),
     ]);
+    assert_eq!(config.optimize_for, OptimizeFor::Cost);
     assert_eq!(config.queues, ["a", "b"]);
     assert_eq!(config.busy, BusySource::Http { port: 8080, path: "/idle".into() });
     assert_eq!(config.signals, [Signal::Tstp, Signal::Term]);

@@ -93,6 +93,35 @@ pub enum Paused {
     ScaleUp,
 }
 
+/// What the scaling law weighs more where it has the choice: messages that wait, or pods that idle. The field's words: AWS Auto Scaling's scaling strategies
+/// (optimize for availability, balance, optimize for cost), GKE's autoscaling profiles (balanced, optimize-utilization).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OptimizeFor {
+    /// Short waits: more pods stand ready, and longer.
+    Latency,
+    /// Both: one percent of late messages weighs as much as ten percent of pods.
+    #[default]
+    Balanced,
+    /// Few pods: what is late now and then is not worth pods that idle.
+    Cost,
+}
+
+impl OptimizeFor {
+    /// All of them, from short waits to few pods.
+    pub const ALL: [Self; 3] = [Self::Latency, Self::Balanced, Self::Cost];
+
+    /// As it is written in the annotation.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Latency => "latency",
+            Self::Balanced => "balanced",
+            Self::Cost => "cost",
+        }
+    }
+}
+
 /// What happens to a task that outlives `max-task-duration` in a hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -131,6 +160,9 @@ pub struct WorkerConfig {
     pub max_replicas: u32,
     /// The goal.
     pub max_wait_ms: u64,
+    /// Waits or cost.
+    #[serde(default)]
+    pub optimize_for: OptimizeFor,
     /// Fixed length target.
     pub messages_per_worker: Option<u32>,
     /// Tasks that a pod runs at once.

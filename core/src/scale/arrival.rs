@@ -19,6 +19,10 @@ const HALF_LIFE_ARRIVALS: f64 = 20.0;
 const HALF_LIFE_SERVICES: f64 = 3.0;
 /// Bound of the half-life, seconds: a day.
 const HALF_LIFE_MAX_S: f64 = 86_400.0;
+/// Of gaps of a Poisson process one in fifty is longer than so many mean ones.
+const SILENT_GAPS: f64 = 4.0;
+/// A silence shorter than this is none, seconds.
+const SILENT_MIN_S: f64 = 45.0;
 /// Entries kept at most: the long window at five ticks a second.
 const WINDOW_MAX: usize = 300;
 
@@ -47,6 +51,9 @@ pub struct ArrivalRate {
     window: VecDeque<Entry>,
     #[serde(skip)]
     in_mean: usize,
+    /// Seconds watched since a message came.
+    #[serde(skip)]
+    silent_s: f64,
 }
 
 /// A rate and how it came about.
@@ -67,6 +74,7 @@ impl ArrivalRate {
         if self.seconds <= 0.0 {
             self.seconds = law.rate_half_life_s;
         }
+        self.silent_s = if count > 0.0 { 0.0 } else { self.silent_s + dt_s };
         self.window.push_back(Entry { at_s: now_s, dt_s, count: count.max(0.0), batch: false });
         self.mark_batch(law, now_s);
         while let Some(entry) = self.window.get(self.in_mean).copied() {
@@ -87,10 +95,15 @@ impl ArrivalRate {
         if self.seconds > 0.0 { self.arrivals / self.seconds } else { 0.0 }
     }
 
+    /// Nothing has come for so long that what came before has ended: [`SILENT_GAPS`] mean gaps, and [`SILENT_MIN_S`].
+    pub fn has_ended(&self) -> bool {
+        self.silent_s >= SILENT_MIN_S && self.silent_s * self.mean() >= SILENT_GAPS
+    }
+
     /// Forgets the windows and keeps the mean: after a gap the ticks before it no longer join those after it.
     pub fn forget_windows(&mut self) {
         self.window.clear();
-        self.in_mean = 0;
+        (self.in_mean, self.silent_s) = (0, 0.0);
     }
 
     /// The rate to expect now.
@@ -164,6 +177,20 @@ mod tests {
             rate.observe(&law, now, 1.0, f64::from(count), 1.0);
         }
         rate.estimate(&law, now)
+    }
+
+    #[test]
+    fn a_silence_of_several_mean_gaps_is_the_end() {
+        let law = LawParams::default();
+        let mut rate = ArrivalRate::default();
+        (0..1200).for_each(|tick| rate.observe(&law, f64::from(tick), 1.0, f64::from(u8::from(tick % 30 == 0)), 10.0));
+        assert!(!rate.has_ended(), "one every half minute");
+        (1200..1260).for_each(|tick| rate.observe(&law, f64::from(tick), 1.0, 0.0, 10.0));
+        assert!(!rate.has_ended(), "three gaps may be chance");
+        (1260..1340).for_each(|tick| rate.observe(&law, f64::from(tick), 1.0, 0.0, 10.0));
+        assert!(rate.has_ended());
+        rate.observe(&law, 1340.0, 1.0, 1.0, 10.0);
+        assert!(!rate.has_ended());
     }
 
     #[test]

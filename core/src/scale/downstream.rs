@@ -254,7 +254,7 @@ impl Downstream {
         let raising = trial.former > 0.0 && self.limit > trial.former;
         let reached = if raising { tick.busy >= REACHED_SHARE * self.limit.min(tick.wished) } else { tick.busy <= self.limit };
         let patience = TRIAL_MAX_SERVICES * tick.service_s;
-        let mut undecided = false;
+        let (mut undecided, mut likelier) = (false, 0.0);
         match trial.reached_s {
             None if reached => {
                 trial.reached_s = Some(tick.now_s);
@@ -271,11 +271,16 @@ impl Downstream {
                         return self.conclude(trial, raising, (beyond > 0.0) != raising, tick);
                     }
                     undecided = measured_s >= TRIAL_SERVICES_MAX * tick.service_s;
+                    likelier = beyond;
                 }
             }
             _ => {}
         }
         self.trial = Some(trial);
+        if undecided && !raising && likelier < 0.0 {
+            // Where it is not plain that fewer do as much, they don't.
+            return self.conclude(trial, raising, false, tick);
+        }
         if undecided || (trial.reached_s.is_some() && !tick.saturated) || tick.now_s - trial.since_s > patience {
             // Nothing can be told: the limit before, and another trial later. But a raise so small that it tells nothing, up to all that is wished,
             // does no harm either.

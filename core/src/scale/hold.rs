@@ -18,7 +18,7 @@ const GROWTH_MAX: f64 = 1024.0;
 /// Crossings per second that need no further proof.
 const EPSILON: f64 = 1e-12;
 /// A load that stays away for this many times the longest pause after which it has come back has missed its rhythm, and is waited for no more.
-const MISSED: f64 = 1.5;
+const MISSED: f64 = 1.3;
 /// Pauses shorter than this are none, seconds: it is the time that a look, a decision and a task take.
 const PAUSE_MIN_S: f64 = 30.0;
 
@@ -129,7 +129,7 @@ impl LoadLevels {
 
     /// The highest level at most `workers` up to which every level returns often enough: `r_c x worth_s >= 1`, where `r_c` is returns to
     /// `c` per second below `c`, and `worth_s` the pod-seconds that having a worker there already is worth at one crossing.
-    /// A load that stays away for half as long again as it ever did before it came back is waited for no more.
+    /// A load that stays away for [`MISSED`] times as long as it ever did before it came back is waited for no more.
     pub fn keep(&self, workers: u32, worth_s: f64) -> Kept {
         let (mut below, mut crossed, mut kept) = (0.0f64, 0.0f64, Kept::default());
         if self.width == 0 || self.growth < 1.0 {
@@ -210,8 +210,8 @@ mod tests {
             levels.observe(&LawParams::default(), 1.0, if tick < 300 && tick % 60 < 20 { 10.0 } else { 0.0 }, 100);
             kept.push(levels.keep(10, 500.0).workers);
         }
-        assert_eq!((kept[270], kept[310], kept[319]), (10, 10, 10));
-        assert!(kept[325..].iter().all(|kept| *kept == 0), "half as long again as the pauses of 40 s: {:?}", &kept[300..]);
+        assert_eq!((kept[270], kept[300], kept[310]), (10, 10, 10));
+        assert!(kept[314..].iter().all(|kept| *kept == 0), "a third as long again as the pauses of 40 s: {:?}", &kept[300..]);
         assert!(levels.missed());
     }
 

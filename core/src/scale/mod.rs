@@ -3,11 +3,11 @@
 //!
 //! One law for all workloads. The user promises a wait (`max_wait_s`), a minimum and a maximum; the rest is learned. Per tick:
 //!
-//! 1. [`arrival`] λ, [`service`] s, [`latency`] L: what is known of rate, tasks and pod starts.
+//! 1. [`arrival`] λ, [`service`] s, [`latency`] L, [`crowd`]: what is known of rate, tasks and pod starts.
 //! 2. [`staffing`]: workers for the rate, by Erlang for short tasks, by what runs now for long ones.
 //! 3. [`standing`]: where the promise leaves room, a short queue stands so that no worker idles.
 //! 4. [`held`]: what consumers hold calls for nobody else. [`hold`]: idle workers stay where load returns often enough to make that cheaper.
-//! 5. [`deficit`]: more workers where what waits would not start in time.
+//! 5. [`deficit`]: more workers where what waits would not start in time; all at once, or in a ramp where [`crowd`] has shown that they come sooner so.
 //! 6. [`downstream`]: fewer where more of them only make tasks slower.
 //! 7. [`down`]: what is above the need of the last start latency, and idle, may leave. A running task is never touched.
 //! 8. [`stale`]: without figures nothing is lowered, and [`rise`] says what may be coming unseen. [`stuck`]: tasks that never end count neither as load nor as capacity.
@@ -17,6 +17,7 @@
 
 pub mod arrival;
 pub mod budget;
+pub mod crowd;
 pub mod deficit;
 pub mod down;
 pub mod downstream;
@@ -58,6 +59,8 @@ pub struct Learned {
     pub service: service::ServiceTime,
     /// Start latency.
     pub latency: latency::StartLatency,
+    /// How that grows with the number of pods that start at once.
+    pub crowd: crowd::Crowding,
     /// How often which load returns.
     pub levels: hold::LoadLevels,
     /// Messages that waited too long, and what a missing worker cost.
@@ -107,6 +110,7 @@ pub fn decide(cfg: &ScaleConfig, learned: &mut Learned, queues: &[QueueSample], 
     for latency in &fleet.started_latencies_s {
         learned.latency.started(*latency);
     }
+    learned.crowd.observe(now_s, (fleet.starting.len() as u32).saturating_add(fleet.settling), &fleet.started_latencies_s);
     let latency = learned.latency.estimate(cfg.start_latency_hint_s, &fleet.starting);
     let before = learned.service.estimate(cfg.service_time_hint_s, &[]);
     let (backlog, hold) = observe::add_up(cfg, queues);
@@ -143,7 +147,7 @@ pub fn decide(cfg: &ScaleConfig, learned: &mut Learned, queues: &[QueueSample], 
     let mut situation = learned.look(cfg, &backlog, fleet, latency, now_s);
     let wish = learned.wish(cfg, &situation, fleet);
     let trial = learned.shared_limit(&mut situation, &wish, fleet, now_s);
-    let (target, rule, cap, hold) = learned.settle(cfg, &situation, &wish, now_s);
+    let (target, rule, cap, hold) = learned.settle(cfg, &mut situation, &wish, now_s);
     let at_work = situation.view.told + situation.view.backlog > 0.0;
     let load = situation.rate_per_s * situation.service.mean_s / f64::from(situation.per_pod);
     learned.load = if at_work || load >= standing::LOAD_MIN { load.max(f64::MIN_POSITIVE) } else { 0.0 };
@@ -160,6 +164,7 @@ pub fn decide(cfg: &ScaleConfig, learned: &mut Learned, queues: &[QueueSample], 
     inputs.standing_wait_s = wish.standing_wait_s;
     inputs.waits = wish.held;
     inputs.prefetched = situation.view.ahead as u64;
+    inputs.ramp = if cap == Some(Cap::Ramp) { situation.ramp } else { None };
     ScaleDecision { keep_parked: trial, ..finish(cfg, target, rule, cap, hold, inputs) }
 }
 

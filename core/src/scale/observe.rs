@@ -20,6 +20,12 @@ pub struct Counters {
     /// When messages left the broker that no worker has told of yet, and how many: what is told of them later is no arrival.
     #[serde(skip)]
     owed: VecDeque<(f64, f64)>,
+    /// What workers have told since the moment of which the broker's figures are: when, taken, found.
+    #[serde(skip)]
+    ahead: VecDeque<(f64, f64, f64)>,
+    /// Messages counted as arrived since this process began.
+    #[serde(skip)]
+    counted: f64,
 }
 
 /// How messages that have left the broker's figures are told of.
@@ -44,10 +50,14 @@ pub struct Told {
 
 /// Workers tell of a task up to this long after its message has left the broker's figures, seconds: reports come every five, and some are late.
 const OWED_S: f64 = 30.0;
+/// Looks that a figure may be behind what workers tell: older ones are stale.
+const AHEAD_MAX: usize = 300;
 /// Most messages believed of one figure: more than any broker holds, and few enough that sums and squares of it stay numbers.
 const FIGURE_MAX: f64 = 1e12;
 /// Seconds of evidence after which half of what was believed of acknowledgements is replaced.
 const ACKS_HALF_LIFE_S: f64 = 120.0;
+/// Older figures are of another moment than what workers tell, seconds: among more and more tasks they would show early acknowledgement.
+const ACKS_AGE_MAX_S: f64 = 6.0;
 /// Seconds of evidence that the configuration's word counts for.
 const ACKS_PRIOR_S: f64 = 30.0;
 
@@ -65,7 +75,7 @@ impl Acks {
     /// One tick of `dt_s` seconds. Evidence is taken only where every pod tells and none is leaving.
     pub fn observe(&mut self, dt_s: f64, backlog: &Backlog, fleet: &FleetSample) {
         let (Some(held), Some(busy)) = (backlog.unacked, fleet.busy) else { return };
-        if backlog.ready > 0.0 || busy == 0 || (fleet.untold | fleet.parked | fleet.terminating) > 0 {
+        if backlog.age_s > ACKS_AGE_MAX_S || backlog.ready > 0.0 || busy == 0 || (fleet.untold | fleet.parked | fleet.terminating) > 0 {
             return;
         }
         let keep = decay(dt_s, ACKS_HALF_LIFE_S);
@@ -92,6 +102,8 @@ pub struct Backlog {
     pub next_due_s: Option<f64>,
     pub(super) published: Option<u64>,
     pub(super) completed: Option<u64>,
+    /// Age of the oldest of these figures, seconds.
+    pub(super) age_s: f64,
 }
 
 /// What is known now, in tasks and workers (a worker is one slot of a pod).
@@ -132,6 +144,7 @@ pub fn add_up(cfg: &ScaleConfig, queues: &[QueueSample]) -> (Backlog, Option<Hol
             Some(_) if queue.age_s.is_nan() || queue.age_s > cfg.law.stale_after_s => hold = hold.or(Some(HoldReason::BacklogStale)),
             Some(ready) => sum.ready += figure(ready),
         }
+        sum.age_s = sum.age_s.max(sane(queue.age_s, 0.0));
         let due_s = queue.next_due_s.map(|due_s| (sane(due_s, f64::MAX) - sane(queue.age_s, 0.0)).max(0.0));
         sum.next_due_s = sum.next_due_s.into_iter().chain(due_s).reduce(f64::min);
         sum.unacked = sum.unacked.zip(queue.unacked).map(|(all, one)| all + figure(one));
@@ -195,9 +208,28 @@ impl Counters {
         let held = backlog.ready + backlog.unacked.unwrap_or(0.0);
         let taken = if account == Account::Done { completed } else { told.begun }.unwrap_or(0.0);
         let last = self.held.replace((account, held)).filter(|(by, _)| *by == account);
-        let conserved = last.map(|(_, last)| self.settle(now_s, held - last + taken, told.found));
+        let (taken, found) = self.told_by(now_s - backlog.age_s, (now_s, taken, told.found));
+        let conserved = last.map(|(_, last)| self.settle(now_s, held - last + taken, found));
         (self.published, self.completed) = (backlog.published, backlog.completed);
-        (published.or(conserved), completed)
+        let arrived = published.or(conserved);
+        self.counted += arrived.unwrap_or(0.0);
+        (arrived, completed)
+    }
+
+    /// Messages counted as arrived since this process began: never more than were sent, or some were invented.
+    pub fn counted(&self) -> f64 {
+        self.counted
+    }
+
+    /// What workers had told by the moment of which the broker's figures are: what has been told since is not in them yet. Keeps the rest.
+    fn told_by(&mut self, at_s: f64, told: (f64, f64, f64)) -> (f64, f64) {
+        self.ahead.push_back(told);
+        let (mut taken, mut found) = (0.0, 0.0);
+        while let Some((_, more, seen)) = self.ahead.front().copied().filter(|(since_s, ..)| *since_s <= at_s || self.ahead.len() > AHEAD_MAX) {
+            (taken, found) = (taken + more, found + seen);
+            self.ahead.pop_front();
+        }
+        (taken, found)
     }
 
     /// What remains of `count` when it has paid for what left the broker before it was told of. `found` pays too, and is nothing beyond.
@@ -222,6 +254,6 @@ impl Counters {
 
     /// Starts anew after a gap: what came in between says nothing about a rate.
     pub fn forget(&mut self) {
-        *self = Self::default();
+        *self = Self { counted: self.counted, ..Self::default() };
     }
 }

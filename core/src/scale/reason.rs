@@ -38,6 +38,7 @@ pub(super) fn sentence(cfg: &ScaleConfig, target: u32, rule: Rule, cap: Option<C
         Some(Cap::MinReplicas) => format!("; min-replicas {} raised it", cfg.min_replicas),
         Some(Cap::MaxReplicas) => format!("; max-replicas {} cut it", cfg.max_replicas),
         Some(Cap::StartBurst) => format!("; at most {} pods are asked for at once", cfg.law.start_burst),
+        Some(Cap::Ramp) => format!("; pods that start at once slow each other down here, so {} start at a time", inputs.ramp.unwrap_or(1)),
         Some(Cap::Tasks) => "; more pods than tasks would be of no use".to_owned(),
         Some(Cap::Parallel) => format!("; no more than {} tasks can run at once", cfg.max_parallel.unwrap_or(0)),
         Some(Cap::Downstream) => "; more pods have made every task slower, so what they share is the bottleneck".to_owned(),

@@ -1,6 +1,8 @@
 //! Comes in: service times of ended tasks, ages of running ones, busy time. Goes out: mean service time, its spread, and how fast busy workers
 //! get free. Leaves to others: where the reports come from.
 
+use std::collections::VecDeque;
+
 use serde::{Deserialize, Serialize};
 
 use super::numeric::{decay, sane, within};
@@ -20,6 +22,14 @@ const RESTART_SHARE: f64 = 0.3;
 const RECENT_MIN: f64 = 8.0;
 /// Least half-life of the rate at which busy workers get free, seconds.
 const HAZARD_HALF_LIFE_S: f64 = 60.0;
+/// What busy workers got done lately bounds the mean from below: over so many means,
+const LATELY_SERVICES: f64 = 3.0;
+/// but no less and no more than this, seconds,
+const LATELY_S: (f64, f64) = (10.0, 60.0);
+/// by so many standard errors of a Poisson count (times the spread where tasks vary more than that),
+const LATELY_ERRORS: f64 = 4.0;
+/// and so many entries at most.
+const LATELY_MAX: usize = 300;
 /// Least mean service time, seconds, so that nothing is divided by zero.
 pub const SERVICE_MIN_S: f64 = TIME_MIN_S;
 /// Of tasks at work a little over a third is older than the mean (exponential service). Beyond this share the work itself has changed;
@@ -72,6 +82,9 @@ pub struct ServiceTime {
     /// Weighted completions and busy-seconds: their ratio is the hazard.
     ended: f64,
     busy_s: f64,
+    /// Seconds, busy-seconds and completions of the last ticks.
+    #[serde(skip)]
+    lately: VecDeque<(f64, f64, f64)>,
     /// Completions ever seen; tells "none ended" from "nobody tells".
     seen: u64,
 }
@@ -118,6 +131,32 @@ impl ServiceTime {
         let keep = decay(dt_s, HAZARD_HALF_LIFE_S.max(2.0 * start_latency_s));
         self.ended = self.ended * keep + ended;
         self.busy_s = self.busy_s * keep + busy * dt_s;
+        self.lately.push_back((dt_s, busy * dt_s, ended));
+        if self.lately.len() > LATELY_MAX {
+            self.lately.pop_front();
+        }
+    }
+
+    /// After a gap what workers got done before it does not join what they do now.
+    pub fn forget_window(&mut self) {
+        self.lately.clear();
+    }
+
+    /// The shortest mean that what busy workers got done lately leaves room for. A load that has become heavier shows here long before its long tasks have
+    /// ended: those that end first are the short ones. 0 where not enough has been watched.
+    fn least_s(&self, mean_s: f64, cv2: f64) -> f64 {
+        let span_s = within(LATELY_SERVICES * mean_s, LATELY_S.0, LATELY_S.1);
+        if self.seen == 0 || LATELY_SERVICES * mean_s > span_s {
+            return 0.0;
+        }
+        let (mut seconds, mut busy_s, mut ended) = (0.0, 0.0, 0.0);
+        for (dt_s, busy, done) in self.lately.iter().rev() {
+            if seconds >= span_s {
+                break;
+            }
+            (seconds, busy_s, ended) = (seconds + dt_s, busy_s + busy, ended + done);
+        }
+        if seconds < span_s { 0.0 } else { busy_s / (ended + LATELY_ERRORS * ((ended + 1.0) * cv2.max(1.0)).sqrt()) }
     }
 
     /// A completion has been reported at least once, so "none reported" means none ended.
@@ -144,6 +183,7 @@ impl ServiceTime {
         let surprising = self.all.weight < RECENT_MIN || count >= OLD_SHARE * ages_s.len() as f64;
         mean = ((mean * weight + if surprising { older } else { capped }) / (weight + count)).max(SERVICE_MIN_S);
         let sd = if self.all.weight > 1.0 { self.all.variance().sqrt() } else { mean };
+        mean = mean.max(self.least_s(mean, (sd / mean).powi(2)));
         let hazard = if self.busy_s > mean { (self.ended / self.busy_s).min(1.0 / mean) } else { 1.0 / mean };
         ServiceEstimate { mean_s: mean, cv2: (sd / mean).powi(2), sd_s: sd, hazard_per_s: hazard }
     }
@@ -152,6 +192,23 @@ impl ServiceTime {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn work_that_has_become_heavier_shows_before_its_long_tasks_have_ended() {
+        let mut service = ServiceTime::default();
+        let mut tick = |ended: u32, seconds: u32| {
+            for _ in 0..seconds {
+                (0..ended).for_each(|_| service.ended(1.5));
+                service.busy_time(1.0, 15.0, f64::from(ended), 30.0);
+            }
+            service.estimate(10.0, &[]).mean_s
+        };
+        assert!((tick(10, 120) - 1.5).abs() < 0.01, "what fifteen workers get done agrees");
+        // Only the short ones end: ten seconds later fifteen workers have ended a fifth of what they used to.
+        assert!(tick(2, 10) > 2.5, "the mean follows what is done, not only what has ended");
+        service.forget_window();
+        assert!(service.estimate(10.0, &[]).mean_s < 1.6, "after a gap nothing is known of it");
+    }
 
     #[test]
     fn nothing_seen_gives_the_hint() {

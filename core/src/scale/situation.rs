@@ -15,6 +15,8 @@ const TICK_MAX_S: f64 = 60.0;
 const SEEN_SERVICES: f64 = 3.0;
 /// The last pod stays for what is due within so many starts: it would hardly be gone before the next one is asked for.
 const DUE_NEAR_STARTS: f64 = 2.0;
+/// A pod that has been starting for so many mean latencies keeps no other from starting: something else is wrong with it.
+const LATE_STARTS: f64 = 3.0;
 /// A worker that has been silent for so long, seconds, is not one that has only started or missed a report: several times the period of reports, and of
 /// every figure's lag.
 const ASSUMED_S: f64 = 30.0;
@@ -31,6 +33,11 @@ pub(super) struct Situation {
     pub(super) stuck: u32,
     pub(super) useful: u32,
     pub(super) not_ready: u32,
+    /// Pods on their way that are not later than is to be expected, and parked ones, which need no start.
+    pub(super) coming: u32,
+    pub(super) parked: u32,
+    /// Pods that should start at a time; `None` for all that are wished.
+    pub(super) ramp: Option<u32>,
     pub(super) per_pod: u32,
     pub(super) limit: u32,
     pub(super) dt_s: f64,
@@ -64,6 +71,7 @@ impl Learned {
             (self.seen, self.seen_since_s) = (down::Extreme::default(), None);
             self.rises.forget_blocks();
             self.downstream.forget_trial();
+            self.service.forget_window();
             self.down = down::DownWindow::after_gap(cfg.law.rate_long_window_s);
         }
         let dt = dt.min(TICK_MAX_S);
@@ -113,6 +121,8 @@ impl Learned {
         let per_pod = cfg.concurrency.max(1);
         let limit = cfg.max_replicas.saturating_mul(per_pod).min(cfg.max_parallel.unwrap_or(u32::MAX)).max(1);
         let not_ready = fleet.useful() - fleet.ready;
+        let late_s = LATE_STARTS * latency.mean_s;
+        let coming = fleet.starting.iter().filter(|age| **age < late_s).count() as u32;
         let in_system = view.backlog + view.told;
         let service_s = service.mean_s;
         let standing_s = self.standing_wait(cfg, rate.per_s, &view, &service, &latency);
@@ -139,6 +149,9 @@ impl Learned {
             stuck,
             useful: fleet.useful(),
             not_ready,
+            coming: coming.saturating_add(fleet.uncreated()).saturating_add(fleet.settling),
+            parked: fleet.parked,
+            ramp: None,
             per_pod,
             limit,
             dt_s: dt,

@@ -48,6 +48,12 @@ pub fn workers_for_wait(a: f64, service: &ServiceEstimate, wait_s: f64, share: f
     limit
 }
 
+/// Share of messages that wait longer than `wait_s` where one worker serves a load of `a`: see [`workers_for_wait`].
+pub fn late_with_one(a: f64, service: &ServiceEstimate, wait_s: f64) -> f64 {
+    let slope = 2.0 * wait_s.max(0.0) / (service.mean_s * (1.0 + service.cv2.min(WAIT_CV2_MAX)));
+    if a >= 1.0 { 1.0 } else { a.max(0.0) * (-(1.0 - a) * slope).exp() }
+}
+
 /// The same by `c = a + b sqrt(a)` and `P(wait) = 1 / (1 + b Φ(b) / φ(b))` (Halfin and Whitt), bisected on `b`.
 fn large_fleet(a: f64, slope: f64, share: f64, limit: u32) -> u32 {
     let late = |b: f64| {

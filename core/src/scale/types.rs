@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::numeric::{sane, within};
+use crate::config::OptimizeFor;
 
 /// Shortest and longest time that is believed of anything, seconds: a millisecond, so that nothing is divided by zero, and thirty days, the longest
 /// duration that any setting takes.
@@ -63,6 +64,20 @@ impl Default for LawParams {
             stale_after_s: 15.0,
             stale_boost: 0.25,
             blind_idle_s: 60.0,
+        }
+    }
+}
+
+impl LawParams {
+    /// The constants for what the user would rather have. Where an idle pod is weighed against a late message, the message counts four times as much for
+    /// `latency` and a tenth for `cost`; for `latency` a message is also aimed to start within half the time.
+    #[must_use]
+    pub fn optimized_for(choice: OptimizeFor) -> Self {
+        let balanced = Self::default();
+        match choice {
+            OptimizeFor::Latency => Self { miss_weight: 4.0 * balanced.miss_weight, wait_share: 0.5 * balanced.wait_share, ..balanced },
+            OptimizeFor::Balanced => balanced,
+            OptimizeFor::Cost => Self { miss_weight: 0.1 * balanced.miss_weight, ..balanced },
         }
     }
 }
@@ -172,6 +187,8 @@ pub struct FleetSample {
     pub busy: Option<u32>,
     /// Pods counted by `ready` that tell nothing, while others do: just started, or silent.
     pub untold: u32,
+    /// Pods counted by `ready` that were started lately and have not told anything yet, though their workers will: Ready comes before the worker can take work.
+    pub settling: u32,
     /// Age in seconds of each running task that is known; may be empty.
     pub busy_ages_s: Vec<f64>,
     /// Reports cannot come from any worker: the broker that carries them does not answer either.
@@ -183,7 +200,7 @@ pub struct FleetSample {
     pub found: u32,
     /// Tasks that ended since the sample before this, from the workers' own reports; may be empty.
     pub completions: Vec<Completion>,
-    /// Start latency in seconds (created to first able to take work) of pods that became Ready since the sample before this.
+    /// Start latency in seconds (created to first able to take work: Ready, and heard where workers tell) of pods that got so far since the sample before.
     pub started_latencies_s: Vec<f64>,
 }
 
@@ -255,6 +272,8 @@ pub enum Cap {
     MaxReplicas,
     /// The number of pods that may be asked for in one tick.
     StartBurst,
+    /// Pods that start at once slow each other down: so many at a time are ready sooner.
+    Ramp,
     /// No more pods than there are tasks.
     Tasks,
     /// `max_parallel`: more workers would find nothing to take.
@@ -270,6 +289,7 @@ impl Cap {
             Self::MinReplicas => "min-replicas",
             Self::MaxReplicas => "max-replicas",
             Self::StartBurst => "start-burst",
+            Self::Ramp => "ramp",
             Self::Tasks => "tasks",
             Self::Parallel => "parallel",
             Self::Downstream => "downstream",
@@ -347,6 +367,8 @@ pub struct Inputs {
     pub waits: Option<Waits>,
     /// Messages that busy workers have taken already and work on before anything else, while others wait at the broker.
     pub prefetched: u64,
+    /// Pods that start at a time, where more at once would come later; `None` where the target is not bound by it.
+    pub ramp: Option<u32>,
     /// Seconds until the next message that was put aside is due; `None`: there is none, or nobody tells.
     pub next_due_s: Option<f64>,
     /// Age of the oldest figure used, seconds.

@@ -75,8 +75,16 @@ impl Learned {
             staffed = standing::staffed(&cfg.law, by_rate, in_system, load, standing_wait_s, &now.service, &now.latency);
             rule = Rule::Standing;
         } else if load < standing::LOAD_MIN {
-            let stays = !self.levels.missed() && hold::last_worker_stays(&cfg.law, now.rate_per_s, now.service.mean_s, &now.latency, cfg.max_wait_s);
-            staffed = if stays { by_rate.max(1.0) } else { 0.0 };
+            let ended = self.levels.missed() || self.arrival.has_ended();
+            let pays = |rate_per_s| hold::last_worker_stays(&cfg.law, rate_per_s, now.service.mean_s, &now.latency, cfg.max_wait_s);
+            let stays = !ended && pays(now.rate_per_s);
+            // A second one is there for those alone whom the first would keep waiting.
+            let second = pays(now.rate_per_s * staffing::late_with_one(load, &now.service, cfg.law.wait_share * cfg.max_wait_s));
+            staffed = match (stays, second) {
+                (false, _) => 0.0,
+                (true, false) => 1.0,
+                (true, true) => by_rate.max(1.0),
+            };
             at_once = !stays;
         }
         let rate_pods = pods(round_half_down(staffed));

@@ -2,11 +2,14 @@
 //! Leaves to others: everything the law decides. Orders are carried out as the drain protocol does: those called back first, idle workers leave
 //! at once, busy ones after their task.
 
+use qscaler_core::scale::crowd::Crowding;
 use qscaler_core::scale::{Completion, FleetSample, Learned, QueueSample, Rule, ScaleConfig, ScaleDecision, decide};
 
 use crate::rng::Rng;
 use crate::world::{Policy, World};
 
+/// May change what the law is shown: time, queue, pods.
+pub type Blur = Box<dyn FnMut(f64, &mut QueueSample, &mut FleetSample)>;
 /// Is told time, what was seen of the pods, and what was decided.
 pub type Listener = Box<dyn FnMut(f64, &FleetSample, &ScaleDecision)>;
 
@@ -23,6 +26,10 @@ pub struct Law {
     pub rules: Vec<(Rule, u64)>,
     /// Called with every decision.
     pub listener: Option<Listener>,
+    /// Asked before every decision.
+    pub blur: Option<Blur>,
+    /// All pods are asked for at once, whatever has been learned of starts.
+    pub at_once: bool,
 }
 
 impl Law {
@@ -30,7 +37,23 @@ impl Law {
     /// lengths and the workers' reports (Redis).
     pub fn new(cfg: ScaleConfig, counters: bool, seed: u64) -> Self {
         let first_s = Rng::new(seed, 0x1a).between(0.0, cfg.law.tick_s);
-        Self { cfg, learned: Learned::default(), first_s, counters, last_published: 0, decisions: 0, rules: Vec::new(), listener: None }
+        Self {
+            cfg,
+            learned: Learned::default(),
+            first_s,
+            counters,
+            last_published: 0,
+            decisions: 0,
+            rules: Vec::new(),
+            listener: None,
+            blur: None,
+            at_once: false,
+        }
+    }
+
+    /// Messages that it has counted as arrived.
+    pub fn counted(&self) -> f64 {
+        self.learned.counters.counted()
     }
 }
 
@@ -43,7 +66,7 @@ impl Policy for Law {
         let now_s = world.now_s();
         let drained = world.drained_pods();
         let answers = world.broker_answers();
-        let queue = if answers {
+        let mut queue = if answers {
             self.last_published = world.published_total();
             QueueSample {
                 ready: Some(u64::from(world.ready_messages())),
@@ -61,7 +84,7 @@ impl Policy for Law {
         } else {
             (None, Vec::new(), Vec::new())
         };
-        let fleet = FleetSample {
+        let mut fleet = FleetSample {
             spec_replicas: world.replicas() + drained,
             ready: world.ready_pods(),
             starting: world.starting_ages_s(),
@@ -70,6 +93,7 @@ impl Policy for Law {
             terminating: 0,
             busy,
             untold: 0,
+            settling: 0,
             broker_down: false,
             restarting: 0,
             begun: answers.then(|| world.take_begun()),
@@ -78,6 +102,12 @@ impl Policy for Law {
             completions,
             started_latencies_s: world.take_latencies(),
         };
+        if let Some(blur) = &mut self.blur {
+            blur(now_s, &mut queue, &mut fleet);
+        }
+        if self.at_once {
+            self.learned.crowd = Crowding::default();
+        }
         let decision = decide(&self.cfg, &mut self.learned, &[queue], &fleet, now_s);
         self.decisions += 1;
         if let Some(listener) = &mut self.listener {
