@@ -4,6 +4,7 @@ use anyhow::Context;
 use clap::Parser;
 use kube::{Api, Client};
 use qscaler_controller::args::Args;
+use qscaler_controller::lead::definition;
 use qscaler_controller::lead::lease::{self, Leadership};
 use qscaler_controller::lead::run::{self, Decisions, INPUTS_MAX, Parts};
 use qscaler_controller::observe::brokers::{Brokers, Opener};
@@ -41,6 +42,10 @@ async fn main() -> anyhow::Result<()> {
     let endpoints_stop = CancellationToken::new();
     let endpoints = tokio::spawn(admin::serve(listener, admin, endpoints_stop.clone()));
 
+    if !definition::fits(&client, &readiness, &stop).await {
+        endpoints_stop.cancel();
+        return endpoints.await.context("closing the admin endpoints");
+    }
     let (sender, inputs) = mpsc::channel(INPUTS_MAX);
     let index = SharedIndex::default();
     watch::start(&client, &index, &sender, &readiness, &stop);

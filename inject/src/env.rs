@@ -9,7 +9,7 @@
 //! `optional` in the copy, and a sidecar without a URL starts blind. One exception: where the worker is the pod's only container and itself waits for
 //! the very same object, the copy waits with it. Nothing is lost by that, and a Secret that is made after its Deployment is then known to both.
 
-use crate::{MESH_PROXIES, array, name};
+use crate::{MESH_PROXIES, Settings, array, name};
 use qscaler_broker_url::expand::{escape, expand, references};
 use qscaler_broker_url::{Management, parse};
 use qscaler_core::config::{BrokerRef, ManagementRef, WorkerConfig};
@@ -74,7 +74,7 @@ impl fmt::Display for BlindReason {
 /// The entries for the broker, for the control broker and the management API if they are others, and for certificates. Those are never waited for: a broker
 /// that asks for them says so.
 pub(crate) fn broker_env(pod: &Value, container: &Value, wanted: &Wanted<'_>) -> BrokerEnv {
-    let Wanted { broker, control, management, tls } = *wanted;
+    let Wanted { broker, control, management, tls, authorities } = *wanted;
     let worker = WorkerEnv::new(pod, container);
     let mut out = BrokerEnv::default();
     let mut needed = Needed::default();
@@ -95,6 +95,8 @@ pub(crate) fn broker_env(pod: &Value, container: &Value, wanted: &Wanted<'_>) ->
         for (name, key) in [(sidecar::ENV_BROKER_CA, TLS_KEY_CA), (sidecar::ENV_BROKER_CERT, TLS_KEY_CERT), (sidecar::ENV_BROKER_KEY, TLS_KEY_KEY)] {
             own.push(json!({"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key, "optional": true}}}));
         }
+    } else if let Some(pem) = authorities {
+        own.push(json!({"name": sidecar::ENV_BROKER_CA, "value": escape(pem)}));
     }
     out.env = needed.entries.iter().map(|i| worker.copied(&worker.env[*i], "valueFrom", &["secretKeyRef", "configMapKeyRef"])).collect();
     out.env.append(&mut own);
@@ -112,15 +114,19 @@ pub(crate) struct Wanted<'a> {
     pub(crate) management: Option<&'a ManagementRef>,
     /// A Secret with certificates.
     pub(crate) tls: Option<&'a str>,
+    /// The installation's own authorities (PEM), where the workload names no Secret.
+    pub(crate) authorities: Option<&'a str>,
 }
 
-impl<'a> From<&'a WorkerConfig> for Wanted<'a> {
-    fn from(config: &'a WorkerConfig) -> Self {
+impl<'a> Wanted<'a> {
+    /// What this workload's configuration says, in this installation.
+    pub(crate) fn of(config: &'a WorkerConfig, settings: &'a Settings) -> Self {
         Self {
             broker: &config.broker,
             control: config.control_broker.as_ref(),
             management: config.management.as_ref(),
             tls: config.broker_tls.as_deref(),
+            authorities: settings.broker_authorities.as_deref(),
         }
     }
 }
@@ -262,7 +268,7 @@ mod tests {
     }
 
     fn wanted<'a>(broker: &'a BrokerRef, control: Option<&'a BrokerRef>) -> Wanted<'a> {
-        Wanted { broker, control, management: None, tls: None }
+        Wanted { broker, control, management: None, tls: None, authorities: None }
     }
 
     #[test]
@@ -277,6 +283,10 @@ mod tests {
         assert_eq!(got.env[2]["value"], "http://$(HOST):15672");
         assert_eq!(got.env[5]["valueFrom"], json!({"secretKeyRef": {"name": "mq-tls", "key": "tls.key", "optional": true}}));
         assert!(got.problems.is_empty());
+        // The workload's own Secret wins over what the installation has for all.
+        assert_eq!(broker_env(&pod, &container, &Wanted { tls: Some("mq-tls"), authorities: Some("PEM"), ..wanted(&url, None) }).env.len(), 4);
+        let got = broker_env(&pod, &container, &Wanted { authorities: Some("a $(PEM)"), ..wanted(&url, None) });
+        assert_eq!(got.env[1], json!({"name": "QSCALER_BROKER_CA", "value": "a $$(PEM)"}));
         let bad = ManagementRef::Url("http://mq:port/$x".to_owned());
         let got = broker_env(&pod, &container, &Wanted { management: Some(&bad), ..wanted(&url, None) });
         assert_eq!(got.env[1]["value"], "http://mq:port/$$x");

@@ -79,18 +79,21 @@ pub struct Settings {
     pub memory_limit: Bytes,
     /// Secrets of the pods' own namespaces by which the sidecar's image may be pulled.
     pub pull_secrets: Vec<String>,
+    /// Authorities (PEM) by which brokers' certificates may be signed, for workloads without an annotation of their own.
+    pub broker_authorities: Option<String>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            image: format!("qscaler/qscaler-sidecar:{}", env!("CARGO_PKG_VERSION")),
+            image: format!("ghcr.io/qscaler/qscaler-sidecar:{}", env!("CARGO_PKG_VERSION")),
             pull_policy: "IfNotPresent".to_owned(),
             cpu_request: Millicores(5),
             cpu_limit: None,
             memory_request: Bytes(16 << 20),
             memory_limit: Bytes(64 << 20),
             pull_secrets: Vec::new(),
+            broker_authorities: None,
         }
     }
 }
@@ -233,7 +236,7 @@ pub fn inject(pod: &Value, config: &WorkerConfig, injection: &Injection<'_>) -> 
     if config.dry_run {
         return Outcome::Skip(Skip::DryRun);
     }
-    match Plan::new(pod, config, injection.not_shared).and_then(|plan| plan.patch(injection)) {
+    match Plan::new(pod, config, injection).and_then(|plan| plan.patch(injection)) {
         Ok((patch, warnings)) => Outcome::Patch { patch, warnings },
         Err(refusal) => Outcome::Refuse(refusal),
     }
@@ -254,7 +257,7 @@ struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    fn new(pod: &'a Value, config: &'a WorkerConfig, not_shared: Option<&str>) -> Result<Self, Refusal> {
+    fn new(pod: &'a Value, config: &'a WorkerConfig, injection: &Injection<'_>) -> Result<Self, Refusal> {
         let spec = |key: &str| pod.get("spec").and_then(|s| s.get(key));
         let is_true = |key: &str| spec(key).and_then(Value::as_bool) == Some(true);
         let system = [("os", "name"), ("nodeSelector", "kubernetes.io/os")]
@@ -287,14 +290,15 @@ impl<'a> Plan<'a> {
             return Err(Refusal::OwnPreStop { container: (*container).to_owned() });
         }
         let worker = &containers[worker_at];
-        let broker = env::broker_env(pod, worker, &config.into());
+        let broker = env::broker_env(pod, worker, &env::Wanted::of(config, injection.settings));
         let unshared = match spec("shareProcessNamespace").and_then(Value::as_bool) {
             _ if is_true("hostPID") => Some("hostPID: the sidecar would see every process of the node".to_owned()),
             _ if config.share_processes == Some(false) => Some(format!("{}=false", annotation::SHARE_PROCESSES)),
             Some(false) => Some("shareProcessNamespace is false".to_owned()),
             Some(true) => None,
             None if config.share_processes == Some(true) => None,
-            None => not_shared
+            None => injection
+                .not_shared
                 .map(str::to_owned)
                 .or_else(|| pid_one::reason(pod))
                 .map(|reason| format!("{reason}; {}=true shares them all the same", annotation::SHARE_PROCESSES)),

@@ -32,9 +32,13 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         [] | ["run"] => start(),
+        ["--version"] => {
+            let _ = writeln!(std::io::stdout(), "qscaler-sidecar {}", env!("CARGO_PKG_VERSION"));
+            ExitCode::SUCCESS
+        }
         ["wait"] => wait(SocketAddr::from((Ipv4Addr::LOCALHOST, names::PORT))),
         _ => {
-            complain(&format!("unknown arguments {arguments:?}; valid: run (the default), wait"));
+            complain(&format!("unknown arguments {arguments:?}; valid: run (the default), wait, --version"));
             ExitCode::from(EXIT_USAGE)
         }
     }

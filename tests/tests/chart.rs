@@ -1,7 +1,10 @@
-//! The chart as Helm renders it: goldens of two profiles, rights, security contexts, and what the schema refuses. Needs Helm 3: on PATH, or as
-//! `cargo xtask test` builds it. `UPDATE_GOLDEN=1` rewrites the goldens.
+//! The chart as Helm renders it: goldens of two profiles, rights, security contexts, and what the schema refuses; what is off by default is in `options`. Needs
+//! Helm 3 and 4: on PATH, or as `cargo xtask test` fetches them. `UPDATE_GOLDEN=1` rewrites the goldens.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap in a test helper is a failed test with a line number")]
+
+#[path = "chart/options.rs"]
+mod options;
 
 use qscaler_core::names::{INJECTION_ENABLED, LABEL_INJECTION, LEASE, TLS_SECRET, WEBHOOK_CONFIGURATION};
 use serde::Deserialize;
@@ -21,23 +24,44 @@ fn chart() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/qscaler")
 }
 
-/// Helm on PATH, else in the cache: in `bin`, or in the folder that the build recipe's hash names.
+/// Helm 3, on PATH or in the cache.
 fn helm() -> PathBuf {
-    let on_path = env::split_paths(&env::var_os("PATH").unwrap_or_default()).map(|folder| folder.join("helm")).find(|helm| helm.is_file());
+    helm_of("helm-", "v3.")
+}
+
+/// Helm 4, likewise.
+fn helm_four() -> PathBuf {
+    helm_of("helm4-", "v4.")
+}
+
+/// Helm of this major on PATH, else in the cache, in a folder that the recipe's hash names.
+fn helm_of(folder: &str, major: &str) -> PathBuf {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let on_path = env::split_paths(&path).map(|folder| folder.join("helm"));
     let cache =
         env::var_os("QSCALER_CACHE").map_or_else(|| PathBuf::from(env::var_os("HOME").unwrap_or_default()).join(".cache/qscaler"), PathBuf::from);
-    let built = || {
-        let folders = fs::read_dir(&cache).ok()?.filter_map(Result::ok).map(|entry| entry.path());
-        let named = |folder: &PathBuf| folder.file_name().is_some_and(|name| name == "bin" || name.to_string_lossy().starts_with("helm-"));
-        folders.filter(named).map(|folder| folder.join("helm")).find(|helm| helm.is_file())
+    let folders = fs::read_dir(&cache).into_iter().flatten().flatten().map(|entry| entry.path());
+    let named = folders.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(folder)));
+    let is = |helm: &PathBuf| {
+        let version = Command::new(helm).args(["version", "--short"]).output();
+        version.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).starts_with(major))
     };
-    on_path.or_else(built).unwrap_or_else(|| panic!("there is no helm on PATH and none in {}: `cargo xtask test` builds it", cache.display()))
+    let mut all = on_path.chain(named.map(|folder| folder.join("helm"))).filter(|helm| helm.is_file());
+    all.find(is).unwrap_or_else(|| panic!("there is no helm {major} on PATH and none in {}: `cargo xtask test` fetches it", cache.display()))
 }
 
 fn template(arguments: &[&str]) -> Output {
-    let mut command = Command::new(helm());
+    template_by(&helm(), arguments)
+}
+
+fn template_by(helm: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(helm);
     command.args(["template", "qscaler"]).arg(chart()).args(["--namespace", NAMESPACE, "--kube-version", KUBERNETES]).args(arguments);
     command.output().unwrap()
+}
+
+fn words_of(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 fn rendered(arguments: &[&str]) -> String {
@@ -159,6 +183,7 @@ fn nobody_has_a_right_that_is_not_in_this_table() {
                 "/pods/resize: patch",
                 "/pods: get list watch patch",
                 "/resourcequotas: get list watch",
+                "apiextensions.k8s.io/customresourcedefinitions (qworkers.qscaler.dev qworkercheckpoints.qscaler.dev): get",
                 "apps/deployments/finalizers: update",
                 "apps/deployments/scale: update",
                 "apps/deployments: get list watch",

@@ -1,11 +1,12 @@
 //! Command line of the webhook. In: flags, or the same from the environment. Out: checked values. Left to others: what they do.
 
 use clap::Parser;
+use qscaler_core::names::BROKER_CA_FILE;
 use qscaler_core::units::{Bytes, Millicores, UnitError};
 use qscaler_inject::Settings;
 use qscaler_runtime::log::{FILTER_DEFAULT, Format};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Injects the QScaler sidecar into pods of annotated Deployments.
 #[derive(Clone, Debug, Parser)]
@@ -56,6 +57,9 @@ pub struct Args {
     /// A Secret of the pods' own namespaces by which the image may be pulled; several: one option each.
     #[arg(long = "sidecar-pull-secret", env = "QSCALER_SIDECAR_PULL_SECRETS", value_delimiter = ',')]
     pub sidecar_pull_secrets: Vec<String>,
+    /// A file of authorities (PEM) for all brokers, which sidecars get as text; read once, at the start.
+    #[arg(long, env = BROKER_CA_FILE)]
+    pub broker_ca_file: Option<PathBuf>,
 }
 
 fn cpu(text: &str) -> Result<Millicores, UnitError> {
@@ -64,6 +68,25 @@ fn cpu(text: &str) -> Result<Millicores, UnitError> {
 
 fn memory(text: &str) -> Result<Bytes, UnitError> {
     Bytes::parse(text)
+}
+
+/// The certificates of a file, and nothing else that may be in it, such as a key: pods get them as text. What cannot be read, or has none, is said and left out:
+/// a pod is injected all the same, and its sidecar says whom it does not trust.
+fn authorities(file: &Path) -> Option<String> {
+    let problem = match std::fs::read_to_string(file).map(|text| certificates(&text)) {
+        Ok(found) if !found.is_empty() => return Some(found),
+        Ok(_) => "it has no certificate in PEM".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    tracing::error!(file = %file.display(), problem, "{BROKER_CA_FILE} cannot be used: sidecars do not trust the brokers that it is for; valid: a file of PEM certificates");
+    None
+}
+
+fn certificates(text: &str) -> String {
+    const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+    const END: &str = "-----END CERTIFICATE-----";
+    let blocks = text.split(BEGIN).skip(1).filter_map(|rest| rest.split_once(END));
+    blocks.map(|(body, _)| format!("{BEGIN}{body}{END}\n")).collect()
 }
 
 /// A limit below its request, which the API server would refuse in every pod.
@@ -97,6 +120,29 @@ impl Args {
             memory_request: self.sidecar_memory_request,
             memory_limit: self.sidecar_memory_limit,
             pull_secrets: self.sidecar_pull_secrets.clone(),
+            broker_authorities: self.broker_ca_file.as_deref().and_then(authorities),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn authorities_of_brokers_are_a_file_of_certificates_or_nothing() {
+        let folder = tempfile::tempdir().expect("a folder for this test");
+        let folder = folder.path();
+        let (good, bad) = (folder.join("ca.crt"), folder.join("key"));
+        let certificate = "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n";
+        std::fs::write(&good, format!("# ours\n{certificate}-----BEGIN PRIVATE KEY-----\nk\n-----END PRIVATE KEY-----\n{certificate}"))
+            .expect("a file");
+        std::fs::write(&bad, "-----BEGIN PRIVATE KEY-----\n").expect("a file");
+        let settings = |file: &Path| {
+            let text = file.display().to_string();
+            Args::parse_from(["qscaler-webhook", "--namespace=q", "--broker-ca-file", &text]).settings().expect("settings").broker_authorities
+        };
+        assert_eq!(settings(&good), Some(certificate.repeat(2)));
+        assert_eq!((settings(&bad), settings(&folder.join("missing"))), (None, None), "a key is never copied into pods");
     }
 }

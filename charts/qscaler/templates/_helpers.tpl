@@ -1,9 +1,19 @@
+{{/* An image by digest where one is given, else by tag; call with (list . .Values.image). */}}
+{{- define "qscaler.reference" -}}
+{{- $image := index . 1 -}}
+{{- if $image.digest -}}
+{{ $image.repository }}@{{ $image.digest }}
+{{- else -}}
+{{ $image.repository }}:{{ $image.tag | default (index . 0).Chart.AppVersion }}
+{{- end }}
+{{- end }}
+
 {{- define "qscaler.image" -}}
-{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{ include "qscaler.reference" (list . .Values.image) }}
 {{- end }}
 
 {{- define "qscaler.sidecarImage" -}}
-{{ .Values.sidecar.image.repository }}:{{ .Values.sidecar.image.tag | default .Chart.AppVersion }}
+{{ include "qscaler.reference" (list . .Values.sidecar.image) }}
 {{- end }}
 
 {{/* Labels of one part; call with (list . "webhook"). */}}
@@ -12,6 +22,9 @@
 {{- include "qscaler.selector" . }}
 app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ $root.Release.Service }}
+{{- with $root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 
 {{- define "qscaler.selector" -}}
@@ -19,27 +32,6 @@ app.kubernetes.io/managed-by: {{ $root.Release.Service }}
 app.kubernetes.io/name: qscaler
 app.kubernetes.io/instance: {{ $root.Release.Name }}
 app.kubernetes.io/component: {{ index . 1 }}
-{{- end }}
-
-{{/* What every pod of ours has. */}}
-{{- define "qscaler.podSpec" -}}
-{{- with .Values.imagePullSecrets }}
-imagePullSecrets: {{- toYaml . | nindent 2 }}
-{{- end }}
-securityContext:
-  runAsNonRoot: true
-  runAsUser: 65532
-  runAsGroup: 65532
-  seccompProfile: {type: RuntimeDefault}
-{{- with .Values.priorityClassName }}
-priorityClassName: {{ . }}
-{{- end }}
-{{- with .Values.nodeSelector }}
-nodeSelector: {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- with .Values.tolerations }}
-tolerations: {{- toYaml . | nindent 2 }}
-{{- end }}
 {{- end }}
 
 {{/* What every container of ours has. */}}
@@ -60,16 +52,6 @@ readinessProbe:
   failureThreshold: 2
 {{- end }}
 
-{{/* Replicas of one part on different nodes, where there are several; call with (list . "webhook"). */}}
-{{- define "qscaler.spread" -}}
-topologySpreadConstraints:
-- maxSkew: 1
-  topologyKey: kubernetes.io/hostname
-  whenUnsatisfiable: ScheduleAnyway
-  labelSelector:
-    matchLabels: {{- include "qscaler.selector" . | nindent 6 }}
-{{- end }}
-
 {{/* A drain takes one replica of a part at a time; call with (list . "webhook"). */}}
 {{- define "qscaler.disruptionBudget" -}}
 {{- $root := index . 0 -}}
@@ -80,7 +62,7 @@ metadata:
   namespace: {{ $root.Release.Namespace }}
   labels: {{- include "qscaler.labels" . | nindent 4 }}
 spec:
-  maxUnavailable: 1
+  maxUnavailable: {{ (index $root.Values (index . 1)).maxUnavailable }}
   selector:
     matchLabels: {{- include "qscaler.selector" . | nindent 6 }}
 {{- end }}

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use crate::images::Image;
 use crate::stand;
 
 /// Arguments of both.
@@ -58,7 +59,7 @@ pub fn outage(args: Args) -> Result<()> {
 }
 
 fn run(args: &Args, build: impl FnOnce() -> Result<PathBuf>, words: &[&str]) -> Result<()> {
-    stand::run(&args.cluster_name, args.keep, || {
+    stand::run(&args.cluster_name, args.keep, &Image::STAND_SMALL, || {
         let mut bench = Command::new(build()?);
         bench.args(words).env("QSCALER_OUTAGE_S", OUTAGE_S);
         Ok(bench)

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use crate::images::{self, Image, Profile};
 use crate::{source_root, stand};
 
 /// Arguments of `cargo xtask demo`.
@@ -40,8 +41,10 @@ pub fn run(args: Args) -> Result<()> {
     if let Some(folder) = report.parent() {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
-    stand::run(CLUSTER, args.keep, || {
-        let mut demo = Command::new(stand::program("demo")?);
+    // Compiled as the images are: then both have the same dependencies, which are compiled once.
+    let program = images::compile(&[("qscaler-tests", "demo")], Profile::Release)?.join("demo");
+    stand::run(CLUSTER, args.keep, &Image::STAND_SMALL, || {
+        let mut demo = Command::new(program);
         demo.args(["--broker", &args.broker, "--report"]).arg(report);
         demo.args(args.headless.then_some("--headless")).args(args.json.then_some("--json"));
         Ok(demo)

@@ -6,11 +6,13 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use clap::Subcommand;
 
+use crate::cache::Cache;
 use crate::chosen::Chosen;
 use crate::exec::{cargo, output};
+use crate::images::Image;
 use crate::runner::Runner;
 use crate::stand::FEATURES;
-use crate::{interrupt, source_root, stand, tidy, v2};
+use crate::{interrupt, source_root, stand, supply, tidy, v2};
 
 /// Arguments of `cargo xtask test`.
 #[derive(clap::Args)]
@@ -96,6 +98,8 @@ fn lint(runner: &mut Runner) {
         }
         Ok((u64::from(broken.is_empty()), broken.len() as u64))
     });
+    runner.step("licences, bans and sources of dependencies", || supply::deny(&Cache::open()?, &supply::OFFLINE).map(|()| (1, 0)));
+    runner.step("workflows", || supply::workflows(&Cache::open()?).map(|()| (1, 0)));
 }
 
 /// What takes long, so that a command of its own asks for it: each crate alone, which shows that its manifest is complete and borrows nothing from what
@@ -141,7 +145,7 @@ fn e2e(runner: &mut Runner, cluster: &str, filter: Option<&str>, keep: bool) {
     runner.step("the cluster tests, and a cluster with QScaler in it", || {
         let binary = stand::test_program("e2e")?;
         let chosen = Chosen::of(&binary, filter)?;
-        ready = Some((binary, chosen, stand::up(cluster, !keep)?));
+        ready = Some((binary, chosen, stand::up(cluster, !keep, &Image::STAND)?));
         Ok((1, 0))
     });
     let Some((binary, chosen, stand)) = ready else { return };

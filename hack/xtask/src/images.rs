@@ -73,16 +73,33 @@ impl Image {
         }
     }
 
-    fn name(self) -> &'static str {
+    /// Its name without registry and tag.
+    pub fn name(self) -> &'static str {
         self.reference().trim_start_matches("qscaler/").trim_end_matches(":dev")
     }
 
     /// This project's programs in the image; each is a package of the same name.
-    fn programs(self) -> &'static [&'static str] {
+    pub fn programs(self) -> &'static [&'static str] {
         match self {
             Self::Qscaler => &["qscaler-webhook", "qscaler-controller", "qscaler-certs"],
             Self::QscalerSidecar => &["qscaler-sidecar"],
             _ => &[],
+        }
+    }
+
+    /// How one of this project's images is run: with one program it runs it; with several the pod names one.
+    pub fn run(self) -> Run {
+        let entrypoint = if let [program] = self.programs() { vec![format!("/usr/local/bin/{program}")] } else { Vec::new() };
+        Run { entrypoint, user: format!("{NONROOT}:{NONROOT}"), ..Run::default() }
+    }
+}
+
+impl Profile {
+    /// Cargo's name for it, and of the folder that it fills.
+    pub fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Release => ("release", "release"),
+            Self::Dev => ("dev", "debug"),
         }
     }
 }
@@ -92,7 +109,7 @@ impl Image {
 /// # Errors
 /// A program does not compile, or a part cannot be fetched.
 pub fn build(cache: &Cache, images: &[Image], profile: Profile) -> Result<Vec<PathBuf>> {
-    let programs: Vec<&str> = images.iter().flat_map(|image| image.programs().iter().copied()).collect();
+    let programs: Vec<(&str, &str)> = images.iter().flat_map(|image| image.programs().iter().map(|name| (*name, *name))).collect();
     let folder = if programs.is_empty() { PathBuf::new() } else { compile(&programs, profile)? };
     images.iter().map(|image| build_one(cache, *image, &folder)).collect()
 }
@@ -108,17 +125,18 @@ fn build_one(cache: &Cache, image: Image, programs: &Path) -> Result<PathBuf> {
     }
 }
 
-/// Compiles programs as static binaries and answers the folder they are in.
-fn compile(programs: &[&str], profile: Profile) -> Result<PathBuf> {
-    let step = Step::start(format!("compiling {}", programs.join(", ")));
+/// Compiles programs, each a package and a binary of it, as static binaries, and answers the folder they are in.
+///
+/// # Errors
+/// One does not compile.
+pub fn compile(programs: &[(&str, &str)], profile: Profile) -> Result<PathBuf> {
+    let names: Vec<&str> = programs.iter().map(|(_, name)| *name).collect();
+    let step = Step::start(format!("compiling {}", names.join(", ")));
     let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    let (profile_name, folder) = match profile {
-        Profile::Release => ("release", "release"),
-        Profile::Dev => ("dev", "debug"),
-    };
+    let (profile_name, folder) = profile.names();
     let mut command = exec::cargo(&["build", "--quiet", "--locked", "--target", &target, "--profile", profile_name]);
-    for program in programs {
-        command.args(["--package", program, "--bin", program]);
+    for (package, name) in programs {
+        command.args(["--package", package, "--bin", name]);
     }
     // For this target only, so that build scripts and the developer's own builds are left alone.
     let flags = format!("CARGO_TARGET_{}_RUSTFLAGS", target.replace('-', "_").to_uppercase());
@@ -138,15 +156,11 @@ fn program_image(cache: &Cache, image: Image, folder: &Path) -> Result<PathBuf> 
         key = key.file(&file)?;
         programs = programs.file(&format!("usr/local/bin/{program}"), 0o755, &file);
     }
-    let [first, others @ ..] = image.programs() else { bail!("{image:?} has no program") };
-    // With one program the image runs it; with several the pod names one.
-    let entrypoint = if others.is_empty() { vec![format!("/usr/local/bin/{first}")] } else { Vec::new() };
-    let run = Run { entrypoint, env: Vec::new(), user: format!("{NONROOT}:{NONROOT}"), also: Vec::new() };
-    archive(cache, image, key, || Ok((vec![static_base(&authorities), programs], run)))
+    archive(cache, image, key, || Ok((vec![static_base(&authorities), programs], image.run())))
 }
 
 /// What a static program on an empty root looks for: who it is, how names resolve, whom to trust.
-fn static_base(authorities: &str) -> Layer {
+pub(crate) fn static_base(authorities: &str) -> Layer {
     Layer::new()
         .text("etc/passwd", 0o644, format!("root:x:0:0:root:/:/sbin/nologin\nnonroot:x:{NONROOT}:{NONROOT}:nonroot:/:/sbin/nologin\n"))
         .text("etc/group", 0o644, format!("root:x:0:\nnonroot:x:{NONROOT}:\n"))
@@ -156,7 +170,7 @@ fn static_base(authorities: &str) -> Layer {
 }
 
 /// The public certificate authorities: Debian's package where it can be had, so that the image does not carry this machine's own.
-fn certificate_authorities(cache: &Cache) -> Result<String> {
+pub(crate) fn certificate_authorities(cache: &Cache) -> Result<String> {
     if debian::require("ca-certificates", "ca-certificates").is_err() {
         for file in ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"] {
             if let Ok(text) = fs::read_to_string(file) {

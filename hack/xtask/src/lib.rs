@@ -7,12 +7,15 @@
 //! | [`exec`] | a command -> its output, or an error that says what it printed |
 //! | [`debian`] | package names -> their files unpacked in a folder; nothing is installed |
 //! | [`golang`] | a Go module -> a static binary |
+//! | [`helm`] | nothing -> Helm 3 or 4, fetched or built once |
 //! | [`brokers`] | ports and folders -> commands that start Redis and RabbitMQ |
 //! | [`cluster`] | a name -> a running Kubernetes with its kubeconfig |
 //! | [`oci`] | folders -> an OCI archive, same input same bytes |
 //! | [`page`] | choices of cells -> arguments of the program that measures them and writes their page |
+//! | [`release`] | a version -> everything that people install, in a folder and in a registry |
 //! | [`stand`] | a name -> a cluster with QScaler in it, and programs in its network |
 //! | [`runner`] | steps of a test run -> counts and a closing line |
+//! | [`supply`] | dependencies and workflows -> what of them is not allowed |
 //! | [`tidy`] | the source tree -> broken rules |
 //! | [`v2`] | names of cluster tests -> their output, from a kernel with control groups of version 2 |
 //! | [`images`] | an image's name -> its archive, built if its inputs changed |
@@ -32,22 +35,28 @@ pub mod cmd_bench_sizing;
 pub mod cmd_brokers;
 pub mod cmd_cluster;
 pub mod cmd_demo;
+pub mod cmd_deny;
 pub mod cmd_images;
 pub mod cmd_matrix;
 pub mod cmd_model;
+pub mod cmd_publish;
+pub mod cmd_release;
 pub mod cmd_shapes;
 pub mod cmd_soak;
 pub mod cmd_test;
 pub mod debian;
 pub mod exec;
 pub mod golang;
+pub mod helm;
 pub mod images;
 pub mod interrupt;
 pub mod oci;
 pub mod page;
+pub mod release;
 pub mod runner;
 pub mod stand;
 pub mod step;
+pub mod supply;
 pub mod tidy;
 pub mod v2;
 

@@ -5,7 +5,10 @@
 //! logic that another command or a test could want: that goes in the library's other modules.
 
 use clap::{Parser, Subcommand};
-use xtask::{cmd_bench, cmd_brokers, cmd_cluster, cmd_demo, cmd_images, cmd_matrix, cmd_model, cmd_shapes, cmd_soak, cmd_test};
+use xtask::{
+    cmd_bench, cmd_brokers, cmd_cluster, cmd_demo, cmd_deny, cmd_images, cmd_matrix, cmd_model, cmd_publish, cmd_release, cmd_shapes, cmd_soak,
+    cmd_test,
+};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Builds, runs and tests QScaler on this machine")]
@@ -22,6 +25,8 @@ enum Command {
     Images(cmd_images::Args),
     /// Redis and RabbitMQ servers to start by hand or from tests, unpacked and not installed
     Brokers(cmd_brokers::Args),
+    /// Dependencies against deny.toml
+    Deny(cmd_deny::Args),
     /// Every test, or one kind of them
     Test(cmd_test::Args),
     /// The main job, live: an unchanged Celery worker goes 0 -> N -> 0, then an OOM kill is answered
@@ -34,6 +39,10 @@ enum Command {
     Matrix(cmd_matrix::Args),
     /// Pods as people write them on a real cluster, each beside the same without QScaler: tasks cut, told, counted
     Shapes(cmd_shapes::Args),
+    /// Everything that people install: images for all processors, chart, kubectl plugin, bills of materials, checksums
+    Release(cmd_release::Args),
+    /// A release's images and chart into a registry
+    Publish(cmd_publish::Args),
     /// Bursts with random faults on a real cluster, for a while
     Soak(cmd_soak::Args),
 }
@@ -43,12 +52,15 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Cluster(args) => cmd_cluster::run(args),
         Command::Images(args) => cmd_images::run(args),
         Command::Brokers(args) => cmd_brokers::run(args),
+        Command::Deny(args) => cmd_deny::run(args),
         Command::Test(args) => cmd_test::run(args),
         Command::Demo(args) => cmd_demo::run(args),
         Command::Bench(args) => cmd_bench::run(args),
         Command::Model(args) => cmd_model::run(args),
         Command::Matrix(args) => cmd_matrix::run(args),
         Command::Shapes(args) => cmd_shapes::run(args),
+        Command::Release(args) => cmd_release::run(args),
+        Command::Publish(args) => cmd_publish::run(args),
         Command::Soak(args) => cmd_soak::run(args),
     }
 }

@@ -17,6 +17,7 @@ use crate::cache::hex;
 
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// tar writes in blocks of this many bytes.
 const BLOCK: usize = 512;
@@ -138,7 +139,12 @@ pub struct Run {
     pub user: String,
     /// Further images of the same layers in the same archive: each a tag in place of the reference's, and its user.
     pub also: Vec<(&'static str, &'static str)>,
+    /// What registries show.
+    pub labels: Vec<(String, String)>,
 }
+
+mod index;
+pub use index::{Platform, write_index};
 
 /// Writes the archive of an image called `reference` (`name:tag`), and of those beside it, and answers its manifest's digest.
 ///
@@ -161,11 +167,20 @@ pub fn write_archive(out: &Path, reference: &str, layers: &[Layer], run: &Run) -
     let others = run.also.iter().map(|(tag, user)| (format!("{name}:{tag}"), *user));
     let mut manifests = Vec::new();
     for (reference, user) in std::iter::once(first).chain(others) {
-        manifests.push(manifest(&mut blobs, &reference, user, &descriptors, run));
+        let diff_ids: Vec<&str> = descriptors.iter().filter_map(|layer| layer["digest"].as_str()).collect();
+        let of = Config { architecture: architecture(), user, diff_ids: &diff_ids, run };
+        let mut manifest = manifest(&mut blobs, &of, &descriptors);
+        manifest["annotations"] = names(&reference);
+        manifests.push(manifest);
     }
     let answer = manifests[0]["digest"].as_str().unwrap_or_default().to_owned();
-    let index = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": manifests}).to_string();
+    write_blobs(out, &manifests, blobs)?;
+    Ok(answer)
+}
 
+/// Writes an archive: its own index of these descriptors, and all that they lead to.
+fn write_blobs(out: &Path, manifests: &[Value], mut blobs: Vec<(String, Blob)>) -> Result<()> {
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests}).to_string();
     let file = File::create(out).with_context(|| format!("cannot make {}", out.display()))?;
     let mut archive = BufWriter::new(file);
     let layout = r#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -173,8 +188,17 @@ pub fn write_archive(out: &Path, reference: &str, layers: &[Layer], run: &Run) -
         header(&mut archive, name.as_bytes(), b'0', 0o644, text.len() as u64, b"")?;
         content(&mut archive, &mut text.as_bytes(), text.len() as u64)?;
     }
-    blobs.dedup_by(|a, b| a.0 == b.0);
+    blobs.sort_by(|a, b| a.0.cmp(&b.0));
+    let mut last = "";
     for (digest, blob) in &blobs {
+        // Two images may share a layer.
+        if let (true, Blob::File(path, _)) = (last == digest, blob) {
+            fs::remove_file(path)?;
+        }
+        if last == digest {
+            continue;
+        }
+        last = digest;
         let name = format!("blobs/sha256/{digest}");
         header(&mut archive, name.as_bytes(), b'0', 0o644, blob.size(), b"")?;
         match blob {
@@ -186,8 +210,7 @@ pub fn write_archive(out: &Path, reference: &str, layers: &[Layer], run: &Run) -
         }
     }
     end(&mut archive)?;
-    archive.flush()?;
-    Ok(answer)
+    archive.flush().context("cannot write the archive")
 }
 
 enum Blob {
@@ -216,24 +239,39 @@ fn descriptor(kind: &str, digest: &str, size: u64) -> Value {
     json!({"mediaType": kind, "digest": format!("sha256:{digest}"), "size": size})
 }
 
+/// What an image's configuration says.
+struct Config<'a> {
+    architecture: &'a str,
+    user: &'a str,
+    /// Digests of the layers before they are compressed.
+    diff_ids: &'a [&'a str],
+    run: &'a Run,
+}
+
 /// Adds the configuration and manifest of one image; answers the manifest's descriptor for the index.
-fn manifest(blobs: &mut Vec<(String, Blob)>, reference: &str, user: &str, layers: &[Value], run: &Run) -> Value {
-    let diff_ids: Vec<&Value> = layers.iter().map(|layer| &layer["digest"]).collect();
-    let mut settings = json!({"Env": environment(run), "WorkingDir": "/", "Entrypoint": run.entrypoint});
-    if !user.is_empty() {
-        settings["User"] = json!(user);
+fn manifest(blobs: &mut Vec<(String, Blob)>, of: &Config<'_>, layers: &[Value]) -> Value {
+    let mut settings = json!({"Env": environment(of.run), "WorkingDir": "/", "Entrypoint": of.run.entrypoint});
+    if !of.user.is_empty() {
+        settings["User"] = json!(of.user);
+    }
+    for (key, value) in &of.run.labels {
+        settings["Labels"][key] = json!(value);
     }
     let config = json!({
-        "architecture": architecture(), "os": "linux", "config": settings,
-        "rootfs": {"type": "layers", "diff_ids": diff_ids},
+        "architecture": of.architecture, "os": "linux", "config": settings,
+        "rootfs": {"type": "layers", "diff_ids": of.diff_ids},
         "history": vec![json!({"created_by": "cargo xtask images"}); layers.len()],
     });
     let config = add_json(blobs, CONFIG, &config);
     let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers});
     let mut manifest = add_json(blobs, MANIFEST, &manifest);
-    manifest["platform"] = json!({"architecture": architecture(), "os": "linux"});
-    manifest["annotations"] = json!({"io.containerd.image.name": qualified(reference), "org.opencontainers.image.ref.name": tag(reference)});
+    manifest["platform"] = json!({"architecture": of.architecture, "os": "linux"});
     manifest
+}
+
+/// By which importers name an image.
+fn names(reference: &str) -> Value {
+    json!({"io.containerd.image.name": qualified(reference), "org.opencontainers.image.ref.name": tag(reference)})
 }
 
 fn environment(run: &Run) -> Vec<String> {

@@ -14,7 +14,8 @@ fn sample(folder: &Path) -> Layer {
 }
 
 fn archive(out: &Path, layer: Layer) -> (Vec<u8>, String) {
-    let run = Run { entrypoint: vec!["/a".into()], env: vec!["B=1".into()], user: "65532:65532".into(), also: vec![("root", "")] };
+    let run =
+        Run { entrypoint: vec!["/a".into()], env: vec!["B=1".into()], user: "65532:65532".into(), also: vec![("root", "")], labels: Vec::new() };
     let digest = write_archive(out, "qscaler/test:dev", &[layer], &run).unwrap();
     (fs::read(out).unwrap(), digest)
 }

@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::brokers::Brokers;
 use crate::cache::Cache;
@@ -14,7 +14,7 @@ use crate::cluster::{Cluster, Flavor, Place, UpOptions, parts};
 use crate::exec::{self, output};
 use crate::images::{self, Image, Profile};
 use crate::step::Step;
-use crate::{interrupt, source_root};
+use crate::{helm, interrupt, source_root};
 
 /// What turns on the tests that need real brokers, or the cluster. Cargo is called with these and the whole workspace everywhere, so that no dependency is
 /// compiled a second time with other features.
@@ -22,7 +22,8 @@ pub const FEATURES: &str = "qscaler-tests/servers,qscaler-tests/cluster";
 /// Where the chart goes.
 const NAMESPACE: &str = "qscaler-system";
 /// What differs from the chart's defaults: the images of this tree.
-const VALUES: &[&str] = &["image.tag=dev", "sidecar.image.tag=dev"];
+const VALUES: &[&str] =
+    &["image.repository=qscaler/qscaler", "image.tag=dev", "sidecar.image.repository=qscaler/qscaler-sidecar", "sidecar.image.tag=dev"];
 /// What the chart is rendered for: a Helm built from source assumes an ancient version.
 const KUBERNETES: &str = "1.36.3";
 /// Two controllers, so that one can take over from the other.
@@ -44,7 +45,8 @@ pub struct Stand {
 pub fn tools() -> Result<()> {
     let cache = Cache::open()?;
     Brokers::ensure(&cache)?;
-    parts::helm(&cache).map(drop)
+    helm::three(&cache)?;
+    helm::four(&cache).map(drop)
 }
 
 /// These images of a stand, built if something in them changed.
@@ -55,14 +57,31 @@ pub fn archives(cache: &Cache, images: &[Image]) -> Result<Vec<PathBuf>> {
     images::build(cache, images, Profile::Release)
 }
 
-/// Builds what is missing, brings the cluster up, and installs QScaler in it. `tied`: the cluster ends with this process, however that ends.
+/// Builds what is missing, brings the cluster up with these images, and installs QScaler in it. `tied`: the cluster ends with this process, however that ends.
 ///
 /// # Errors
 /// Something cannot be built or does not become ready.
-pub fn up(name: &str, tied: bool) -> Result<Stand> {
-    let cache = Cache::open()?;
-    let archives = archives(&cache, &Image::STAND)?;
+pub fn up(name: &str, tied: bool, images: &[Image]) -> Result<Stand> {
+    let (cache, flavor) = (Cache::open()?, Flavor::choose()?);
+    let archives = beside(&cache, flavor, || archives(&cache, images))?;
     up_with(cache, name, tied, archives, COPIES)
+}
+
+/// Does `work` while what a cluster needs besides is fetched and built: where nothing is in the cache yet, one waits for the network or a last crate while another has
+/// the processor.
+fn beside<T>(cache: &Cache, flavor: Flavor, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    std::thread::scope(|scope| {
+        let mut others = vec![scope.spawn(|| Brokers::ensure(cache).map(drop)), scope.spawn(|| helm::three(cache).map(drop))];
+        if flavor == Flavor::Box {
+            others.push(scope.spawn(|| parts::Parts::ensure(cache).map(drop)));
+            others.push(scope.spawn(|| images::build(cache, &[Image::Pause, Image::Coredns], Profile::Release).map(drop)));
+        }
+        let made = work();
+        for other in others {
+            other.join().unwrap_or_else(|_| bail!("a thread that made a part of the cluster ended"))?;
+        }
+        made
+    })
 }
 
 /// The same with images that are built already, and with these further values of the chart.
@@ -71,7 +90,7 @@ pub fn up(name: &str, tied: bool) -> Result<Stand> {
 /// Something else cannot be built, or does not become ready.
 pub fn up_with(cache: Cache, name: &str, tied: bool, archives: Vec<PathBuf>, values: &[&str]) -> Result<Stand> {
     let brokers = Brokers::ensure(&cache)?;
-    let helm = parts::helm(&cache)?;
+    let helm = helm::three(&cache)?;
     // An archive's name says what is in it.
     let content: Vec<String> = archives.iter().map(|archive| archive.display().to_string()).collect();
     let cluster = Cluster::up(&cache, name, Flavor::choose()?, &UpOptions { images: archives, tied })?;
@@ -164,14 +183,14 @@ impl Stand {
     }
 }
 
-/// Brings a cluster with QScaler up, runs a command in its network, and takes the cluster down, at Ctrl-C too; with `keep` it is left up. The command is
+/// Brings a cluster with QScaler and these images up, runs a command in its network, and takes the cluster down, at Ctrl-C too; with `keep` it is left up. The command is
 /// asked for when the cluster is up.
 ///
 /// # Errors
 /// Something cannot be built, or the command fails; then the cluster's state is printed.
-pub fn run(cluster: &str, keep: bool, command: impl FnOnce() -> Result<Command>) -> Result<()> {
+pub fn run(cluster: &str, keep: bool, images: &[Image], command: impl FnOnce() -> Result<Command>) -> Result<()> {
     interrupt::clean_up_first()?;
-    let stand = up(cluster, !keep)?;
+    let stand = up(cluster, !keep, images)?;
     let result = (|| {
         let mut command = command()?;
         let status = stand.spawn(&mut command)?.wait_or_interrupt();
@@ -194,7 +213,7 @@ pub fn run(cluster: &str, keep: bool, command: impl FnOnce() -> Result<Command>)
 /// # Errors
 /// As [`run`].
 pub fn run_program(cluster: &str, keep: bool, name: &str, words: &[String]) -> Result<()> {
-    run(cluster, keep, || {
+    run(cluster, keep, &Image::STAND, || {
         let mut command = Command::new(program(name)?);
         command.args(words);
         Ok(command)

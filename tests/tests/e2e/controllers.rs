@@ -67,5 +67,37 @@ async fn a_user_sees_the_fleet_and_no_secret_is_in_any_log() -> Result<()> {
     for secret in stand.secrets() {
         ensure!(!status.contains(&secret), "a secret is in a status or event");
     }
+    let told = endpoints().await?;
+    ensure!(told.contains("e2e-secrets"), "these decisions know nothing of this fleet: {told}");
+    let arguments = own_arguments()?;
+    ensure!(
+        ["qscaler-controller", "qscaler-webhook", "qscaler-sidecar"].iter().all(|name| arguments.contains(name)),
+        "not all parts run here: {arguments}"
+    );
+    for secret in stand.secrets() {
+        ensure!(!told.contains(&secret), "a secret is in /metrics or /debug/decisions");
+        ensure!(!arguments.contains(&secret), "a secret is in the arguments of a process, which every user of the node may read");
+    }
     fleet.remove().await
+}
+
+/// What every part's admin endpoints tell whoever reaches them.
+async fn endpoints() -> Result<String> {
+    let names = kubectl(&["-n", SYSTEM_NAMESPACE, "get", "pods", "-o", "jsonpath={.items[*].metadata.name}"], None).await?;
+    let mut all = String::new();
+    for pod in names.split_whitespace() {
+        let of = |path: &str| format!("/api/v1/namespaces/{SYSTEM_NAMESPACE}/pods/{pod}:8080/proxy{path}");
+        all += &kubectl(&["get", "--raw", &of("/metrics")], None).await?;
+        if pod.starts_with("qscaler-controller") {
+            all += &kubectl(&["get", "--raw", &of("/debug/decisions")], None).await?;
+        }
+    }
+    Ok(all)
+}
+
+/// The arguments of all processes of ours on this node.
+fn own_arguments() -> Result<String> {
+    let files = std::fs::read_dir("/proc")?.flatten().filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+    let lines = files.map(|bytes| String::from_utf8_lossy(&bytes).replace('\0', " ")).filter(|line| line.starts_with("/usr/local/bin/qscaler-"));
+    Ok(lines.collect::<Vec<_>>().join("\n"))
 }

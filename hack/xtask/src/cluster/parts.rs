@@ -22,8 +22,6 @@ const NODE_PROGRAMS: [&str; 7] = ["containerd", "containerd-shim-runc-v2", "ctr"
 /// The packet filter of kernels without nftables is one program, whose first argument says which of these it is to be.
 const IPTABLES: &str = "xtables-legacy-multi";
 const IPTABLES_NAMES: [&str; 3] = ["iptables", "iptables-save", "iptables-restore"];
-/// Helm, which renders the chart; the chart's syntax fixes the major version.
-const HELM: &str = "helm.sh/helm/v3/cmd/helm@v3.22.0";
 
 /// Where the parts of a node are.
 #[derive(Clone, Debug)]
@@ -85,26 +83,6 @@ pub fn coredns(cache: &Cache) -> Result<PathBuf> {
         Ok(())
     })?;
     Ok(folder.join("coredns"))
-}
-
-/// Helm: the machine's own (version 3), else built once.
-///
-/// # Errors
-/// It cannot be built.
-pub fn helm(cache: &Cache) -> Result<PathBuf> {
-    if let Some(found) = exec::which("helm")
-        && exec::output(Command::new(&found).args(["version", "--short"])).is_ok_and(|text| text.trim().starts_with("v3."))
-    {
-        return Ok(found);
-    }
-    let folder = cache.once("helm", &Key::new().with(HELM).finish(), |folder| {
-        let go = Go::ensure(cache)?;
-        let step = Step::start("building Helm (once; about 2 minutes)");
-        go.install(HELM, folder)?;
-        step.done();
-        Ok(())
-    })?;
-    Ok(folder.join("helm"))
 }
 
 /// The first process of boxes and pods, compiled from `hack/cluster/init.c`.

@@ -81,7 +81,7 @@ pub(super) fn ruby(cache: &Cache) -> Result<PathBuf> {
 
 fn run(program: &str, env: &[&str]) -> Run {
     let env = env.iter().chain(&["LANG=C.UTF-8"]).map(|pair| (*pair).to_owned()).collect();
-    Run { entrypoint: vec![program.to_owned()], env, user: format!("{WORKER}:{WORKER}"), also: OTHER_USERS.to_vec() }
+    Run { entrypoint: vec![program.to_owned()], env, user: format!("{WORKER}:{WORKER}"), also: OTHER_USERS.to_vec(), labels: Vec::new() }
 }
 
 /// Unpacks the packages onto a root, lets `parts` add to it, and puts it all into an archive.

@@ -11,10 +11,10 @@ use anyhow::Result;
 use crate::brokers::Brokers;
 use crate::cache::Cache;
 use crate::chosen::Chosen;
-use crate::cluster::parts::{self, Parts};
+use crate::cluster::parts::Parts;
 use crate::images::{self, Image, Profile};
 use crate::runner::Runner;
-use crate::stand;
+use crate::{helm, stand};
 use guest::Guest;
 
 /// What differs between the versions, the main job once, and what sizes promise: the tests of this lane by their names.
@@ -50,7 +50,7 @@ fn prepare(name: &str, only: Option<&str>, e2e: impl FnOnce() -> Result<std::pat
     let kernel = guest::kernel(&cache)?;
     Parts::ensure(&cache)?;
     Brokers::ensure(&cache)?;
-    parts::helm(&cache)?;
+    helm::three(&cache)?;
     images::build(&cache, &[Image::Pause, Image::Coredns], Profile::default())?;
     let tests = only.map_or_else(|| TESTS.map(str::to_owned).to_vec(), |name| vec![name.to_owned()]);
     let program = e2e()?;
