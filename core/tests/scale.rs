@@ -122,6 +122,19 @@ fn a_fleet_rises_with_the_flow_and_falls_to_zero_after_it() {
 }
 
 #[test]
+fn no_pod_is_left_a_minute_after_bursts_that_were_slow_to_come_in() {
+    // As seen on a busy cluster: 180 messages in three bursts that are seven seconds long each, all of them waiting before the first pod works.
+    let mut play = Play::new(ScaleConfig::new(0, 20, 15.0), 240.0, 10.0);
+    for second in 0..1500 {
+        let arrives = second < 270 && second % 90 < 20 && second % 3 == 0;
+        let decision = play.tick(if arrives { 9 } else { 0 }, true);
+        let last = play.ready == 0 && play.running.is_empty() && second > 300;
+        assert!(second < 600 || !last || decision.target == 0, "{second}: {}", decision.reason);
+    }
+    assert_eq!(play.pods, 0);
+}
+
+#[test]
 fn several_slots_in_a_pod_need_fewer_pods() {
     let mut play = Play::new(ScaleConfig { concurrency: 8, ..config() }, 5.0, 2.0);
     let highest = (0..600).map(|_| play.tick(40, true).target).skip(120).max().unwrap();
