@@ -1,8 +1,9 @@
 //! `kubectl qscaler`: what QScaler knows and does, for people. In: arguments and the current kubeconfig. Out: text. It changes nothing in the cluster but for
-//! `release`, which ends a pod's hold.
+//! `release`, which ends a pod's hold, and `adopt`, which sets a label and annotations.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod absent;
+mod adopt;
 mod cluster;
 mod doctor;
 mod release;
@@ -58,6 +59,8 @@ enum Command {
         #[arg(long, short = 'A')]
         all_namespaces: bool,
     },
+    /// Put a running Deployment into QScaler's hands without cutting a task: label, annotate, and watch its pods being replaced as they fall idle
+    Adopt(adopt::Args),
     /// End a pod's hold now: a task that still runs in it is cut, and counted
     Release {
         /// The pod's name
@@ -85,6 +88,12 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Release { pod } => {
             let client = cli.cluster.client().await?;
             print!("{}", release::run(&cli.cluster.namespaced(&client), pod).await?);
+        }
+        Command::Adopt(args) => {
+            let client = cli.cluster.client().await?;
+            let (deployments, workers) = (cli.cluster.namespaced(&client), cli.cluster.namespaced(&client));
+            let done = adopt::run(&client, &deployments, &workers, args, &mut std::io::stdout()).await?;
+            return Ok(if done { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Command::Status { all_namespaces } => status(&cli, *all_namespaces).await?,
         Command::Explain { name } => explain(&cli, name).await?,

@@ -54,7 +54,10 @@ const GOOD_WHEN_FALSE: &[&str] =
 pub(crate) fn needs_someone(condition: &Condition) -> bool {
     let good = if GOOD_WHEN_FALSE.contains(&condition.type_.as_str()) { "False" } else { "True" };
     let busy = condition.type_ == condition::SCALE_DOWN_BLOCKED && condition.reason == condition::REASON_BUSY;
-    condition.status != good && condition.status != "Unknown" && !busy
+    // What is under way, or by the user's will, needs nobody.
+    let going =
+        condition.type_ == condition::UP_TO_DATE && [condition::REASON_REPLACING, condition::REASON_PAUSED].contains(&condition.reason.as_str());
+    condition.status != good && condition.status != "Unknown" && !busy && !going
 }
 
 /// The first thing that needs a person with its reason, or `ok`.

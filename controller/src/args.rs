@@ -20,6 +20,9 @@ pub struct Args {
     /// Where /livez, /readyz, /metrics and /debug/decisions are served.
     #[arg(long, default_value = "[::]:8080")]
     pub admin_address: SocketAddr,
+    /// Image of the sidecar that the webhook gives to new pods: pods with another are replaced, one by one while they are idle.
+    #[arg(long)]
+    pub sidecar_image: Option<String>,
     /// Takes back every mark that was left on pods of the cluster, and ends: what comes before an uninstallation.
     #[arg(long)]
     pub take_back_marks: bool,

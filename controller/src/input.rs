@@ -5,6 +5,7 @@ use crate::act::plan::{Failure, Outcome};
 use crate::act::qworker::Loaded;
 use crate::observe::urls::Urls;
 use qscaler_broker::Reports;
+use qscaler_core::replace::{Ask, Tried};
 use qscaler_core::scale::QueueSample;
 use qscaler_core::workload::WorkloadId;
 use std::sync::Arc;
@@ -48,6 +49,8 @@ pub enum Input {
     Resolved(WorkloadId, Life, Result<Urls, Unreachable>),
     /// A list of actions has ended.
     Applied(WorkloadId, Life, Outcome),
+    /// A pod was replaced, or not.
+    Replaced(WorkloadId, Life, Ask, Tried),
     /// The cluster's version is known.
     Version(qscaler_core::size::ClusterVersion),
 }

@@ -57,7 +57,11 @@ async fn main() -> anyhow::Result<()> {
     } else {
         (Leadership::always(), None)
     };
+    // An eviction that is refused is not to be made by itself later on: the proof that its pod is idle would be old by then.
+    let mut once = kube::Config::infer().await.context("reading the cluster's configuration")?;
+    once.default_retry = false;
     let parts = Parts {
+        evictions: Client::try_from(once).context("a client for evictions")?,
         client,
         index,
         brokers: Brokers::new(Opener::default(), sender.clone()),
@@ -68,6 +72,7 @@ async fn main() -> anyhow::Result<()> {
         decisions,
         instance: args.identity,
         readiness: readiness.clone(),
+        sidecar_image: args.sidecar_image,
     };
     run::run(parts, stop).await;
     readiness.drain();

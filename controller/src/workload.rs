@@ -7,6 +7,7 @@ use crate::act::plan::is_token;
 use crate::act::plan::{Action, Done, Failure, Notice, Outcome};
 use crate::checkpoints::Checkpoints;
 use crate::drain::facts::record;
+use crate::drain::replace::Replacing;
 use crate::drain::settings::fleet_settings;
 use crate::mark::pods::Keep;
 use crate::observe::cluster::Cluster;
@@ -72,6 +73,7 @@ pub struct Workload {
     /// By pod UID: the version that the last cost was set on, and when.
     pub(crate) costed: HashMap<String, (String, u64)>,
     keep: Keep,
+    pub(crate) replacing: Replacing,
     backoff: Backoff,
     /// Others that write the replica count.
     pub(crate) contest: Contest,
@@ -167,6 +169,7 @@ impl Workload {
             scaled: None,
             costed: HashMap::new(),
             keep: Keep::new(now_ms),
+            replacing: Replacing::default(),
             backoff: Backoff::default(),
             contest: Contest::default(),
             released: HashMap::new(),

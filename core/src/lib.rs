@@ -15,6 +15,7 @@ pub mod framework;
 pub mod mark;
 pub mod message;
 pub mod names;
+pub mod replace;
 pub mod scale;
 pub mod size;
 pub mod units;

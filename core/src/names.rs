@@ -184,6 +184,12 @@ pub mod condition {
     pub const REASON_WORKER_CRASHES: &str = "WorkerCrashes";
     /// A deletion of any injected pod lets its running task finish; False names the pods of which that is not so, and the mend.
     pub const HOLD_EFFECTIVE: &str = "HoldEffective";
+    /// Every pod is as a new one would be: with the sidecar that new ones get, told the annotations that stand now. False says how many are not, and what is done.
+    pub const UP_TO_DATE: &str = "UpToDate";
+    /// Reason of [`UP_TO_DATE`]: they are replaced one by one as they fall idle.
+    pub const REASON_REPLACING: &str = "Replacing";
+    /// Reason of [`UP_TO_DATE`]: none is replaced by the user's will.
+    pub const REASON_PAUSED: &str = "Paused";
     /// A resize waits or cannot be done.
     pub const RESIZE_DEFERRED: &str = "ResizeDeferred";
     /// Memory cannot grow further although tasks are OOM-killed.
@@ -218,6 +224,10 @@ pub mod event {
     pub const NOT_INJECTED: &str = "NotInjected";
     /// The hold of some pods is less than whole.
     pub const HOLD_NOT_EFFECTIVE: &str = "HoldNotEffective";
+    /// A pod is replaced by a new one while it is idle.
+    pub const REPLACED: &str = "Replaced";
+    /// Pods that should be replaced cannot be, and why.
+    pub const NOT_REPLACED: &str = "NotReplaced";
     /// A container was OOM-killed.
     pub const OOM_KILLED: &str = "OOMKilled";
     /// A pod's resources were changed in place.

@@ -180,6 +180,7 @@ fn nobody_has_a_right_that_is_not_in_this_table() {
                 "/limitranges: get list watch",
                 "/namespaces: get list watch",
                 "/nodes: get list watch",
+                "/pods/eviction: create",
                 "/pods/resize: patch",
                 "/pods: get list watch patch",
                 "/resourcequotas: get list watch",

@@ -11,8 +11,10 @@ mod celery_amqp;
 mod celery_redis;
 mod connections;
 pub mod kombu;
+mod look;
 
 pub use blocked::Waiting;
+pub use look::look;
 
 use crate::BrokerError;
 use blocked::Blocked;

@@ -4,5 +4,6 @@ pub mod apply;
 pub mod backoff;
 pub mod checkpoint;
 pub mod events;
+pub mod evict;
 pub mod plan;
 pub mod qworker;

@@ -2,6 +2,7 @@
 //! actions. Left to others: the protocol (`core::drain::fleet`), performing (`apply`).
 
 pub mod facts;
+pub mod replace;
 pub mod settings;
 
 use crate::act::plan::{Action, Notice, PodRef};

@@ -12,7 +12,9 @@ use crate::show::status::Snapshot;
 use crate::workload::{Saving, Workload};
 use qscaler_broker::{QueueQuery, Reports};
 use qscaler_core::config::{BrokerRef, WorkerConfig};
+use qscaler_core::replace::{Ask, Tried};
 use qscaler_core::workload::WorkloadId;
+use std::sync::Arc;
 use tokio::task::AbortHandle;
 
 /// A failed load or lookup is tried again after this, milliseconds.
@@ -257,6 +259,18 @@ impl Managed {
             self.applying_since = Some(now_ms);
         }
         Some((plan.actions, self.known.clone()))
+    }
+
+    /// The pod to replace now if it is idle, and the configuration by which it works; asked for after a look.
+    pub fn replace(&mut self, view: &View, sidecar_image: Option<&str>, may_ask: bool, now_ms: u64) -> Option<(Ask, Arc<WorkerConfig>)> {
+        let workload = self.workload.as_mut()?;
+        let ask = workload.replace(view, sidecar_image, may_ask, now_ms)?;
+        Some((ask, workload.config.clone()?))
+    }
+
+    /// What became of a try to replace a pod. True: it is being evicted.
+    pub fn tried(&mut self, ask: &Ask, tried: Tried, view: &View, now_ms: u64) -> bool {
+        self.workload.as_mut().is_some_and(|workload| workload.tried(ask, tried, view, now_ms))
     }
 
     /// A list of actions is under way in this task.

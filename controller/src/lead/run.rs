@@ -2,6 +2,7 @@
 //! performed by tasks of their own, at most one per workload at a time. Left to others: deciding (`workload`), performing (`apply`).
 
 use crate::act::apply::{Applier, Target, tells_of_scaling};
+use crate::act::evict::{Books, evict};
 use crate::act::plan::{Action, Outcome};
 use crate::act::qworker;
 use crate::input::{Input, Life, Unreachable};
@@ -11,12 +12,15 @@ use crate::mark::sweep;
 use crate::observe::brokers::Brokers;
 use crate::observe::cluster::Cluster;
 use crate::observe::cluster::cluster_version;
+use crate::observe::index::View;
 use crate::observe::record::DeploymentRecord;
 use crate::observe::urls::{self, UrlError, Urls};
 use crate::observe::watch::SharedIndex;
 use crate::show::metrics::Metrics;
 use crate::show::status::Snapshot;
 use kube::Client;
+use qscaler_core::config::WorkerConfig;
+use qscaler_core::replace::{Ask, Budget};
 use qscaler_core::scale::budget::DarkBudget;
 use qscaler_core::workload::WorkloadId;
 use qscaler_runtime::ready::Readiness;
@@ -58,6 +62,8 @@ pub type Decisions = Arc<Mutex<BTreeMap<WorkloadId, Snapshot>>>;
 pub struct Parts {
     /// The API server.
     pub client: Client,
+    /// The same, through a client that never tries again by itself.
+    pub evictions: Client,
     /// The index.
     pub index: SharedIndex,
     /// Connections to brokers.
@@ -76,6 +82,8 @@ pub struct Parts {
     pub instance: String,
     /// Nothing is decided before this.
     pub readiness: Readiness,
+    /// Image of the sidecar that new pods get; None: not known, so no pod is replaced for its own.
+    pub sidecar_image: Option<String>,
 }
 
 struct Loop {
@@ -87,6 +95,8 @@ struct Loop {
     lives: u64,
     /// Pods that workloads without figures may ask for together.
     dark: DarkBudget,
+    /// Pods that all workloads together may replace.
+    replace: Budget,
     cluster: Cluster,
     led: bool,
     filled: bool,
@@ -143,6 +153,7 @@ impl Loop {
             orphans: HashMap::new(),
             lives: 0,
             dark: DarkBudget::new(clock_ms()),
+            replace: Budget::new(clock_ms()),
             cluster: Cluster::default(),
             led: false,
             filled: false,
@@ -191,6 +202,14 @@ impl Loop {
                 self.parts.metrics.applied(&outcome);
                 if let Some(managed) = self.managed.get_mut(&id).filter(|s| s.life == life) {
                     managed.applied(outcome, now_ms);
+                }
+            }
+            Input::Replaced(id, life, ask, tried) => {
+                let view = self.parts.index.lock().view(&id);
+                let managed = self.managed.get_mut(&id).filter(|s| s.life == life);
+                let evicted = managed.zip(view).is_some_and(|(managed, view)| managed.tried(&ask, tried, &view, now_ms));
+                if !evicted {
+                    self.replace.give_back();
                 }
             }
             Input::Version(version) => self.cluster.version = Some(version),
@@ -307,6 +326,12 @@ impl Loop {
             self.statuses -= writes as f64;
             managed.written_ms = now_ms;
         }
+        let may_replace = self.replace.has_room(now_ms);
+        if let Some((ask, config)) = managed.replace(&view, self.parts.sidecar_image.as_deref(), may_replace, now_ms) {
+            let life = managed.life;
+            self.replace(id, life, ask, config, &view);
+        }
+        let managed = self.managed.get_mut(id)?;
         if managed.wants_reports() {
             self.parts.brokers.nudge(id);
         }
@@ -337,6 +362,19 @@ impl Loop {
             let _ = sender.send(Input::Applied(target.id, life, outcome)).await;
         });
         managed.began(task.abort_handle());
+    }
+
+    /// Has a pod evicted if it is idle.
+    fn replace(&mut self, id: &WorkloadId, life: Life, ask: Ask, config: Arc<WorkerConfig>, view: &View) {
+        self.replace.take();
+        let bare = view.pods.iter().find(|p| *p.uid == *ask.pod_uid).and_then(|p| p.bare.as_deref().cloned());
+        let books = self.parts.brokers.url(id).zip(bare).map(|(url, bare)| Books { url, config, bare });
+        let (client, leadership, sender) = (self.parts.evictions.clone(), self.parts.leadership.clone(), self.parts.sender.clone());
+        let id = id.clone();
+        self.tasks.spawn(async move {
+            let tried = evict(&client, &leadership, &id.namespace, &ask, books).await;
+            let _ = sender.send(Input::Replaced(id, life, ask, tried)).await;
+        });
     }
 
     fn resolve(&self, id: &WorkloadId, life: Life, deployment: &Arc<DeploymentRecord>) {

@@ -95,6 +95,7 @@ fn parts(annotations: &[(&str, &str)], leadership: Leadership) -> (Parts, Memory
         control: Arc::new(move |_| Ok(Arc::new(control.clone()) as Arc<dyn ControlSender>)),
     };
     let parts = Parts {
+        evictions: client.clone(),
         client,
         index,
         brokers: Brokers::new(opener, sender.clone()),
@@ -105,6 +106,7 @@ fn parts(annotations: &[(&str, &str)], leadership: Leadership) -> (Parts, Memory
         decisions: Decisions::default(),
         instance: "test".into(),
         readiness: Readiness::default(),
+        sidecar_image: None,
     };
     (parts, broker, script)
 }

@@ -146,6 +146,12 @@ impl Brokers {
         self.control.get(control).map(|lane| Arc::clone(&lane.sender))
     }
 
+    /// The URL of the broker that has the workload's queues, if it is registered.
+    #[must_use]
+    pub fn url(&self, id: &WorkloadId) -> Option<SecretUrl> {
+        self.places.get(id).map(|(queues, _)| queues.clone())
+    }
+
     /// Fetches the workload's reports soon, and not only when its second is over: a drain waits for them.
     pub fn nudge(&self, id: &WorkloadId) {
         if let Some(lane) = self.places.get(id).and_then(|(_, control)| self.control.get(control)) {

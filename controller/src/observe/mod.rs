@@ -6,6 +6,7 @@ pub mod cuts;
 pub mod index;
 pub mod record;
 pub mod record_bounds;
+pub mod record_made;
 pub mod record_pod;
 pub mod reports;
 pub mod resolve;

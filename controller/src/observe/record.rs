@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use crate::observe::record_bounds::{LimitRecord, QuotaRecord};
+pub use crate::observe::record_made::{Bare, Made};
 pub use crate::observe::record_pod::{ContainerRecord, Ended, Life, OomSeen, PodRecord, Word, resources};
 
 /// Kubernetes' default of `maxUnavailable`, percent.

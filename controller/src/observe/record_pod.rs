@@ -1,6 +1,7 @@
 //! A pod -> its compact record. In: the object as watched. Out: what drain and sizing need of it. Left to others: judging it.
 
 use crate::observe::record::owner;
+use crate::observe::record_made::{Bare, Made, bare, made};
 use crate::words::millis;
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodCondition, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -87,6 +88,10 @@ pub struct PodRecord {
     pub other_sizer: Option<Box<str>>,
     /// The init containers (sidecars too) have requests equal to limits.
     pub inits_guaranteed: bool,
+    /// How its sidecar was made; None: it has none, or another version wrote it that this one cannot read.
+    pub made: Option<Box<Made>>,
+    /// Where the broker knows it by, if it has no sidecar that speaks for it.
+    pub bare: Option<Box<Bare>>,
 }
 
 /// One container of a pod.
@@ -234,6 +239,8 @@ impl PodRecord {
             containers: spec.containers.iter().map(|c| container(c, statuses.iter().find(|s| s.name == c.name))).collect(),
             other_sizer: other_sizer(meta),
             inits_guaranteed: inits.iter().all(|c| guaranteed(&resources(c.resources.as_ref()))),
+            made: inits.iter().find(|c| c.name == sidecar::CONTAINER).and_then(|c| made(c, note(annotation::INJECTED)?)).map(Box::new),
+            bare: inits.iter().all(|c| c.name != sidecar::CONTAINER).then(|| Box::new(bare(meta, spec, status.pod_ip.as_deref()))),
         })
     }
 

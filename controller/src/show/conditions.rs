@@ -18,6 +18,7 @@ const KINDS: &[&str] = &[
     condition::BROKER_REACHABLE,
     condition::INJECTED,
     condition::HOLD_EFFECTIVE,
+    condition::UP_TO_DATE,
     condition::RESIZE_DEFERRED,
     condition::MEMORY_CAPPED,
     condition::CONFLICT,
@@ -125,7 +126,9 @@ impl Conditions {
         let bad = holds == if kind == condition::SCALE_DOWN_BLOCKED { Holds::True } else { Holds::False };
         let another = match kind {
             condition::READY => old.message != message,
-            condition::HOLD_EFFECTIVE | condition::INJECTED | condition::SCALING | condition::SCALE_DOWN_BLOCKED => old.reason != reason,
+            condition::HOLD_EFFECTIVE | condition::INJECTED | condition::UP_TO_DATE | condition::SCALING | condition::SCALE_DOWN_BLOCKED => {
+                old.reason != reason
+            }
             _ => false,
         };
         let news = old.holds != holds || (bad && another);
@@ -176,6 +179,9 @@ fn notice(kind: &str, holds: Holds, reason: &str, first: bool, message: &str) ->
         (condition::SCALE_DOWN_BLOCKED, true) => Some(Notice::warning(event::SCALE_DOWN_BLOCKED, message)),
         (condition::INJECTED, false) => Some(Notice::warning(event::NOT_INJECTED, message)),
         (condition::HOLD_EFFECTIVE, false) => Some(Notice::warning(event::HOLD_NOT_EFFECTIVE, message)),
+        // What is under way, or somebody's will, is no trouble.
+        (condition::UP_TO_DATE, false) if [condition::REASON_REPLACING, condition::REASON_PAUSED].contains(&reason) => None,
+        (condition::UP_TO_DATE, false) => Some(Notice::warning(event::NOT_REPLACED, message)),
         (condition::RESIZE_DEFERRED, true) => Some(Notice::warning(event::RESIZE_DEFERRED, message)),
         (condition::MEMORY_CAPPED, true) => Some(Notice::warning(event::MEMORY_CAPPED, message)),
         (condition::CONFLICT, true) => Some(Notice::warning(event::CONFLICT, message)),

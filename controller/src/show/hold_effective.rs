@@ -176,7 +176,7 @@ fn not_permitted(pod: &PodRecord, heard: &Heard) -> String {
             "the worker runs as another user than the sidecar (UID {own}), which may not signal it: {cut}; add `runAsUser` with the worker's UID to its securityContext"
         ),
         Some((uid, _)) if pod.sidecar_uid.is_none() => format!(
-            "the worker runs as UID {uid} and the sidecar, which did not know it, as UID {own}: {cut}. Pods made from now on have the right UID; those made before keep theirs: let them end one by one while they are idle (a rollout now cuts their tasks). `runAsUser: {uid}` in the container's securityContext makes it known from the first pod on"
+            "the worker runs as UID {uid} and the sidecar, which did not know it, as UID {own}: {cut}. Pods made from now on have the right UID; those made before keep theirs, and are replaced one by one as they fall idle (condition UpToDate says how far; a rollout now cuts their tasks). `runAsUser: {uid}` in the container's securityContext makes it known from the first pod on"
         ),
         Some((uid, _)) => format!(
             "the worker runs as UID {uid} and its spec says {own}, which the sidecar got: {cut}; set `runAsUser: {uid}` in the container's securityContext, or let the worker stay what it is started as"

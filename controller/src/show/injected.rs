@@ -5,7 +5,7 @@ use crate::observe::index::View;
 use crate::observe::record::{ContainerRecord, CreateFailure, Ended, PodRecord};
 use crate::show::conditions::Holds;
 use qscaler_core::names::condition::{REASON_FAILED_CREATE, REASON_WORKER_CRASHES};
-use qscaler_core::names::{annotation, sidecar};
+use qscaler_core::names::{annotation, condition, sidecar};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -234,7 +234,8 @@ fn bare(active: &[&Arc<PodRecord>], now_ms: u64) -> Option<Verdict> {
     Some(Verdict::bad(
         "NotInjected",
         format!(
-            "{pods}: made before the annotations, or while the webhook was away. New pods have one. These have no hold yet, so that whatever deletes them, kubectl rollout restart too, cuts the task that runs in them: restart while the queue is empty, or delete them one by one as each falls idle"
+            "{pods}: made before the annotations, or while the webhook was away. New pods have one. These have no hold yet, so that whatever deletes them, kubectl rollout restart too, cuts the task that runs in them. They are replaced one by one as each falls idle: condition {} says how far, and what stands in the way",
+            condition::UP_TO_DATE
         ),
     ))
 }

@@ -15,6 +15,7 @@ use qscaler_api::{ContainerSize, Counters, Intent, QWorkerStatus, Resources, Wor
 use qscaler_core::config::{Paused, Scaling, Vertical, WorkerConfig};
 use qscaler_core::drain::fleet::Phase;
 use qscaler_core::names::condition::{self, REASON_FAILED_CREATE};
+use qscaler_core::replace::Stands;
 use qscaler_core::scale::{Rule, ScaleDecision};
 use qscaler_core::size::SizeBounds;
 use qscaler_core::units::Bytes;
@@ -66,6 +67,7 @@ impl Workload {
             self.scaling_condition(view, config, now_ms);
             self.injected_condition(view, config, now_ms);
             self.hold_condition(view, config, now_ms);
+            self.up_to_date_condition(view, now_ms);
         }
         let sized = self.sized(view, config, now_ms);
         let digest = self.digest(view, config.is_some(), &sized);
@@ -219,6 +221,23 @@ impl Workload {
         let told = self.conditions.complaint(condition::INJECTED);
         let verdict = injected::remember(injected::judge(view, now_ms), told, config.share_processes.is_some(), view, now_ms);
         self.set(view, condition::INJECTED, verdict.holds, verdict.reason, verdict.message, now_ms);
+    }
+
+    fn up_to_date_condition(&mut self, view: &View, now_ms: u64) {
+        let Some(step) = self.replacing.step.clone() else { return };
+        let (holds, reason) = match step.stands {
+            Stands::UpToDate if view.pods.iter().all(|p| p.terminating) => {
+                return self.set(view, condition::UP_TO_DATE, Holds::Unknown, "NoPods", "there is no pod", now_ms);
+            }
+            Stands::UpToDate => (true, "UpToDate"),
+            Stands::Replacing => (false, condition::REASON_REPLACING),
+            Stands::Paused => (false, condition::REASON_PAUSED),
+            Stands::Budget => (false, "DisruptionBudget"),
+            Stands::LeftAlone => (false, "LeftAlone"),
+            Stands::Fruitless => (false, "NoBetterPod"),
+            Stands::Refused => (false, "EvictionFails"),
+        };
+        self.set(view, condition::UP_TO_DATE, holds, reason, step.words, now_ms);
     }
 
     /// A hold that is being made is not told of; one that was told of is told of until it is whole.

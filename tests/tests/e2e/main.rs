@@ -15,6 +15,7 @@ mod job;
 mod matrix;
 mod protocol;
 mod reality;
+mod replace;
 mod scaling;
 mod sizes;
 
