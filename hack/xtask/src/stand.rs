@@ -38,13 +38,14 @@ pub struct Stand {
     brokers: Brokers,
 }
 
-/// Brokers and helm, found or made.
+/// Brokers, Helm and Kubernetes' programs, found or made.
 ///
 /// # Errors
 /// They cannot be had; the message says what to install.
 pub fn tools() -> Result<()> {
     let cache = Cache::open()?;
     Brokers::ensure(&cache)?;
+    parts::kubernetes(&cache)?;
     helm::three(&cache)?;
     helm::four(&cache).map(drop)
 }

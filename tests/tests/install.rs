@@ -1,0 +1,217 @@
+//! The chart by Helm on a real API server, without nodes: what it takes, what an upgrade, a rollback and an uninstallation change and leave. No pod runs here, so
+//! nothing is waited for. Needs Helm 3 and 4 and Kubernetes' programs in the cache, as `cargo xtask test` makes them.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap in a test helper is a failed test with a line number")]
+
+use serde_json::Value;
+use std::env;
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The state of the chart that is upgraded from: no release has a tag yet, so it is a commit, of before `status.unheldPods`.
+const EARLIER: &str = "41dfbe1";
+const NAMESPACE: &str = "qscaler-system";
+/// A field that the earlier chart's definition does not have.
+const NEW_FIELD: &str = "/spec/versions/0/schema/openAPIV3Schema/properties/status/properties/unheldPods";
+/// How long the API server may take to come up on a busy machine.
+const READY: Duration = Duration::from_secs(180);
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
+}
+
+fn cache() -> PathBuf {
+    env::var_os("QSCALER_CACHE").map_or_else(|| PathBuf::from(env::var_os("HOME").unwrap_or_default()).join(".cache/qscaler"), PathBuf::from)
+}
+
+/// A program in the newest folder of the cache whose name begins so.
+fn cached(folder: &str, program: &str) -> PathBuf {
+    let folders = fs::read_dir(cache()).into_iter().flatten().flatten().map(|entry| entry.path());
+    let named = folders.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(folder)));
+    let mut found: Vec<PathBuf> = named.map(|folder| folder.join(program)).filter(|file| file.exists()).collect();
+    found.sort_by_key(|file| file.metadata().and_then(|meta| meta.modified()).ok());
+    found.pop().unwrap_or_else(|| panic!("there is no {folder}*/{program} in {}: `cargo xtask test` makes it", cache().display()))
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// etcd and an API server, ended when dropped.
+struct Server {
+    folder: tempfile::TempDir,
+    children: Vec<Child>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        for child in self.children.iter_mut().rev() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Server {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let key = rcgen::KeyPair::generate().unwrap();
+        fs::write(at("sa.key"), key.serialize_pem()).unwrap();
+        fs::write(at("sa.pub"), key.public_key_pem()).unwrap();
+        fs::write(at("tokens.csv"), "of-this-test-alone,admin,admin,\"system:masters\"\n").unwrap();
+        let (client, peer, port) = (free_port(), free_port(), free_port());
+        let kubeconfig = format!(
+            "apiVersion: v1\nkind: Config\nclusters: [{{name: a, cluster: {{server: \"https://127.0.0.1:{port}\", insecure-skip-tls-verify: true}}}}]\n\
+             users: [{{name: a, user: {{token: of-this-test-alone}}}}]\ncontexts: [{{name: a, context: {{cluster: a, user: a}}}}]\ncurrent-context: a\n"
+        );
+        fs::write(at("kubeconfig"), kubeconfig).unwrap();
+        let (client, peer) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
+        let mut etcd = Command::new(cached("kubernetes-", "etcd"));
+        etcd.args(["--unsafe-no-fsync", "--log-level", "error", "--listen-client-urls", &client, "--advertise-client-urls", &client])
+            .args([
+                "--listen-peer-urls",
+                &peer,
+                "--initial-advertise-peer-urls",
+                &peer,
+                "--initial-cluster",
+                &format!("default={peer}"),
+                "--data-dir",
+            ])
+            .arg(at("etcd"));
+        let mut api = Command::new(cached("kubernetes-", "kube-apiserver"));
+        api.args([
+            "--etcd-servers",
+            &client,
+            "--bind-address",
+            "127.0.0.1",
+            "--secure-port",
+            &port.to_string(),
+            "--service-cluster-ip-range",
+            "10.9.0.0/24",
+        ])
+        .args(["--authorization-mode", "RBAC", "--service-account-issuer", "https://kubernetes.default.svc", "--endpoint-reconciler-type", "none"])
+        .args(["--token-auth-file", "tokens.csv", "--cert-dir", "certs"])
+        .args(["--service-account-key-file", "sa.pub", "--service-account-signing-key-file", "sa.key"]);
+        let mut server = Self { folder, children: Vec::new() };
+        for (name, mut command) in [("etcd", etcd), ("api", api)] {
+            let log = fs::File::create(server.folder.path().join(format!("{name}.log"))).unwrap();
+            command.current_dir(server.folder.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+            server.children.push(command.spawn().unwrap());
+        }
+        let begin = Instant::now();
+        while !server.run(&cached("kubernetes-", "kubectl"), &["get", "--raw", "/readyz"], None).0 {
+            let log = || fs::read_to_string(server.folder.path().join("api.log")).unwrap_or_default();
+            assert!(begin.elapsed() < READY, "the API server is not ready: {}", log());
+            std::thread::sleep(Duration::from_millis(250));
+        }
+        server.kubectl(&["create", "namespace", NAMESPACE]);
+        server
+    }
+
+    /// Whether it went well, and all that it printed.
+    fn run(&self, program: &Path, arguments: &[&str], stdin: Option<&str>) -> (bool, String) {
+        let input = self.folder.path().join("stdin");
+        fs::write(&input, stdin.unwrap_or_default()).unwrap();
+        let output = Command::new(program)
+            .args(arguments)
+            .env("KUBECONFIG", self.folder.path().join("kubeconfig"))
+            .env("HOME", self.folder.path())
+            .stdin(fs::File::open(input).unwrap())
+            .output()
+            .unwrap();
+        (output.status.success(), format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)))
+    }
+
+    fn kubectl(&self, arguments: &[&str]) -> String {
+        let (ok, words) = self.run(&cached("kubernetes-", "kubectl"), arguments, None);
+        assert!(ok, "kubectl {}: {words}", arguments.join(" "));
+        words
+    }
+
+    fn helm(&self, major: &str, arguments: &[&str]) -> String {
+        let mut all = arguments.to_vec();
+        all.extend(["--namespace", NAMESPACE]);
+        let (ok, words) = self.run(&cached(major, "helm"), &all, None);
+        assert!(ok, "helm {}: {words}", arguments.join(" "));
+        words
+    }
+
+    fn has_new_field(&self) -> bool {
+        let definition: Value = serde_json::from_str(&self.kubectl(&["get", "crd", "qworkers.qscaler.dev", "-o", "json"])).unwrap();
+        definition.pointer(NEW_FIELD).is_some()
+    }
+
+    /// What is there of ours, but the definitions.
+    fn ours(&self) -> Vec<String> {
+        let kinds = "deployments,services,serviceaccounts,roles,rolebindings,clusterroles,clusterrolebindings,mutatingwebhookconfigurations,poddisruptionbudgets,\
+                     networkpolicies,configmaps";
+        let listed = self.kubectl(&["get", kinds, "-A", "-l", "app.kubernetes.io/name=qscaler", "-o", "name"]);
+        listed.lines().map(str::to_owned).collect()
+    }
+}
+
+/// Everything that is off by default and needs no kind of another project.
+const EVERYTHING: &[&str] = &[
+    "networkPolicy.enabled=true",
+    "networkPolicy.metricsFrom[0].podSelector.matchLabels.a=b",
+    "networkPolicy.controllerEgress[0].ports[0].port=53",
+    "brokerCa.pem=-----BEGIN CERTIFICATE-----",
+    "tolerations[0].operator=Exists",
+    "webhook.maxUnavailable=50%",
+    "webhook.hostNetwork=true,webhook.port=9443,webhook.adminPort=9444",
+    "commonLabels.team=queues",
+    "commonAnnotations.note=n",
+    "imagePullSecrets[0].name=registry",
+    "controller.env[0].name=HTTPS_PROXY,controller.env[0].value=http://proxy:3128",
+    "controller.secretNamespaces={kube-system}",
+    "certs.nodeSelector.a=b",
+];
+
+#[test]
+fn the_chart_is_taken_upgraded_rolled_back_and_removed_by_a_real_api_server() {
+    let server = Server::start();
+    let chart = root().join("charts/qscaler").display().to_string();
+    let ha = format!("{chart}/values-ha.yaml");
+
+    // Strict: an unknown or repeated field is an error, a value that would be refused is refused.
+    for (arguments, least) in [(vec![], 25), (vec!["--values", &ha], 25), (EVERYTHING.iter().flat_map(|set| ["--set", *set]).collect(), 28)] {
+        let mut all = vec!["template", "qscaler", &chart, "--kube-version", "1.36.3"];
+        all.extend(arguments);
+        let manifests = server.helm("helm-", &all);
+        let apply = ["apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "-"];
+        let (ok, words) = server.run(&cached("kubernetes-", "kubectl"), &apply, Some(&manifests));
+        assert!(ok && !words.contains("Warning") && words.lines().count() >= least, "{all:?}: {words}");
+    }
+
+    let earlier = server.folder.path().join("earlier");
+    fs::create_dir_all(&earlier).unwrap();
+    let archive = format!("git -C '{}' archive {EARLIER} charts/qscaler | tar -x -C '{}'", root().display(), earlier.display());
+    assert!(Command::new("sh").args(["-c", &archive]).status().unwrap().success(), "the clone must have the history of {EARLIER}");
+    server.helm("helm-", &["install", "qscaler", &earlier.join("charts/qscaler").display().to_string()]);
+    assert!(!server.has_new_field(), "the earlier definition has the field that the upgrade is to bring");
+
+    let notes = server.helm("helm-", &["upgrade", "qscaler", &chart]);
+    assert!(notes.contains("is installed in qscaler-system") && notes.contains("kubectl label namespace"), "{notes}");
+    assert!(server.has_new_field(), "an upgrade does not update the definition");
+    let manifest = "apiVersion: qscaler.dev/v1alpha1\nkind: QWorker\nmetadata: {name: orders, namespace: default}\nspec: {targetKind: Deployment, targetName: orders}\n";
+    let (ok, words) = server.run(&cached("kubernetes-", "kubectl"), &["create", "-f", "-"], Some(manifest));
+    assert!(ok, "{words}");
+
+    server.helm("helm-", &["rollback", "qscaler", "1"]);
+    assert!(!server.has_new_field(), "a rollback leaves the later definition");
+    // The next Helm goes on where the last one was.
+    server.helm("helm4-", &["upgrade", "qscaler", &chart]);
+    assert!(server.has_new_field() && !server.ours().is_empty());
+
+    for helm in ["helm-", "helm4-"] {
+        server.helm(helm, &["uninstall", "qscaler"]);
+        assert_eq!(server.ours(), Vec::<String>::new(), "an uninstallation by {helm} leaves these");
+        assert!(server.kubectl(&["get", "qworkers", "-A", "-o", "name"]).contains("orders"), "what was learned is gone");
+        server.helm(helm, &["install", "qscaler", &chart]);
+    }
+    server.helm("helm-", &["uninstall", "qscaler"]);
+}
