@@ -147,7 +147,7 @@ pub struct WorkerConfig {
     pub broker_tls: Option<String>,
     /// Where the management API of the broker is; None: where its URL says, or beside it.
     pub management: Option<ManagementRef>,
-    /// Name of the framework; always one of [`FRAMEWORKS`].
+    /// Name of the framework; always one of [`crate::framework::FRAMEWORKS`].
     pub worker: String,
     /// What the user has chosen of the names of its keys in Redis.
     #[serde(default, skip_serializing_if = "KeyNames::is_default")]

@@ -95,7 +95,7 @@ impl ArrivalRate {
         if self.seconds > 0.0 { self.arrivals / self.seconds } else { 0.0 }
     }
 
-    /// Nothing has come for so long that what came before has ended: [`SILENT_GAPS`] mean gaps, and [`SILENT_MIN_S`].
+    /// Nothing has come for so long that what came before has ended: four mean gaps, and 45 s.
     pub fn has_ended(&self) -> bool {
         self.silent_s >= SILENT_MIN_S && self.silent_s * self.mean() >= SILENT_GAPS
     }

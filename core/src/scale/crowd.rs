@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::numeric::{decay, sane};
+use super::numeric::{decay, sane, within};
 
 /// Classes of n: 1, 2 to 3, 4 to 7 and so on, so that one large burst does not drown what single starts have shown.
 const CLASSES: usize = 12;
@@ -112,7 +112,7 @@ impl Crowding {
         let mut classes = 1;
         for above in known {
             if n <= above.0 {
-                let share = ((n - below.0) / (above.0 - below.0).max(f64::MIN_POSITIVE)).clamp(0.0, 1.0);
+                let share = within((n - below.0) / (above.0 - below.0).max(f64::MIN_POSITIVE), 0.0, 1.0);
                 return Some(below.1 + share * (above.1 - below.1));
             }
             (below, classes) = (above, classes + 1);

@@ -129,7 +129,7 @@ impl LoadLevels {
 
     /// The highest level at most `workers` up to which every level returns often enough: `r_c x worth_s >= 1`, where `r_c` is returns to
     /// `c` per second below `c`, and `worth_s` the pod-seconds that having a worker there already is worth at one crossing.
-    /// A load that stays away for [`MISSED`] times as long as it ever did before it came back is waited for no more.
+    /// A load that stays away for 1.3 times as long as it ever did before it came back is waited for no more.
     pub fn keep(&self, workers: u32, worth_s: f64) -> Kept {
         let (mut below, mut crossed, mut kept) = (0.0f64, 0.0f64, Kept::default());
         if self.width == 0 || self.growth < 1.0 {

@@ -113,7 +113,7 @@ impl Blind {
     /// - `b + 3 sqrt(b)` for `b = a exp(growth t)`, at most four times what there was: the trend goes on;
     /// - `b + 3 sqrt(b)` for `b` = `a` and the largest rise ever seen within `t + L`: what it did before it may do again.
     ///
-    /// A fleet at rest gets one pod where a message has to be expected within [`REST_S`], and no more: a broker that is down for all would start
+    /// A fleet at rest gets one pod where a message has to be expected within `REST_S`, and no more: a broker that is down for all would start
     /// a pod for every workload otherwise.
     pub fn target(&mut self, law: &LawParams, now_s: f64, all: u32, known: &Known<'_>) -> u32 {
         let since_s = *self.since_s.get_or_insert(now_s);
