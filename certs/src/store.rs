@@ -12,14 +12,12 @@ use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
-use qscaler_core::names::{TLS_SECRET, WEBHOOK_CONFIGURATION};
+use qscaler_core::names::{CA_SECRET, LABEL_PART_OF, PART_OF, TLS_SECRET, WEBHOOK_CONFIGURATION};
 use serde_json::json;
 use std::collections::BTreeMap;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// Name of the Secret with the authority's key, which nobody else may read.
-pub const CA_SECRET: &str = "qscaler-webhook-ca";
 /// Field manager of the bundle.
 pub const FIELD_MANAGER: &str = "qscaler-certs";
 
@@ -114,7 +112,7 @@ impl Store {
                 self.secrets.replace(name, &PostParams::default(), &secret).await
             }
             None => {
-                let labels = [("app.kubernetes.io/part-of".to_owned(), "qscaler".to_owned())].into();
+                let labels = [(LABEL_PART_OF.to_owned(), PART_OF.to_owned())].into();
                 let metadata = ObjectMeta { name: Some(name.to_owned()), labels: Some(labels), ..ObjectMeta::default() };
                 let secret = Secret { metadata, data: Some(data), type_: Some("kubernetes.io/tls".to_owned()), ..Secret::default() };
                 self.secrets.create(&PostParams::default(), &secret).await

@@ -136,7 +136,7 @@ fn main() -> anyhow::Result<()> {
     }
     for n in 0..args.workloads {
         let record = DeploymentRecord::new(&serde_json::from_value(deployment(n, args.pods))?).context("a record")?;
-        index.apply(Kind::Deployment, Record::Deployment(record));
+        index.apply(Kind::Deployment, Record::Deployment(Box::new(record)));
         index.apply(Kind::ReplicaSet, Record::ReplicaSet(replicaset(n, args.pods)));
         for p in 0..args.pods {
             let record = PodRecord::new(&serde_json::from_value(pod(n, p))?).context("a record")?;

@@ -23,9 +23,13 @@ pub struct Args {
     /// Image of the sidecar that the webhook gives to new pods: pods with another are replaced, one by one while they are idle.
     #[arg(long)]
     pub sidecar_image: Option<String>,
-    /// Takes back every mark that was left on pods of the cluster, and ends: what comes before an uninstallation.
+    /// Takes back what an uninstallation leaves behind (marks on pods, the Lease, the Secrets that certs has made), and ends. Does nothing while the release
+    /// is there.
     #[arg(long)]
-    pub take_back_marks: bool,
+    pub after_uninstall: bool,
+    /// A host that may be connected to as a broker: a name, an address, or *.DOMAIN; several: one option each. None: any.
+    #[arg(long = "broker-host", env = "QSCALER_BROKER_HOSTS", value_delimiter = ',')]
+    pub broker_hosts: Vec<String>,
     /// How log lines look: text or json.
     #[arg(long, default_value_t = Format::Json)]
     pub log_format: Format,

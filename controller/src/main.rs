@@ -7,6 +7,7 @@ use qscaler_controller::args::Args;
 use qscaler_controller::lead::definition;
 use qscaler_controller::lead::lease::{self, Leadership};
 use qscaler_controller::lead::run::{self, Decisions, INPUTS_MAX, Parts};
+use qscaler_controller::lead::uninstall::{self, CleanUp};
 use qscaler_controller::observe::brokers::{Brokers, Opener};
 use qscaler_controller::observe::watch::{self, SharedIndex};
 use qscaler_controller::show::metrics::Metrics;
@@ -22,10 +23,12 @@ async fn main() -> anyhow::Result<()> {
     log::init(args.log_format, &args.log_filter)?;
     // An error means that a provider is installed already, which is all that is wanted.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    if args.take_back_marks {
+    if args.after_uninstall {
         let client = Client::try_default().await.context("reading the cluster's configuration")?;
-        let pods = qscaler_controller::mark::sweep::take_back(&client, None).await.context("taking marks back")?;
-        tracing::info!(pods, "marks were taken back");
+        match uninstall::clean_up(&client, &args.namespace, &args.identity).await? {
+            CleanUp::Done { pods } => tracing::info!(pods, "what was left has been taken back"),
+            CleanUp::StillInstalled => tracing::warn!(namespace = args.namespace, "the release is installed: nothing was done"),
+        }
         return Ok(());
     }
     let stop = shutdown::on_signals().context("installing signal handlers")?;
@@ -64,7 +67,7 @@ async fn main() -> anyhow::Result<()> {
         evictions: Client::try_from(once).context("a client for evictions")?,
         client,
         index,
-        brokers: Brokers::new(Opener::default(), sender.clone()),
+        brokers: Brokers::new(Opener::limited(args.broker_hosts), sender.clone()),
         sender,
         inputs,
         leadership,

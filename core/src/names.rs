@@ -248,6 +248,8 @@ pub const MANAGER: &str = "qscaler";
 pub const LEASE: &str = "qscaler-controller";
 /// Name of the Secret with the webhook's certificate, in the release's namespace.
 pub const TLS_SECRET: &str = "qscaler-webhook-tls";
+/// Name of the Secret with the key of the authority that signs it, in the same namespace.
+pub const CA_SECRET: &str = "qscaler-webhook-ca";
 /// Keys of the Secret that [`annotation::BROKER_TLS`] names: those of a Secret of type `kubernetes.io/tls` as cert-manager fills it.
 pub const TLS_KEY_CA: &str = "ca.crt";
 /// See [`TLS_KEY_CA`].
@@ -257,5 +259,9 @@ pub const TLS_KEY_KEY: &str = "tls.key";
 /// Environment variable of controller and webhook: the path of a file (PEM) with authorities that all brokers' certificates may be signed by, from a
 /// ConfigMap or a Secret of the release. A workload's own annotation wins over it.
 pub const BROKER_CA_FILE: &str = "QSCALER_BROKER_CA_FILE";
+/// Label of objects that programs of ours have made and no manifest names, with the value [`PART_OF`].
+pub const LABEL_PART_OF: &str = "app.kubernetes.io/part-of";
+/// See [`LABEL_PART_OF`].
+pub const PART_OF: &str = "qscaler";
 /// Name of the MutatingWebhookConfiguration.
 pub const WEBHOOK_CONFIGURATION: &str = "qscaler";

@@ -31,6 +31,7 @@ pub use env::BlindReason;
 pub use limits::{Bounds, Limits};
 pub use owner::{Owner, owner};
 pub use reason::{Refusal, Skip};
+pub use resources::PodSize;
 pub use warn::{WorkloadFacts, warnings};
 
 use existing::{Existing, complete, existing, hold};
@@ -421,7 +422,7 @@ impl<'a> Plan<'a> {
             container.insert("envFrom".to_owned(), Value::Array(self.broker.env_from));
         }
         container.insert("env".to_owned(), Value::Array(env));
-        if let Some(resources) = resources::of_sidecar(self.pod, self.containers, settings, injection.allowed.limits)? {
+        if let Some(resources) = resources::of_sidecar(self.pod, settings, injection.allowed.limits)? {
             container.insert("resources".to_owned(), resources);
         }
         container.insert("securityContext".to_owned(), context);

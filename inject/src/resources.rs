@@ -17,19 +17,14 @@ const CPU_LIMIT_WHERE_ALL_HAVE_ONE: Millicores = Millicores(100);
 const MEMORY_LEAST: Bytes = Bytes(24 << 20);
 
 /// The sidecar's `resources`; None where the pod as a whole has resources, whose sum ours would break. An error where the namespace leaves it no room.
-pub(crate) fn of_sidecar(pod: &Value, containers: &[Value], settings: &Settings, allowed: Limits) -> Result<Option<Value>, Refusal> {
-    if pod.get("spec").and_then(|s| s.get("resources")).is_some_and(|r| r.get("requests").is_some() || r.get("limits").is_some()) {
+pub(crate) fn of_sidecar(pod: &Value, settings: &Settings, allowed: Limits) -> Result<Option<Value>, Refusal> {
+    let size = PodSize::of(pod);
+    if size.as_a_whole {
         return Ok(None);
     }
-    let all_limited = containers.iter().all(|c| amount(c, "limits", "cpu").is_some());
-    let cpu_limit = settings.cpu_limit.or(all_limited.then_some(CPU_LIMIT_WHERE_ALL_HAVE_ONE)).map(|limit| limit.max(settings.cpu_request));
-    let guaranteed = containers.iter().all(is_guaranteed);
-    let memory_room = room(pod, "memory", allowed.pod_memory_max, MEMORY_LEAST.0, |text| Bytes::parse(text).ok().map(|b| b.0))
-        .map_err(|(max, taken)| Refusal::NoRoom { what: "memory", max: Bytes(max).to_string(), taken: Bytes(taken).to_string() })?;
-    let cpu_room = room(pod, "cpu", allowed.pod_cpu_max.filter(|_| cpu_limit.is_some()), settings.cpu_request.0, |text| {
-        Millicores::parse(text).ok().map(|c| c.0)
-    })
-    .map_err(|(max, taken)| Refusal::NoRoom { what: "CPU", max: Millicores(max).to_string(), taken: Millicores(taken).to_string() })?;
+    let cpu_limit = sidecar_cpu_limit(settings, size.cpu_limited);
+    let guaranteed = array(pod, "containers").iter().all(is_guaranteed);
+    let (memory_room, cpu_room) = size.room(settings, &allowed)?;
     let cpu_limit = cpu_limit.map(|limit| Millicores(cpu_room.map_or(limit.0, |room| limit.0.min(room))));
     let memory_limit = memory_room.map_or(settings.memory_limit.0, |room| settings.memory_limit.0.min(room));
     // A Guaranteed pod stays Guaranteed: requests become the limits.
@@ -47,16 +42,70 @@ pub(crate) fn of_sidecar(pod: &Value, containers: &[Value], settings: &Settings,
     Ok(Some(json!({"requests": {"cpu": Millicores(cpu_request).to_string(), "memory": Bytes(memory_request).to_string()}, "limits": limits})))
 }
 
-/// What a bound on the whole pod leaves to one more container; None: there is no bound. An error with the bound and what is taken, where that is less
-/// than `least`. Limits of plain containers and native sidecars add up (k8s.io/kubernetes/plugin/pkg/admission/limitranger).
-fn room(pod: &Value, what: &str, max: Option<u64>, least: u64, parse: fn(&str) -> Option<u64>) -> Result<Option<u64>, (u64, u64)> {
+fn sidecar_cpu_limit(settings: &Settings, all_limited: bool) -> Option<Millicores> {
+    settings.cpu_limit.or(all_limited.then_some(CPU_LIMIT_WHERE_ALL_HAVE_ONE)).map(|limit| limit.max(settings.cpu_request))
+}
+
+/// What a pod, or a template, takes of what its namespace allows one pod. Limits of plain containers and native sidecars add up
+/// (k8s.io/kubernetes/plugin/pkg/admission/limitranger).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PodSize {
+    /// The pod as a whole has resources, and one more container takes nothing.
+    as_a_whole: bool,
+    /// Bytes.
+    memory: u64,
+    /// Millicores.
+    cpu: u64,
+    /// Every plain container has a CPU limit.
+    cpu_limited: bool,
+}
+
+impl PodSize {
+    /// Of a pod, or of a template's `spec`.
+    #[must_use]
+    pub fn of(pod: &Value) -> Self {
+        let sidecars = array(pod, "initContainers").iter().filter(|c| c.get("restartPolicy").and_then(Value::as_str) == Some("Always"));
+        let all: Vec<&Value> = array(pod, "containers").iter().chain(sidecars).collect();
+        let sum = |what: &str, parse: fn(&str) -> Option<u64>| {
+            all.iter().filter_map(|c| parse(&text(amount(c, "limits", what)?))).fold(0, u64::saturating_add)
+        };
+        Self {
+            as_a_whole: pod.get("spec").and_then(|s| s.get("resources")).is_some_and(|r| r.get("requests").is_some() || r.get("limits").is_some()),
+            memory: sum("memory", |text| Bytes::parse(text).ok().map(|b| b.0)),
+            cpu: sum("cpu", |text| Millicores::parse(text).ok().map(|c| c.0)),
+            cpu_limited: array(pod, "containers").iter().all(|c| amount(c, "limits", "cpu").is_some()),
+        }
+    }
+
+    /// Why the namespace leaves the sidecar no room in such a pod; None: it does.
+    #[must_use]
+    pub fn refusal(&self, settings: &Settings, allowed: &Limits) -> Option<Refusal> {
+        if self.as_a_whole { None } else { self.room(settings, allowed).err() }
+    }
+
+    /// Memory and CPU that the bounds leave to one more container; None: there is no bound.
+    fn room(&self, settings: &Settings, allowed: &Limits) -> Result<(Option<u64>, Option<u64>), Refusal> {
+        let memory = room(self.memory, allowed.pod_memory_max, MEMORY_LEAST.0).map_err(|max| Refusal::NoRoom {
+            what: "memory",
+            max: Bytes(max).to_string(),
+            taken: Bytes(self.memory).to_string(),
+        })?;
+        let bounded = allowed.pod_cpu_max.filter(|_| sidecar_cpu_limit(settings, self.cpu_limited).is_some());
+        let cpu = room(self.cpu, bounded, settings.cpu_request.0).map_err(|max| Refusal::NoRoom {
+            what: "CPU",
+            max: Millicores(max).to_string(),
+            taken: Millicores(self.cpu).to_string(),
+        })?;
+        Ok((memory, cpu))
+    }
+}
+
+/// What a bound leaves; an error with the bound where that is less than `least`.
+fn room(taken: u64, max: Option<u64>, least: u64) -> Result<Option<u64>, u64> {
     let Some(max) = max else { return Ok(None) };
-    let sidecars = array(pod, "initContainers").iter().filter(|c| c.get("restartPolicy").and_then(Value::as_str) == Some("Always"));
-    let all = array(pod, "containers").iter().chain(sidecars).filter_map(|c| parse(&text(amount(c, "limits", what)?)));
-    let taken = all.fold(0, u64::saturating_add);
     let room = max.saturating_sub(taken);
     // A pod that is refused without us is refused with us, too.
-    if room >= least || taken > max { Ok(Some(room.max(least))) } else { Err((max, taken)) }
+    if room >= least || taken > max { Ok(Some(room.max(least))) } else { Err(max) }
 }
 
 fn amount<'a>(container: &'a Value, kind: &str, what: &str) -> Option<&'a Value> {
@@ -110,7 +159,7 @@ mod tests {
     }
 
     fn sidecar(containers: &[Value]) -> Value {
-        of_sidecar(&json!({"spec": {}}), containers, &Settings::default(), Limits::default()).unwrap().unwrap()
+        of_sidecar(&json!({"spec": {"containers": containers}}), &Settings::default(), Limits::default()).unwrap().unwrap()
     }
 
     #[test]
@@ -135,13 +184,13 @@ mod tests {
     fn a_limit_range_is_kept() {
         let bounds = |min, max, ratio| crate::Bounds { min, max, ratio };
         let allowed = Limits { cpu: bounds(Some(10), Some(200), None), memory: bounds(None, None, Some(2.0)), ..Limits::default() };
-        let got = of_sidecar(&json!({"spec": {}}), &[container(json!({}))], &Settings::default(), allowed).unwrap().unwrap();
+        let got = of_sidecar(&json!({"spec": {"containers": [container(json!({}))]}}), &Settings::default(), allowed).unwrap().unwrap();
         assert_eq!(got, json!({"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"cpu": "200m", "memory": "64Mi"}}));
     }
 
     #[test]
     fn a_pod_with_resources_of_its_own_gets_none_from_us() {
-        assert_eq!(of_sidecar(&json!({"spec": {"resources": {"limits": {"cpu": "1"}}}}), &[], &Settings::default(), Limits::default()), Ok(None));
+        assert_eq!(of_sidecar(&json!({"spec": {"resources": {"limits": {"cpu": "1"}}}}), &Settings::default(), Limits::default()), Ok(None));
     }
 
     #[test]
@@ -150,7 +199,7 @@ mod tests {
             let worker = container(json!({"limits": {"memory": limit}}));
             let pod = json!({"spec": {"containers": [worker], "initContainers": [{"name": "once", "resources": {"limits": {"memory": "8Gi"}}}]}});
             let allowed = Limits { pod_memory_max: Some(pod_max << 20), ..Limits::default() };
-            of_sidecar(&pod, &[worker], &Settings::default(), allowed).map(|r| r.unwrap()["limits"]["memory"].as_str().unwrap().to_owned())
+            of_sidecar(&pod, &Settings::default(), allowed).map(|r| r.unwrap()["limits"]["memory"].as_str().unwrap().to_owned())
         };
         assert_eq!(of(1024, "512Mi").unwrap(), "64Mi");
         assert_eq!(of(552, "512Mi").unwrap(), "40Mi");

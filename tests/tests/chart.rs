@@ -158,17 +158,25 @@ fn rights(role: &Value) -> Vec<String> {
 #[test]
 fn nobody_has_a_right_that_is_not_in_this_table() {
     let ca_and_leaf = format!("/secrets (qscaler-webhook-ca {TLS_SECRET}): get update");
-    let leaf = format!("/secrets ({TLS_SECRET}): get list watch");
+    let leaf = format!("/secrets ({TLS_SECRET}): list watch");
     let configuration = format!("admissionregistration.k8s.io/mutatingwebhookconfigurations ({WEBHOOK_CONFIGURATION}): get patch");
+    let published = format!("admissionregistration.k8s.io/mutatingwebhookconfigurations ({WEBHOOK_CONFIGURATION}): get");
     let lease = format!("coordination.k8s.io/leases ({LEASE}): get update");
+    let clean_up = [
+        format!("/secrets (qscaler-webhook-ca {TLS_SECRET}): get delete"),
+        "apps/deployments (qscaler-controller): get".to_owned(),
+        format!("coordination.k8s.io/leases ({LEASE}): get update delete"),
+        "coordination.k8s.io/leases: create".to_owned(),
+    ];
     let table: BTreeMap<(&str, &str), Vec<&str>> = [
         (
             ("ClusterRole", "qscaler-webhook"),
             vec![
-                "/limitranges: get list watch",
-                "/namespaces: get list watch",
+                "/limitranges: list watch",
+                "/namespaces: list watch",
+                published.as_str(),
                 "apps/deployments: get list watch",
-                "qscaler.dev/qworkers: get list watch",
+                "qscaler.dev/qworkers: list watch",
             ],
         ),
         (("Role", "qscaler-webhook"), vec![leaf.as_str()]),
@@ -177,33 +185,36 @@ fn nobody_has_a_right_that_is_not_in_this_table() {
         (
             ("ClusterRole", "qscaler-controller"),
             vec![
-                "/limitranges: get list watch",
-                "/namespaces: get list watch",
-                "/nodes: get list watch",
-                "/pods/eviction: create",
-                "/pods/resize: patch",
-                "/pods: get list watch patch",
-                "/resourcequotas: get list watch",
+                "/limitranges: list watch",
+                "/namespaces: list watch",
+                "/nodes: list watch",
+                "/pods: list watch",
+                "/resourcequotas: list watch",
                 "apiextensions.k8s.io/customresourcedefinitions (qworkers.qscaler.dev qworkercheckpoints.qscaler.dev): get",
                 "apps/deployments/finalizers: update",
-                "apps/deployments/scale: update",
-                "apps/deployments: get list watch",
-                "apps/replicasets: get list watch",
-                "autoscaling.k8s.io/verticalpodautoscalers: get list watch",
-                "autoscaling/horizontalpodautoscalers: get list watch",
+                "apps/deployments: list watch",
+                "apps/replicasets: list watch",
+                "autoscaling.k8s.io/verticalpodautoscalers: list watch",
+                "autoscaling/horizontalpodautoscalers: list watch",
                 "events.k8s.io/events: create patch",
-                "keda.sh/scaledobjects: get list watch",
+                "keda.sh/scaledobjects: list watch",
                 "qscaler.dev/qworkercheckpoints: get create update",
                 "qscaler.dev/qworkers/status: patch",
                 "qscaler.dev/qworkers: get list watch create delete",
             ],
         ),
+        (
+            ("ClusterRole", "qscaler-controller-writes"),
+            vec!["/pods/eviction: create", "/pods/resize: patch", "/pods: patch", "apps/deployments/scale: update"],
+        ),
+        (("ClusterRole", "qscaler-clean-up"), vec!["/pods: list patch"]),
+        (("Role", "qscaler-clean-up"), clean_up.iter().map(String::as_str).collect()),
         (("Role", "qscaler-controller"), vec![lease.as_str(), "coordination.k8s.io/leases: create"]),
         (("ClusterRole", "qscaler-view"), vec!["qscaler.dev/qworkers: get list watch"]),
         (("ClusterRole", "qscaler-broker-urls"), vec!["/configmaps: get", "/secrets: get"]),
     ]
     .into();
-    let objects = objects(&[]);
+    let objects = objects(&["--set", "cleanUp.enabled=true"]);
     let mut seen = 0;
     for role in objects.iter().filter(|o| o["kind"] == "Role" || o["kind"] == "ClusterRole") {
         let key = (role["kind"].as_str().unwrap(), role["metadata"]["name"].as_str().unwrap());
@@ -227,6 +238,69 @@ fn broker_urls_can_be_limited_to_namespaces() {
     };
     assert_eq!(bindings(&[]), ["ClusterRoleBinding everywhere"]);
     assert_eq!(bindings(&["--set", "controller.secretNamespaces={shop,mail}"]), ["RoleBinding mail", "RoleBinding shop"]);
+}
+
+#[test]
+fn writes_can_be_limited_to_namespaces() {
+    let bindings = |arguments: &[&str]| -> Vec<String> {
+        let objects = objects(arguments);
+        let bindings = objects.iter().filter(|o| o["roleRef"]["name"] == "qscaler-controller-writes");
+        let mut found: Vec<String> =
+            bindings.map(|o| format!("{} {}", o["kind"].as_str().unwrap(), o["metadata"]["namespace"].as_str().unwrap_or("everywhere"))).collect();
+        found.sort();
+        found
+    };
+    assert_eq!(bindings(&[]), ["ClusterRoleBinding everywhere"]);
+    assert_eq!(bindings(&["--set", "controller.namespaces={shop,mail}"]), ["RoleBinding mail", "RoleBinding shop"]);
+}
+
+#[test]
+fn what_an_uninstallation_leaves_is_taken_back_by_one_job_after_it() {
+    let objects = objects(&["--set", "cleanUp.enabled=true"]);
+    let hooks: Vec<&Value> = objects.iter().filter(|o| o["metadata"]["name"] == "qscaler-clean-up").collect();
+    assert_eq!(hooks.len(), 6, "an account, two roles, two bindings, a Job");
+    for hook in &hooks {
+        let annotation = |key: &str| hook["metadata"]["annotations"][format!("helm.sh/{key}")].as_str().unwrap().to_owned();
+        assert_eq!(annotation("hook"), "post-delete", "a controller that runs would set its marks anew");
+        assert_eq!(annotation("hook-delete-policy"), "before-hook-creation,hook-succeeded");
+        assert_eq!(annotation("hook-weight"), if hook["kind"] == "Job" { "0" } else { "-1" });
+    }
+    let job = named(&objects, "Job", "qscaler-clean-up");
+    assert_eq!(job["spec"]["template"]["spec"]["containers"][0]["args"][0], "--after-uninstall");
+    assert_eq!(job["spec"]["template"]["spec"]["serviceAccountName"], "qscaler-clean-up");
+    assert!(!rendered(&[]).contains("qscaler-clean-up"));
+}
+
+#[test]
+fn policies_hold_our_own_accounts_and_nobody_else_to_what_they_are_there_for() {
+    let objects = objects(&[]);
+    for (name, account, resource) in
+        [("qscaler-controller-pods", "qscaler-controller", "pods"), ("qscaler-certs-bundle", "qscaler-certs", "mutatingwebhookconfigurations")]
+    {
+        let policy = &named(&objects, "ValidatingAdmissionPolicy", name)["spec"];
+        assert_eq!(policy["matchConstraints"]["resourceRules"][0]["resources"], json!([resource]), "{name}");
+        let conditions = policy["matchConditions"].as_array().unwrap();
+        assert_eq!(conditions.len(), 1);
+        assert_eq!(conditions[0]["expression"], format!("request.userInfo.username == 'system:serviceaccount:{NAMESPACE}:{account}'"));
+        let binding = &named(&objects, "ValidatingAdmissionPolicyBinding", name)["spec"];
+        assert_eq!((&binding["policyName"], &binding["validationActions"]), (&json!(name), &json!(["Deny"])));
+    }
+    let marks = &named(&objects, "ValidatingAdmissionPolicy", "qscaler-controller-pods")["spec"]["variables"][2]["expression"];
+    let keys: Vec<String> = qscaler_core::mark::KEYS.iter().chain(&[qscaler_core::names::annotation::MARKS]).map(|key| format!("'{key}'")).collect();
+    assert_eq!(*marks, format!("[{}]", keys.join(", ")));
+    assert!(!rendered(&["--set", "confinement.enabled=false"]).contains("ValidatingAdmissionPolicy"));
+}
+
+#[test]
+fn brokers_can_be_limited_to_hosts() {
+    let arguments = |set: &[&str]| {
+        let objects = objects(set);
+        let all = &named(&objects, "Deployment", "qscaler-controller")["spec"]["template"]["spec"]["containers"][0]["args"];
+        all.as_array().unwrap().iter().filter(|a| a.as_str().unwrap().starts_with("--broker-host")).cloned().collect::<Vec<_>>()
+    };
+    assert!(arguments(&[]).is_empty());
+    assert_eq!(arguments(&["--set", "brokerHosts={redis.shop,*.mq.example}"]), ["--broker-host=redis.shop", "--broker-host=*.mq.example"]);
+    assert!(!template(&["--set", "brokerHosts={redis://host}"]).status.success(), "a URL is no host");
 }
 
 #[test]

@@ -7,6 +7,7 @@ pub mod admission;
 pub mod args;
 pub mod bounded;
 pub mod decide;
+pub mod dial;
 pub mod guests;
 pub mod intake;
 pub mod metrics;

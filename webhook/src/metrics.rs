@@ -26,6 +26,8 @@ pub struct Metrics {
     pub certificates_refused: Counter,
     /// When the served leaf expires, seconds since the Unix epoch; 0 before there is one.
     pub certificate_expiry: Gauge,
+    /// 1: a call as the API server makes it is trusted, by the last look; 0: not.
+    pub trusted: Gauge,
 }
 
 impl Metrics {
@@ -42,6 +44,7 @@ impl Metrics {
             certificates_loaded: registry.counter("qscaler_webhook_certificates_loaded_total", "Certificates taken into use.", &[]),
             certificates_refused: registry.counter("qscaler_webhook_certificates_refused_total", "Certificates that could not be used.", &[]),
             certificate_expiry: registry.gauge("qscaler_webhook_certificate_expiry_timestamp_seconds", "When the served certificate expires.", &[]),
+            trusted: registry.gauge("qscaler_webhook_trusted", "1: the published caBundle trusts the served certificate.", &[]),
             registry,
         }
     }
@@ -88,6 +91,7 @@ mod tests {
                 "qscaler_webhook_handshake_failures_total counter",
                 "qscaler_webhook_pods_total counter",
                 "qscaler_webhook_seconds histogram",
+                "qscaler_webhook_trusted gauge",
                 "qscaler_webhook_workloads_total counter",
             ]
         );

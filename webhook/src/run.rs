@@ -6,6 +6,7 @@
 
 use crate::args::Args;
 use crate::decide::Decider;
+use crate::dial;
 use crate::metrics::Metrics;
 use crate::server;
 use crate::tls::{self, Loader, Served};
@@ -35,6 +36,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let served = Arc::new(Served::default());
 
     let listener = listen::bind(args.listen).await.with_context(|| format!("listening on {}", args.listen))?;
+    let reached = listener.local_addr().context("the port that was bound")?;
     let admin_listener = listen::bind(args.admin_address).await.with_context(|| format!("listening on {}", args.admin_address))?;
     tracing::info!(listen = %args.listen, admin = %args.admin_address, namespace = args.namespace, manager = MANAGER, "starting");
 
@@ -52,6 +54,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         let client = client.clone();
         tokio::spawn(async move { world.follow(client, &readiness, end).await })
     };
+    let trust = tokio::spawn(dial::follow(client.clone(), reached, readiness.clone(), metrics.clone(), end.clone()));
     let loader = Loader::new(served, metrics, readiness.clone());
     let certificates = match (args.tls_cert, args.tls_key) {
         (Some(cert), Some(key)) => tokio::spawn(tls::follow_files(cert, key, loader, end.clone())),
@@ -65,7 +68,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     readiness.drain();
     tokio::time::sleep(Duration::from_secs(args.drain_seconds)).await;
     end.cancel();
-    for (part, task) in [("server", server), ("admin", admin), ("watches", watching), ("certificates", certificates)] {
+    for (part, task) in [("server", server), ("admin", admin), ("watches", watching), ("trust", trust), ("certificates", certificates)] {
         task.await.with_context(|| format!("{part} did not end cleanly"))?;
     }
     Ok(())

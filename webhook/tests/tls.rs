@@ -9,6 +9,7 @@ use qscaler_runtime::CancellationToken;
 use qscaler_runtime::metrics::Registry;
 use qscaler_runtime::ready::Readiness;
 use qscaler_webhook::decide::Decider;
+use qscaler_webhook::dial;
 use qscaler_webhook::metrics::Metrics;
 use qscaler_webhook::server::{PATH_PODS, router, serve};
 use qscaler_webhook::tls::{Loader, Served, follow_files};
@@ -70,6 +71,36 @@ async fn get_ok(stream: &mut TlsStream<TcpStream>, path: &str) {
         answer.extend_from_slice(&buffer[..n]);
     }
     assert!(answer.starts_with(b"HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn a_replica_knows_whether_the_published_bundles_trust_it() {
+    let server = server(Router::new().route("/", get(|| async { "done" }))).await;
+    let (cert, key, _) = pair();
+    let (other, _, _) = pair();
+    let bundle = |pem: &str| base64::Engine::encode(&base64::engine::general_purpose::STANDARD, pem);
+    let service = |bundle: Option<String>| {
+        serde_json::json!({"name": "w", "sideEffects": "None", "admissionReviewVersions": ["v1"],
+        "clientConfig": {"service": {"name": "qscaler-webhook", "namespace": "q"}, "caBundle": bundle}})
+    };
+    let elsewhere =
+        serde_json::json!({"name": "x", "sideEffects": "None", "admissionReviewVersions": ["v1"], "clientConfig": {"url": "https://elsewhere"}});
+    let asked = async |webhooks: Vec<serde_json::Value>| {
+        let configuration = serde_json::from_value(serde_json::json!({"metadata": {}, "webhooks": webhooks})).unwrap();
+        dial::trusted(&configuration, &[server.address]).await.map_err(|error| error.to_string())
+    };
+    assert!(asked(vec![service(Some(bundle(&cert)))]).await.unwrap_err().contains("fails"), "nothing is served yet");
+    server.served.load(cert.as_bytes(), key.as_bytes()).unwrap();
+    asked(vec![service(Some(bundle(&cert))), service(Some(bundle(&format!("{other}{cert}")))), elsewhere]).await.unwrap();
+    for (given, says) in
+        [(Some(bundle(&other)), "a call as the API server makes it fails"), (Some(bundle("none")), "holds no certificate"), (None, "has no caBundle")]
+    {
+        // One of them is enough: its calls would fail.
+        let error = asked(vec![service(Some(bundle(&cert))), service(given)]).await.unwrap_err();
+        assert!(error.contains(says), "{error}");
+    }
+    server.shutdown.cancel();
+    server.task.await.unwrap();
 }
 
 #[tokio::test]

@@ -66,3 +66,10 @@ spec:
   selector:
     matchLabels: {{- include "qscaler.selector" . | nindent 6 }}
 {{- end }}
+
+{{/* What Helm makes once everything else of the release is gone, in this order, and removes again where it succeeds. */}}
+{{- define "qscaler.cleanUpHook" -}}
+helm.sh/hook: post-delete
+helm.sh/hook-weight: {{ . | quote }}
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+{{- end }}

@@ -42,7 +42,7 @@ impl Workload {
     /// Steps the drain. Returns when to look again.
     pub(crate) fn drain(&mut self, config: &WorkerConfig, view: &View, actions: &mut Vec<Action>, now_ms: u64) -> Option<u64> {
         self.watch_writers(view, now_ms);
-        let refused = || view.deployment.refusal.as_deref().filter(|_| config.scaling == Scaling::Managed).map(refused);
+        let refused = || view.refusal().filter(|_| config.scaling == Scaling::Managed).map(|why| refused(&why));
         let conflict = self.other_writer(config, view, now_ms).or_else(refused);
         let waits_for_watch =
             self.scaled.as_ref().is_some_and(|(v, at)| *v == view.deployment.resource_version && now_ms < at.saturating_add(ECHO_MS));

@@ -48,6 +48,44 @@ impl Default for Opener {
     }
 }
 
+impl Opener {
+    /// Only to these hosts, where there are any: names, addresses, or `*.DOMAIN` for what is below a domain. Cases do not matter.
+    #[must_use]
+    pub fn limited(hosts: Vec<String>) -> Self {
+        let Self { stats, control } = Self::default();
+        if hosts.is_empty() {
+            return Self { stats, control };
+        }
+        let hosts: Arc<[String]> = hosts.iter().map(|host| host.trim().to_ascii_lowercase()).collect();
+        let allowed = Arc::clone(&hosts);
+        Self {
+            stats: Arc::new(move |url| check_hosts(url, &allowed).and_then(|()| stats(url))),
+            control: Arc::new(move |url| check_hosts(url, &hosts).and_then(|()| control(url))),
+        }
+    }
+}
+
+/// What is no URL is left to whoever opens it: he says what is wrong with it.
+fn check_hosts(url: &str, allowed: &[String]) -> Result<(), BrokerError> {
+    let Ok(url) = qscaler_broker_url::parse(url) else { return Ok(()) };
+    let Some(host) = url.hosts().into_iter().find(|host| !is_allowed(host, allowed)) else { return Ok(()) };
+    Err(BrokerError {
+        operation: "connecting",
+        place: url.place(),
+        message: format!("{host} is none of the hosts that this installation allows for brokers (chart value brokerHosts): {}", allowed.join(", ")),
+        retry: Retry::AfterChange,
+    })
+}
+
+fn is_allowed(host: &str, allowed: &[String]) -> bool {
+    // A name with the root's dot is the same name.
+    let host = host.trim_matches(['[', ']']).trim_end_matches('.').to_ascii_lowercase();
+    allowed.iter().any(|one| match one.strip_prefix("*.") {
+        Some(domain) => host.strip_suffix(domain).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.')),
+        None => host == one.trim_matches(['[', ']']).trim_end_matches('.'),
+    })
+}
+
 type Queries = BTreeMap<WorkloadId, Vec<QueueQuery>>;
 
 /// All connections.

@@ -141,3 +141,36 @@ async fn a_broker_that_is_away_is_told_to_each_of_its_workloads_and_found_again(
         }
     }
 }
+
+#[tokio::test]
+async fn only_hosts_that_the_installation_allows_are_connected_to() {
+    let hosts = ["redis.shop", "*.mq.example", "10.0.0.7", "::1"].map(str::to_owned).to_vec();
+    let Opener { stats, control } = Opener::limited(hosts);
+    for allowed in [
+        "redis://redis.shop/0",
+        "redis://REDIS.shop.:6379/0",
+        "amqp://u:p@a.mq.example",
+        "redis://10.0.0.7",
+        "redis://[::1]:6379/0",
+        "amqp://u:p@a.mq.example:5672,b.mq.example/v?management=http%3A%2F%2Fc.mq.example%3A15672",
+    ] {
+        assert!(stats(allowed).is_ok() && control(allowed).is_ok(), "{allowed}");
+    }
+    for (refused, host) in [
+        ("redis://169.254.169.254/0", "169.254.169.254"),
+        ("redis://xredis.shop/0", "xredis.shop"),
+        ("amqp://u:secret@mq.example", "mq.example"),
+        ("amqp://u:secret@evilmq.example", "evilmq.example"),
+        ("amqp://u:secret@a.mq.example.evil", "a.mq.example.evil"),
+        ("amqp://u:secret@a.mq.example?management=http%3A%2F%2F169.254.169.254", "169.254.169.254"),
+        ("redis+sentinel://redis.shop:26379,elsewhere:26379/mymaster/0", "elsewhere"),
+    ] {
+        for error in [stats(refused).err(), control(refused).err()] {
+            let error = error.unwrap_or_else(|| panic!("{refused} is opened"));
+            let words = error.to_string();
+            assert!(words.contains(&format!("{host} is none of the hosts")) && words.contains("brokerHosts") && !words.contains("secret"), "{words}");
+            assert_eq!(error.retry, Retry::AfterChange);
+        }
+    }
+    assert!((Opener::limited(Vec::new()).stats)("redis://169.254.169.254/0").is_ok());
+}

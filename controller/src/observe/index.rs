@@ -5,6 +5,7 @@ use crate::observe::record::{
     CreateFailure, DeploymentRecord, ForeignRecord, LimitRecord, NodeRecord, PodRecord, QuotaRecord, ReplicaSetRecord, Word,
 };
 use qscaler_core::workload::WorkloadId;
+use qscaler_inject::{Limits, Settings};
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Record {
     /// A Deployment with annotations of ours.
-    Deployment(DeploymentRecord),
+    Deployment(Box<DeploymentRecord>),
     /// A ReplicaSet.
     ReplicaSet(ReplicaSetRecord),
     /// A pod.
@@ -141,6 +142,18 @@ pub struct View {
     pub out_of_sync: Option<String>,
 }
 
+impl View {
+    /// Why the webhook will not inject the next pods, in its own words; None: it will.
+    #[must_use]
+    pub fn refusal(&self) -> Option<Arc<str>> {
+        let least = |pick: fn(&LimitRecord) -> Option<u64>| self.limits.iter().filter_map(pick).min();
+        let allowed = Limits { pod_memory_max: least(|l| l.pod_max), pod_cpu_max: least(|l| l.pod_cpu_max_m), ..Limits::default() };
+        let no_room = || self.deployment.size.refusal(&Settings::default(), &allowed).map(|refusal| refusal.sentences().join("; ").into());
+        // A workload with a mistake is not ours to inject, and says so itself.
+        self.deployment.refusal.clone().or_else(|| self.deployment.config.is_ok().then(no_room)?)
+    }
+}
+
 fn id(key: &Key) -> WorkloadId {
     WorkloadId { namespace: key.0.to_string(), name: key.1.to_string() }
 }
@@ -161,7 +174,7 @@ impl Index {
                 let id = d.id.clone();
                 self.delete(Kind::Deployment, &key(&id));
                 self.by_uid.insert(d.uid.clone(), id.clone());
-                self.deployments.insert(key(&id), Arc::new(d));
+                self.deployments.insert(key(&id), d.into());
                 Some(id)
             }
             Record::ReplicaSet(r) => {

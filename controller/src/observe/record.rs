@@ -4,7 +4,7 @@
 use crate::words::millis;
 use crate::words::shorten;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{Container, EnvFromSource, EnvVar, Node, PodTemplateSpec};
+use k8s_openapi::api::core::v1::{Container, EnvFromSource, EnvVar, Node};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use qscaler_core::config::{ConfigError, Parsed, WorkerConfig, parse};
@@ -13,7 +13,8 @@ use qscaler_core::names::{MANAGER, annotation};
 use qscaler_core::size::ContainerResources;
 use qscaler_core::units::{Bytes, Millicores};
 use qscaler_core::workload::WorkloadId;
-use qscaler_inject::{Allowed, Injection, Outcome, Settings, preview};
+use qscaler_inject::{Allowed, Injection, Outcome, PodSize, Settings, preview};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -59,8 +60,10 @@ pub struct DeploymentRecord {
     pub config: Result<Arc<WorkerConfig>, Vec<ConfigError>>,
     /// The working container as the template has it; None: the template has no such container.
     pub worker: Option<WorkerTemplate>,
-    /// Why pods of this template cannot have the sidecar, in the webhook's own words; None: they can.
+    /// Why pods of this template can have the sidecar in no namespace, in the webhook's own words; None: they can. See `View::refusal`.
     pub refusal: Option<Arc<str>>,
+    /// What such a pod takes of what its namespace allows one pod.
+    pub size: PodSize,
 }
 
 /// The working container in the pod template.
@@ -107,10 +110,12 @@ impl DeploymentRecord {
         let status = object.status.clone().unwrap_or_default();
         let spec_replicas = count(spec.replicas, 1);
         let id = WorkloadId { namespace: meta.namespace.clone()?, name: meta.name.clone()? };
-        let refusal = config.as_ref().ok().and_then(|config| refusal(template, config, &id));
+        let asked = serde_json::to_value(template).unwrap_or_default();
+        let refusal = config.as_ref().ok().and_then(|config| refusal(&asked, config, &id));
         Some(Self {
             id,
             refusal,
+            size: PodSize::of(&asked),
             uid: meta.uid.clone().unwrap_or_default(),
             resource_version: meta.resource_version.clone().unwrap_or_default(),
             generation: meta.generation.unwrap_or(0),
@@ -126,11 +131,10 @@ impl DeploymentRecord {
     }
 }
 
-/// By the same function as the webhook: what it will say of the next pod.
-fn refusal(template: &PodTemplateSpec, config: &WorkerConfig, id: &WorkloadId) -> Option<Arc<str>> {
-    let template = serde_json::to_value(template).ok()?;
+/// By the same function as the webhook: what it will say of the next pod, whatever its namespace allows; that is asked by `index`, since it changes.
+fn refusal(template: &Value, config: &WorkerConfig, id: &WorkloadId) -> Option<Arc<str>> {
     let settings = Settings::default();
-    match preview(&template, config, &Injection::preview(&settings, id.clone(), Allowed::default())) {
+    match preview(template, config, &Injection::preview(&settings, id.clone(), Allowed::default())) {
         Outcome::Refuse(refusal) => Some(refusal.sentences().join("; ").into()),
         Outcome::Patch { .. } | Outcome::Complete { .. } | Outcome::Skip(_) => None,
     }

@@ -19,6 +19,8 @@ pub struct LimitRecord {
     pub container_max: Option<u64>,
     /// Most memory of a pod, bytes.
     pub pod_max: Option<u64>,
+    /// Most CPU of a pod, millicores.
+    pub pod_cpu_max_m: Option<u64>,
     /// Least CPU of a container, millicores.
     pub cpu_min_m: Option<u64>,
     /// Most CPU of a container, millicores.
@@ -63,6 +65,7 @@ impl LimitRecord {
             container_min: least(|i| memory(i.min.as_ref(), "memory")),
             container_max: most(|i| memory(i.max.as_ref(), "memory"), "Container"),
             pod_max: most(|i| memory(i.max.as_ref(), "memory"), "Pod"),
+            pod_cpu_max_m: most(|i| cpu(i.max.as_ref()), "Pod"),
             cpu_min_m: least(|i| cpu(i.min.as_ref())),
             cpu_max_m: most(|i| cpu(i.max.as_ref()), "Container"),
         })

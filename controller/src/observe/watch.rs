@@ -61,7 +61,7 @@ pub fn start(client: &Client, index: &SharedIndex, inputs: &mpsc::Sender<Input>,
     let all = |name: &str| readiness.handle(&format!("the list of {name}"));
     let c = &context;
     spawn(c, Api::<Deployment>::all(client.clone()), Kind::Deployment, Some(all("Deployments")), |d| {
-        DeploymentRecord::new(d).map(Record::Deployment)
+        DeploymentRecord::new(d).map(|d| Record::Deployment(Box::new(d)))
     });
     spawn(c, Api::<ReplicaSet>::all(client.clone()), Kind::ReplicaSet, Some(all("ReplicaSets")), |r| {
         ReplicaSetRecord::new(r).map(Record::ReplicaSet)

@@ -43,7 +43,7 @@ impl Verdict {
 pub(crate) fn judge(view: &View, now_ms: u64) -> Verdict {
     let active: Vec<&Arc<PodRecord>> = view.pods.iter().filter(|p| !p.terminating).collect();
     let failed = view.failure.as_deref().filter(|f| ours(f));
-    let refused = view.deployment.refusal.as_deref().map(|why| Verdict::bad("Refused", refused(why)));
+    let refused = view.refusal().map(|why| Verdict::bad("Refused", refused(&why)));
     refused
         .or_else(|| failed.map(|failure| Verdict::bad(REASON_FAILED_CREATE, not_created(failure))))
         .or_else(|| sidecar_waits(&active))

@@ -49,6 +49,34 @@ fn pods_that_are_not_created_because_of_what_we_add_are_said_with_the_annotation
 }
 
 #[test]
+fn what_the_webhook_will_refuse_for_want_of_room_is_known_from_the_namespaces_limits() {
+    let range = |kind: &str, max: Value| json!({"kind": "LimitRange", "metadata": {"namespace": "shop", "name": "l"}, "spec": {"limits": [{"type": kind, "max": max}]}});
+    let limited = |limits: Value| {
+        with(
+            deployment(2, &[]),
+            "/spec/template/spec/containers",
+            json!([{"name": "worker", "image": "w", "env": [{"name": "URL", "value": "redis://r/0"}], "resources": {"limits": limits}}]),
+        )
+    };
+    let said = |limits: Value, range: Value| verdict(&[limited(limits), range]);
+    let v = said(json!({"memory": "512Mi"}), range("Pod", json!({"memory": "512Mi"})));
+    assert_eq!((v.holds, v.reason), (Holds::False, "Refused"));
+    assert!(v.message.contains("LimitRange") && v.message.contains("512Mi"), "{}", v.message);
+    assert_eq!(said(json!({"cpu": "1"}), range("Pod", json!({"cpu": "1"}))).reason, "Refused");
+    for (limits, range) in [
+        (json!({"memory": "512Mi"}), range("Pod", json!({"memory": "1Gi"}))),
+        (json!({"memory": "512Mi"}), range("Container", json!({"memory": "512Mi"}))),
+        (json!({}), range("Pod", json!({"cpu": "1"}))),
+        (
+            json!({"memory": "512Mi"}),
+            json!({"kind": "LimitRange", "metadata": {"namespace": "other", "name": "l"}, "spec": {"limits": [{"type": "Pod", "max": {"memory": "1Mi"}}]}}),
+        ),
+    ] {
+        assert_ne!(said(limits, range).reason, "Refused");
+    }
+}
+
+#[test]
 fn a_sidecar_that_cannot_start_is_named_with_the_kubelets_words_and_the_mend() {
     let waits = |reason: &str, message: &str| {
         let state = json!({"waiting": {"reason": reason, "message": message}});

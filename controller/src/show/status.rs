@@ -163,7 +163,7 @@ impl Workload {
             (true, "Protect", "another owns the replica count; tasks are kept whole")
         } else if self.other_writer(config, view, now_ms).is_some() {
             (false, "Conflict", "another writes the replica count")
-        } else if view.deployment.refusal.is_some() {
+        } else if view.refusal().is_some() {
             (false, "Refused", "pods cannot have the sidecar, so the replicas are left alone: condition Injected says why")
         } else if self.broker.mistake.is_some() {
             (false, "InvalidConfig", "the broker is not known, so the workload is left alone")

@@ -103,7 +103,7 @@ pub(crate) fn deployment_record(value: &Value) -> Option<DeploymentRecord> {
 pub(crate) fn put(index: &mut Index, object: &Value) -> Option<WorkloadId> {
     let from = object.clone();
     match object["kind"].as_str().unwrap() {
-        "Deployment" => index.apply(Kind::Deployment, Record::Deployment(deployment_record(object).unwrap())),
+        "Deployment" => index.apply(Kind::Deployment, Record::Deployment(Box::new(deployment_record(object).unwrap()))),
         "ReplicaSet" => index.apply(Kind::ReplicaSet, Record::ReplicaSet(ReplicaSetRecord::new(&serde_json::from_value(from).unwrap()).unwrap())),
         "Pod" => index.apply(Kind::Pod, Record::Pod(Box::new(pod_record(object)))),
         "Node" => index.apply(Kind::Node, Record::Node(NodeRecord::new(&serde_json::from_value(from).unwrap()))),

@@ -67,6 +67,7 @@ run etcd etcd --name default --data-dir "$dir/etcd" --unsafe-no-fsync --log-leve
 run kube-apiserver kube-apiserver --etcd-servers http://127.0.0.1:2379 --secure-port @PORT@ --bind-address 0.0.0.0 \
 	--advertise-address '@HOST_IP@' --endpoint-reconciler-type lease --service-cluster-ip-range '@SERVICES@' --allow-privileged=true \
 	--authorization-mode Node,RBAC --enable-admission-plugins NodeRestriction --profiling=false \
+	--audit-policy-file conf/audit.yaml --audit-log-path log/audit.log --audit-log-format json \
 	--client-ca-file pki/ca.crt --tls-cert-file pki/apiserver.crt --tls-private-key-file pki/apiserver.key \
 	--service-account-issuer https://kubernetes.default.svc --service-account-key-file pki/sa.pub --service-account-signing-key-file pki/sa.key \
 	--kubelet-client-certificate pki/kubelet-client.crt --kubelet-client-key pki/kubelet-client.key \

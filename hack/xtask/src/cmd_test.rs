@@ -162,6 +162,13 @@ fn e2e(runner: &mut Runner, cluster: &str, filter: Option<&str>, keep: bool) {
     if !ok {
         stand.print_state();
     }
+    runner.step("no call of QScaler was refused", || {
+        let wrong = stand.rights(false)?.unwrap_or_default();
+        for sentence in &wrong {
+            println!("{sentence}");
+        }
+        Ok((u64::from(wrong.is_empty()), wrong.len() as u64))
+    });
     if keep {
         println!("the cluster {cluster:?} is left up: cargo xtask cluster status --name {cluster}");
     } else {

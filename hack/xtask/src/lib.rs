@@ -14,6 +14,7 @@
 //! | [`page`] | choices of cells -> arguments of the program that measures them and writes their page |
 //! | [`release`] | a version -> everything that people install, in a folder and in a registry |
 //! | [`stand`] | a name -> a cluster with QScaler in it, and programs in its network |
+//! | [`rights`] | the chart's roles, an audit log -> rights that nothing used, calls that were refused |
 //! | [`runner`] | steps of a test run -> counts and a closing line |
 //! | [`supply`] | dependencies and workflows -> what of them is not allowed |
 //! | [`tidy`] | the source tree -> broken rules |
@@ -53,6 +54,7 @@ pub mod interrupt;
 pub mod oci;
 pub mod page;
 pub mod release;
+pub mod rights;
 pub mod runner;
 pub mod stand;
 pub mod step;

@@ -3,7 +3,7 @@
 
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -14,7 +14,7 @@ use crate::cluster::{Cluster, Flavor, Place, UpOptions, parts};
 use crate::exec::{self, output};
 use crate::images::{self, Image, Profile};
 use crate::step::Step;
-use crate::{helm, interrupt, source_root};
+use crate::{helm, interrupt, rights, source_root};
 
 /// What turns on the tests that need real brokers, or the cluster. Cargo is called with these and the whole workspace everywhere, so that no dependency is
 /// compiled a second time with other features.
@@ -24,8 +24,6 @@ const NAMESPACE: &str = "qscaler-system";
 /// What differs from the chart's defaults: the images of this tree.
 const VALUES: &[&str] =
     &["image.repository=qscaler/qscaler", "image.tag=dev", "sidecar.image.repository=qscaler/qscaler-sidecar", "sidecar.image.tag=dev"];
-/// What the chart is rendered for: a Helm built from source assumes an ancient version.
-const KUBERNETES: &str = "1.36.3";
 /// Two controllers, so that one can take over from the other.
 const COPIES: &[&str] = &["controller.replicas=2"];
 /// Seconds that a part may take to become ready on a busy machine.
@@ -36,6 +34,7 @@ pub struct Stand {
     cache: Cache,
     cluster: Cluster,
     brokers: Brokers,
+    helm: PathBuf,
 }
 
 /// Brokers, Helm and Kubernetes' programs, found or made.
@@ -95,27 +94,21 @@ pub fn up_with(cache: Cache, name: &str, tied: bool, archives: Vec<PathBuf>, val
     // An archive's name says what is in it.
     let content: Vec<String> = archives.iter().map(|archive| archive.display().to_string()).collect();
     let cluster = Cluster::up(&cache, name, Flavor::choose()?, &UpOptions { images: archives, tied })?;
-    let stand = Stand { cache, cluster, brokers };
-    stand.install(&helm, values, &content.join(","))?;
+    let stand = Stand { cache, cluster, brokers, helm };
+    stand.install(values, &content.join(","))?;
     Ok(stand)
 }
 
 impl Stand {
     /// `images`: names their content. In a cluster that was left up and has others, the parts are started anew: the tag stays the same, so Kubernetes would not.
-    fn install(&self, helm: &Path, values: &[&str], images: &str) -> Result<()> {
+    fn install(&self, values: &[&str], images: &str) -> Result<()> {
         let step = Step::start("installing QScaler by its chart");
-        let chart = source_root().join("charts/qscaler");
-        let mut template = Command::new(helm);
-        template.args(["template", "qscaler"]).arg(chart).args(["--namespace", NAMESPACE, "--kube-version", KUBERNETES]);
-        for value in VALUES.iter().chain(values) {
-            template.args(["--set", value]);
-        }
-        let manifests = output(&mut template)?;
-        let namespace = output(self.cluster.kubectl(["create", "namespace", NAMESPACE, "--dry-run=client", "-o", "yaml"]).stderr(Stdio::inherit()))?;
         let kept = ["get", "namespace", NAMESPACE, "--ignore-not-found", "-o", "go-template={{with .metadata.annotations}}{{.images}}{{end}}"];
         let kept = output(&mut self.cluster.kubectl(kept))?;
-        self.apply(&namespace)?;
-        self.apply(&manifests)?;
+        let chart = source_root().join("charts/qscaler").display().to_string();
+        let mut words = vec!["upgrade", "--install", "qscaler", &chart, "--create-namespace"];
+        words.extend(VALUES.iter().chain(values).flat_map(|value| ["--set", value]));
+        self.helm(&words)?;
         let note = format!("images={images}");
         output(&mut self.cluster.kubectl(["annotate", "namespace", NAMESPACE, "--overwrite", &note]))?;
         if !kept.trim().is_empty() && kept.trim() != images {
@@ -130,23 +123,27 @@ impl Stand {
         Ok(())
     }
 
-    fn apply(&self, manifests: &str) -> Result<()> {
-        let folder = tempfile::tempdir()?;
-        let file = folder.path().join("manifests.yaml");
-        std::fs::write(&file, manifests)?;
-        let mut command = self.cluster.kubectl(["apply", "--server-side", "-f"]);
-        output(command.arg(&file)).map(drop)
+    fn helm(&self, words: &[&str]) -> Result<String> {
+        let mut helm = Command::new(&self.helm);
+        helm.args(words).args(["--namespace", NAMESPACE]).env("KUBECONFIG", self.cluster.kubeconfig());
+        // What it remembers ends with the cluster, and nothing of the machine's own Helm is read.
+        let folder = self.cluster.logs().with_file_name("helm");
+        for variable in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
+            helm.env(variable, &folder);
+        }
+        output(&mut helm)
     }
 
     /// Starts a program in the cluster's network, to end with the cluster at the latest. It finds the cluster, the brokers and the address at which pods
-    /// reach it in its environment: `KUBECONFIG`, `QSCALER_BROKERS_BIN`, `QSCALER_HOST_IP`; `kubectl` is the cluster's own. The servers that it starts end
+    /// reach it in its environment: `KUBECONFIG`, `QSCALER_BROKERS_BIN`, `QSCALER_HOST_IP`; `kubectl` is the cluster's own, `helm` the one that installed QScaler.
+    /// A box's API server writes what QScaler asks of it to `QSCALER_AUDIT_LOG`. The servers that it starts end
     /// with it: the next program's have the same ports.
     ///
     /// # Errors
     /// It cannot be started.
     pub fn spawn(&self, command: &mut Command) -> Result<Process> {
         let kubectl = PathBuf::from(self.cluster.kubectl::<&str>([]).get_program());
-        let folders = kubectl.parent().map(Path::to_path_buf).into_iter();
+        let folders = [&kubectl, &self.helm].into_iter().filter_map(|program| program.parent()).map(Path::to_path_buf);
         let inherited = std::env::var_os("PATH").unwrap_or_default();
         command
             .process_group(0)
@@ -154,8 +151,27 @@ impl Stand {
             .env("KUBECONFIG", self.cluster.kubeconfig())
             .env("QSCALER_HOST_IP", self.cluster.host_ip()?.to_string())
             .env("QSCALER_BROKERS_BIN", self.brokers.bin())
+            .env("QSCALER_AUDIT_LOG", self.cluster.logs().join("audit.log"))
             .env("HOME", self.cluster.logs().parent().unwrap_or(Path::new("/tmp")));
         self.cluster.spawn_inside(command, Place::Box)
+    }
+
+    /// What is wrong between the rights that the chart gives and the calls that the API server has noted; `whole`: every test has run. None: this cluster's
+    /// API server notes nothing.
+    ///
+    /// # Errors
+    /// Roles or log cannot be read.
+    pub fn rights(&self, whole: bool) -> Result<Option<Vec<String>>> {
+        let log = self.cluster.logs().join("audit.log");
+        if self.cluster.flavor() != Flavor::Box {
+            return Ok(None);
+        }
+        let audit = std::fs::read_to_string(&log).with_context(|| format!("cannot read {}", log.display()))?;
+        let ask = |kinds: &str| -> Result<serde_json::Value> {
+            let text = output(&mut self.cluster.kubectl(["get", kinds, "-A", "-l", "app.kubernetes.io/name=qscaler", "-o", "json"]))?;
+            serde_json::from_str(&text).context("kubectl's answer")
+        };
+        rights::compare(&ask("clusterroles,roles")?, &ask("clusterrolebindings,rolebindings")?, &audit, whole).map(Some)
     }
 
     /// What an onlooker would ask for after a failure: pods, QWorkers, the end of the controller's and webhook's logs.

@@ -210,6 +210,7 @@ fn write_files(parts: &Parts, settings: &Settings) -> Result<()> {
         ("cni/10-box.conflist", render::CNI),
         ("conf/kubelet.yaml", render::KUBELET),
         ("conf/proxy.yaml", render::PROXY),
+        ("conf/audit.yaml", render::AUDIT),
         ("conf/system.yaml", render::SYSTEM),
     ] {
         write(file, &settings.fill(template)?)?;

@@ -20,6 +20,8 @@ pub const CNI: &str = include_str!("../../../cluster/templates/cni.conflist");
 pub const KUBELET: &str = include_str!("../../../cluster/templates/kubelet.yaml");
 /// kube-proxy's configuration.
 pub const PROXY: &str = include_str!("../../../cluster/templates/proxy.yaml");
+/// Which requests the API server notes.
+pub const AUDIT: &str = include_str!("../../../cluster/templates/audit.yaml");
 /// Objects that a new cluster gets.
 pub const SYSTEM: &str = include_str!("../../../cluster/templates/system.yaml");
 
@@ -100,7 +102,7 @@ mod tests {
 
     #[test]
     fn every_template_is_filled_whole() {
-        for template in [SETUP, CLEANUP, CONTAINERD, CNI, KUBELET, PROXY, SYSTEM] {
+        for template in [SETUP, CLEANUP, CONTAINERD, CNI, KUBELET, PROXY, AUDIT, SYSTEM] {
             settings().fill(template).unwrap();
         }
     }

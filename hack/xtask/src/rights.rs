@@ -1,0 +1,116 @@
+//! The rights that the chart gives, beside the calls that were made. In: roles and bindings as the cluster has them, the API server's audit log of a run. Out: a
+//! sentence for each right that nothing used, and for each call that was refused. Left to others: making the calls (`tests/tests/e2e`).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+/// Rights that no call of a test run shows, each with its reason.
+const UNSHOWN: &[(&str, &str)] = &[
+    ("apps/deployments/finalizers update", "asked of the authorizer alone, where OwnerReferencesPermissionEnforcement is on"),
+    ("keda.sh/scaledobjects list", "KEDA is not in the tests' cluster"),
+    ("keda.sh/scaledobjects watch", "KEDA is not in the tests' cluster"),
+    ("autoscaling.k8s.io/verticalpodautoscalers list", "the VPA is not in the tests' cluster"),
+    ("autoscaling.k8s.io/verticalpodautoscalers watch", "the VPA is not in the tests' cluster"),
+];
+
+/// The API server's words about a namespace that is ending.
+const TERMINATING: &str = "because it is being terminated";
+
+/// One right of one account: group/resource and verb.
+type Right = (String, String);
+
+/// What is wrong between rights and calls. `whole`: every test has run, so that what nothing used is of no use.
+///
+/// # Errors
+/// Something cannot be read.
+pub fn compare(roles: &Value, bindings: &Value, audit: &str, whole: bool) -> Result<Vec<String>> {
+    let given = given(roles, bindings)?;
+    let mut wrong = BTreeSet::new();
+    let mut used: BTreeSet<Right> = BTreeSet::new();
+    let mut calls = 0_u64;
+    for line in audit.lines().filter(|line| !line.trim().is_empty()) {
+        // The last line may be half written.
+        let Ok(call) = serde_json::from_str::<Value>(line) else { continue };
+        let text = |pointer: &str| call.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        let Some(account) = text("/user/username").rsplit(':').next().filter(|name| name.starts_with("qscaler-")) else { continue };
+        let resource =
+            [text("/objectRef/resource"), text("/objectRef/subresource")].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/");
+        if resource.is_empty() {
+            continue;
+        }
+        calls += 1;
+        let what = format!("{}/{resource} {}", text("/objectRef/apiGroup"), text("/verb"));
+        // A namespace that is ending takes nothing from anyone.
+        if call.pointer("/responseStatus/code").and_then(Value::as_u64) == Some(403) && !text("/responseStatus/message").contains(TERMINATING) {
+            wrong.insert(format!("{account} was refused {what}: {}", text("/responseStatus/message")));
+        }
+        used.insert((account.to_owned(), what));
+    }
+    if calls == 0 {
+        wrong.insert("the audit log has no call of any account of QScaler".to_owned());
+    }
+    let unused =
+        given.iter().filter(|_| whole).filter(|right| !used.contains(*right)).filter(|(_, what)| UNSHOWN.iter().all(|(known, _)| known != what));
+    wrong.extend(unused.map(|(account, what)| format!("{account} may {what}, and never did")));
+    Ok(wrong.into_iter().collect())
+}
+
+/// Every right that a binding gives one of our accounts; those of the Job after an uninstallation are not, as it has not run.
+fn given(roles: &Value, bindings: &Value) -> Result<BTreeSet<Right>> {
+    let items = |list: &Value| list["items"].as_array().cloned().unwrap_or_default();
+    let words = |value: &Value| value.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>();
+    let name = |value: &Value| value.as_str().map(str::to_owned).context("no name");
+    let mut rules: BTreeMap<(String, String), Vec<Value>> = BTreeMap::new();
+    for role in items(roles) {
+        rules.insert((name(&role["kind"])?, name(&role["metadata"]["name"])?), role["rules"].as_array().cloned().unwrap_or_default());
+    }
+    let mut given = BTreeSet::new();
+    for binding in items(bindings) {
+        let of = rules.get(&(name(&binding["roleRef"]["kind"])?, name(&binding["roleRef"]["name"])?)).cloned().unwrap_or_default();
+        for account in binding["subjects"].as_array().into_iter().flatten().filter_map(|subject| subject["name"].as_str()) {
+            for rule in of.iter().filter(|_| account.starts_with("qscaler-")) {
+                for group in words(&rule["apiGroups"]) {
+                    for resource in words(&rule["resources"]) {
+                        given.extend(words(&rule["verbs"]).into_iter().map(|verb| (account.to_owned(), format!("{group}/{resource} {verb}"))));
+                    }
+                }
+            }
+        }
+    }
+    Ok(given)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn roles() -> (Value, Value) {
+        let rules = json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "patch"]}, {"apiGroups": ["keda.sh"], "resources": ["scaledobjects"], "verbs": ["list"]}]);
+        let subjects = json!([{"kind": "ServiceAccount", "name": "qscaler-a", "namespace": "q"}]);
+        (
+            json!({"items": [{"kind": "ClusterRole", "metadata": {"name": "a"}, "rules": rules}]}),
+            json!({"items": [{"kind": "ClusterRoleBinding", "roleRef": {"kind": "ClusterRole", "name": "a"}, "subjects": subjects}]}),
+        )
+    }
+
+    fn call(verb: &str, resource: &str, code: u64) -> String {
+        json!({"user": {"username": "system:serviceaccount:q:qscaler-a"}, "verb": verb, "objectRef": {"resource": resource}, "responseStatus": {"code": code, "message": "no"}})
+            .to_string()
+    }
+
+    #[test]
+    fn an_unused_right_and_a_refused_call_are_named_and_nothing_else_is() {
+        let (roles, bindings) = roles();
+        let all = [call("list", "pods", 200), call("patch", "pods", 200)].join("\n");
+        assert!(compare(&roles, &bindings, &format!("{all}\n{{\"half"), true).unwrap().is_empty());
+        let some = call("list", "pods", 200);
+        assert_eq!(compare(&roles, &bindings, &some, true).unwrap(), ["qscaler-a may /pods patch, and never did"]);
+        assert!(compare(&roles, &bindings, &some, false).unwrap().is_empty(), "not every test has run");
+        let refused = [all, call("delete", "secrets", 403)].join("\n");
+        assert_eq!(compare(&roles, &bindings, &refused, true).unwrap(), ["qscaler-a was refused /secrets delete: no"]);
+        assert_eq!(compare(&roles, &bindings, "", false).unwrap().len(), 1, "an empty log shows nothing");
+    }
+}
