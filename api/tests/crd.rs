@@ -56,6 +56,43 @@ fn what_kubectl_shows_by_default_fits_into_120_columns() {
     assert!(all <= 120, "{all} columns");
 }
 
+/// Rows of one object's fields, those of objects below it after it; `path` is where it is.
+fn fields(schema: &serde_json::Value, path: &str, rows: &mut Vec<String>) {
+    let empty = serde_json::Map::new();
+    for (name, field) in schema["properties"].as_object().unwrap_or(&empty) {
+        let kind = field["type"].as_str().unwrap_or("any");
+        let items = if kind == "array" { format!("{} list", field["items"]["type"].as_str().unwrap_or("any")) } else { kind.to_owned() };
+        let map = field["additionalProperties"].is_object();
+        let words = field["description"].as_str().unwrap_or_default().replace('\n', " ").replace('|', "\\|");
+        rows.push(format!("| `{path}{name}` | {} | {words} |", if map { "map" } else { &items }));
+        let below = match kind {
+            "array" => (&field["items"], format!("{path}{name}[].")),
+            _ if map => (&field["additionalProperties"], format!("{path}{name}.*.")),
+            _ => (field, format!("{path}{name}.")),
+        };
+        fields(below.0, &below.1, rows);
+    }
+}
+
+#[test]
+fn the_reference_page_has_every_field() {
+    let crd = serde_json::to_value(qscaler_api::QWorker::crd()).unwrap();
+    let schema = crd.pointer("/spec/versions/0/schema/openAPIV3Schema/properties").unwrap();
+    let mut rows = Vec::new();
+    for part in ["spec", "status"] {
+        fields(&schema[part], &format!("{part}."), &mut rows);
+    }
+    assert!(rows.len() > 30, "{rows:?}");
+    let head = "# QWorker\n\n`qworkers.qscaler.dev/v1alpha1`, short `qw`. The controller makes one for each managed Deployment, with its name, and owns it: write annotations, read this.\n\n\
+        | field | type | meaning |\n|---|---|---|\n";
+    let page = format!("{head}{}\n", rows.join("\n"));
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/qworker.md");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(path, &page).unwrap();
+    }
+    assert!(std::fs::read_to_string(path).unwrap_or_default() == page, "{path} is old: UPDATE_GOLDEN=1 cargo test -p qscaler-api");
+}
+
 /// The API server knows no unsigned formats, and would warn at every installation; `minimum: 0` says the same.
 fn known_formats(schema: &mut serde_json::Value) {
     match schema {

@@ -5,6 +5,7 @@
 
 pub mod args;
 pub mod issue;
+pub mod metrics;
 pub mod plan;
 pub mod run;
 pub mod store;

@@ -3,12 +3,13 @@
 
 use crate::args::Args;
 use crate::issue::{IssueError, service_names};
+use crate::metrics::Metrics;
 use crate::plan::{expiries, plan};
 use crate::store::{Store, StoreError};
 use anyhow::Context;
 use kube::Client;
 use qscaler_runtime::backoff::Backoff;
-use qscaler_runtime::metrics::{Counter, Gauge, Registry};
+use qscaler_runtime::metrics::Registry;
 use qscaler_runtime::ready::Readiness;
 use qscaler_runtime::{CancellationToken, admin, listen, shutdown};
 use std::time::Duration;
@@ -31,43 +32,6 @@ pub enum PassError {
     /// It never ends.
     #[error("still not settled after {STEPS_MAX} steps: is there another writer of the Secrets or of the bundle?")]
     Unsettled,
-}
-
-/// Gauges and counters of this process.
-#[derive(Clone, Debug)]
-pub struct Metrics {
-    registry: Registry,
-    leaf: Gauge,
-    authority: Gauge,
-    steps: Counter,
-    errors: Counter,
-}
-
-impl Metrics {
-    /// Registers them all.
-    #[must_use]
-    pub fn new(registry: Registry) -> Self {
-        let expiry = |what| {
-            registry.gauge(
-                "qscaler_certs_expiry_timestamp_seconds",
-                "When the certificate expires, in seconds since the Unix epoch; 0: there is none.",
-                &[("certificate", what)],
-            )
-        };
-        Self {
-            leaf: expiry("leaf"),
-            authority: expiry("authority"),
-            steps: registry.counter("qscaler_certs_steps_total", "Certificates and bundles written.", &[]),
-            errors: registry.counter("qscaler_certs_errors_total", "Passes that failed.", &[]),
-            registry,
-        }
-    }
-
-    /// The Prometheus text.
-    #[must_use]
-    pub fn text(&self) -> String {
-        self.registry.text()
-    }
 }
 
 /// Does everything that is due at this time.

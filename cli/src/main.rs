@@ -1,32 +1,45 @@
-//! `kubectl qscaler`: what QScaler knows and does, for people. In: arguments and the current kubeconfig. Out: text. It changes nothing in the cluster but for
-//! `release`, which ends a pod's hold, and `adopt`, which sets a label and annotations.
+//! `kubectl qscaler`: what QScaler knows and does, for people. In: arguments and the current kubeconfig. Out: text. It changes nothing in the cluster but by
+//! `release`, which ends a pod's hold, `adopt`, which sets a label and annotations, and `pause` and `resume`, which set one annotation.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod absent;
 mod adopt;
 mod cluster;
+#[cfg(test)]
+mod docs_tests;
 mod doctor;
+mod history;
+mod manual;
+mod pause;
 mod release;
 mod show;
 mod simulate;
 
 use anyhow::{Context, Result, bail};
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use cluster::Where;
 use doctor::Seen;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::events::v1::Event;
 use kube::Api;
 use kube::api::ListParams;
 use qscaler_api::QWorker;
+use serde::Serialize;
 use serde_json::json;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::Duration;
+
+/// How often `status --watch` looks.
+const WATCH: Duration = Duration::from_secs(2);
 
 #[derive(Parser)]
 #[command(name = "kubectl qscaler", version, about = "What QScaler knows of your queue workers, and what it does about it")]
 struct Cli {
     #[command(flatten)]
     cluster: Where,
-    /// As a table, a wider one, or JSON
+    /// As a table, a wider one, JSON or YAML
     #[arg(long, short, global = true, value_enum, default_value_t = Output::Table)]
     output: Output,
     #[command(subcommand)]
@@ -38,6 +51,7 @@ enum Output {
     Table,
     Wide,
     Json,
+    Yaml,
 }
 
 #[derive(Subcommand)]
@@ -47,8 +61,11 @@ enum Command {
         /// Every namespace
         #[arg(long, short = 'A')]
         all_namespaces: bool,
+        /// Look again every two seconds, until interrupted
+        #[arg(long, short)]
+        watch: bool,
     },
-    /// Why a workload has the replicas and the size that it has, and what stands in the way
+    /// Why a workload has the replicas and the size that it has, its last decisions, and what stands in the way
     Explain {
         /// The Deployment's name
         name: String,
@@ -65,7 +82,30 @@ enum Command {
     Release {
         /// The pod's name
         pod: String,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
     },
+    /// Leave a workload's replicas as they are (tasks are held as before), until resume
+    Pause {
+        /// The Deployment's name
+        name: String,
+        /// What pauses
+        #[arg(long, value_enum, default_value_t)]
+        only: pause::What,
+    },
+    /// Let a paused workload follow its queue again
+    Resume {
+        /// The Deployment's name
+        name: String,
+    },
+    /// Write a shell's completions to standard output
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Write the manual page (roff) to standard output: kubectl qscaler man | man -l -
+    Man,
     /// What QScaler, KEDA and others would have made of your own tasks: needs a CSV and no cluster
     Simulate(simulate::Args),
 }
@@ -85,9 +125,9 @@ async fn main() -> ExitCode {
 async fn run(cli: Cli) -> Result<ExitCode> {
     match &cli.command {
         Command::Simulate(args) => simulate::run(args)?,
-        Command::Release { pod } => {
+        Command::Release { pod, yes } => {
             let client = cli.cluster.client().await?;
-            print!("{}", release::run(&cli.cluster.namespaced(&client), pod).await?);
+            print!("{}", release::run(&cli.cluster.namespaced(&client), pod, *yes).await?);
         }
         Command::Adopt(args) => {
             let client = cli.cluster.client().await?;
@@ -95,16 +135,24 @@ async fn run(cli: Cli) -> Result<ExitCode> {
             let done = adopt::run(&client, &deployments, &workers, args, &mut std::io::stdout()).await?;
             return Ok(if done { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
-        Command::Status { all_namespaces } => status(&cli, *all_namespaces).await?,
+        Command::Pause { name, only } => {
+            let client = cli.cluster.client().await?;
+            print!("{}", pause::run(&cli.cluster.namespaced(&client), name, Some(*only)).await?);
+        }
+        Command::Resume { name } => {
+            let client = cli.cluster.client().await?;
+            print!("{}", pause::run(&cli.cluster.namespaced(&client), name, None).await?);
+        }
+        Command::Completions { shell } => written(&manual::completions(Cli::command(), *shell))?,
+        Command::Man => written(&manual::page(&Cli::command())?)?,
+        Command::Status { all_namespaces, watch } => status(&cli, *all_namespaces, *watch).await?,
         Command::Explain { name } => explain(&cli, name).await?,
         Command::Doctor { all_namespaces } => {
             let client = cli.cluster.client().await?;
             let namespace = cli.cluster.namespace.as_deref().filter(|_| !all_namespaces);
             let checks = doctor::checks(&cluster::facts(&client, namespace).await);
             let (text, well) = doctor::text(&checks);
-            if cli.output == Output::Json {
-                println!("{}", serde_json::to_string_pretty(&json!({ "checks": checks, "ok": well }))?)
-            } else {
+            if !cli.output.structured(&json!({ "checks": checks, "ok": well }))? {
                 print!("{text}")
             }
             return Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE });
@@ -113,18 +161,43 @@ async fn run(cli: Cli) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn status(cli: &Cli, all_namespaces: bool) -> Result<()> {
+fn written(bytes: &[u8]) -> Result<()> {
+    std::io::stdout().write_all(bytes).context("cannot write")
+}
+
+impl Output {
+    /// Writes the value where programs are to read it; false: people are.
+    fn structured(self, value: &impl Serialize) -> Result<bool> {
+        match self {
+            Self::Json => println!("{}", serde_json::to_string_pretty(value)?),
+            Self::Yaml => print!("{}", serde_yaml::to_string(value)?),
+            Self::Table | Self::Wide => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+async fn status(cli: &Cli, all_namespaces: bool, watch: bool) -> Result<()> {
     let client = cli.cluster.client().await?;
     let api: Api<QWorker> = if all_namespaces { Api::all(client.clone()) } else { cli.cluster.namespaced(&client) };
-    let workers = match api.list(&ListParams::default()).await {
-        Err(kube::Error::Api(status)) if status.code == 404 => bail!("{}", absent::why("", Some(false), None)),
-        other => other.context("cannot list QWorkers")?,
-    };
-    match cli.output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(&workers)?),
-        output => print!("{}", show::status(&workers.items, output == Output::Wide)),
+    loop {
+        let workers = match api.list(&ListParams::default()).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => bail!("{}", absent::why("", Some(false), None)),
+            other => other.context("cannot list QWorkers")?,
+        };
+        if watch && std::io::stdout().is_terminal() {
+            // From the top of an empty screen.
+            print!("\x1b[H\x1b[2J");
+        }
+        if !cli.output.structured(&workers)? {
+            print!("{}", show::status(&workers.items, cli.output == Output::Wide));
+        }
+        if !watch {
+            return Ok(());
+        }
+        std::io::stdout().flush().context("cannot write")?;
+        tokio::time::sleep(WATCH).await;
     }
-    Ok(())
 }
 
 async fn explain(cli: &Cli, name: &str) -> Result<()> {
@@ -139,9 +212,15 @@ async fn explain(cli: &Cli, name: &str) -> Result<()> {
             Seen::No(why) => bail!("there is no QWorker {name}, and Deployments cannot be read to see why: {why}"),
         }
     };
-    match cli.output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(&worker)?),
-        Output::Table | Output::Wide => print!("{}", show::explain(&worker)),
+    if cli.output.structured(&worker)? {
+        return Ok(());
+    }
+    print!("{}", show::explain(&worker));
+    let deployment = worker.metadata.owner_references.iter().flatten().find(|o| o.kind == "Deployment").map(|o| o.uid.clone());
+    let events: Api<Event> = cli.cluster.namespaced(&client);
+    match events.list(&ListParams::default()).await {
+        Ok(events) => print!("{}", history::text(&events.items, deployment.as_deref().unwrap_or_default())),
+        Err(error) => println!("\nLast decisions: Events cannot be read: {error}"),
     }
     Ok(())
 }

@@ -7,18 +7,40 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use qscaler_core::names::annotation;
 use serde_json::json;
+use std::io::{IsTerminal, stdin};
 
-/// Writes the annotation on a pod that has our sidecar.
+/// Writes the annotation on a pod that has our sidecar; asks before, unless `yes`.
 ///
 /// # Errors
 /// There is no such pod, it is not one of ours, it is not being deleted, or the API server refuses.
-pub(crate) async fn run(pods: &Api<Pod>, name: &str) -> Result<String> {
+pub(crate) async fn run(pods: &Api<Pod>, name: &str, yes: bool) -> Result<String> {
     let pod = pods.get_opt(name).await.context("cannot read pods")?;
     let Some(pod) = pod else { bail!("no pod {name} in this namespace: name one of `kubectl get pods`") };
     let sentence = outcome(&pod, name)?;
+    if !yes {
+        ask(name)?;
+    }
     let patch = json!({ "metadata": { "uid": pod.metadata.uid, "annotations": { annotation::RELEASE: "now" } } });
     pods.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.with_context(|| format!("cannot annotate pod {name}"))?;
     Ok(sentence)
+}
+
+/// Nothing is cut by a slip: the answer must be yes, and where nobody can be asked the flag says it.
+fn ask(name: &str) -> Result<()> {
+    if !stdin().is_terminal() {
+        bail!("a task that runs in pod {name} would be cut: say --yes where nobody can be asked");
+    }
+    eprint!("A task that runs in pod {name} is cut now, in its middle, and left to the queue. Release it? [y/N] ");
+    let mut answer = String::new();
+    stdin().read_line(&mut answer).context("no answer")?;
+    if !is_yes(&answer) {
+        bail!("pod {name} is left as it is: its hold ends with its task");
+    }
+    Ok(())
+}
+
+fn is_yes(answer: &str) -> bool {
+    matches!(answer.trim().to_lowercase().as_str(), "y" | "yes")
 }
 
 /// What the order will do to this pod.
@@ -49,6 +71,12 @@ mod tests {
             metadata["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
         }
         serde_json::from_value(json!({ "metadata": metadata })).unwrap()
+    }
+
+    #[test]
+    fn only_a_yes_is_one() {
+        assert!(["y", "Yes\n", " YES "].into_iter().all(is_yes));
+        assert!(!["", "\n", "n", "yeah", "1"].into_iter().any(is_yes));
     }
 
     #[test]

@@ -46,18 +46,9 @@ pub(crate) fn status(workers: &[QWorker], wide: bool) -> String {
     out
 }
 
-/// Conditions that are as they should be while they are False.
-const GOOD_WHEN_FALSE: &[&str] =
-    &[condition::SCALE_DOWN_BLOCKED, condition::RESIZE_DEFERRED, condition::MEMORY_CAPPED, condition::CONFLICT, condition::DOWNSTREAM_LIMITED];
-
-/// Whether a condition is not as it should be; pods that are busy are no trouble, and what is not known yet is none either.
-pub(crate) fn needs_someone(condition: &Condition) -> bool {
-    let good = if GOOD_WHEN_FALSE.contains(&condition.type_.as_str()) { "False" } else { "True" };
-    let busy = condition.type_ == condition::SCALE_DOWN_BLOCKED && condition.reason == condition::REASON_BUSY;
-    // What is under way, or by the user's will, needs nobody.
-    let going =
-        condition.type_ == condition::UP_TO_DATE && [condition::REASON_REPLACING, condition::REASON_PAUSED].contains(&condition.reason.as_str());
-    condition.status != good && condition.status != "Unknown" && !busy && !going
+/// Whether a condition is not as it should be.
+pub(crate) fn needs_someone(of: &Condition) -> bool {
+    condition::is_trouble(&of.type_, &of.status, &of.reason)
 }
 
 /// The first thing that needs a person with its reason, or `ok`.

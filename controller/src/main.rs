@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 use clap::Parser;
+use kube::client::ClientBuilder;
 use kube::{Api, Client};
 use qscaler_controller::args::Args;
 use qscaler_controller::lead::definition;
@@ -33,9 +34,10 @@ async fn main() -> anyhow::Result<()> {
     }
     let stop = shutdown::on_signals().context("installing signal handlers")?;
     let listener = listen::bind(args.admin_address).await.with_context(|| format!("listening on {}", args.admin_address))?;
-    let client = Client::try_default().await.context("reading the cluster's configuration")?;
-
     let (metrics, readiness, decisions) = (Metrics::default(), Readiness::default(), Decisions::default());
+    let config = kube::Config::infer().await.context("reading the cluster's configuration")?;
+    let client = ClientBuilder::try_from(config).context("making a client of the API server")?.with_layer(&metrics.calls.of_api()).build();
+
     let (texts, last) = (metrics.clone(), decisions.clone());
     let admin = Admin::new(readiness.clone()).metrics(move || texts.text()).decisions(move || {
         let last = last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -67,7 +69,7 @@ async fn main() -> anyhow::Result<()> {
         evictions: Client::try_from(once).context("a client for evictions")?,
         client,
         index,
-        brokers: Brokers::new(Opener::limited(args.broker_hosts), sender.clone()),
+        brokers: Brokers::new(metrics.calls.of_brokers(Opener::limited(args.broker_hosts)), sender.clone()),
         sender,
         inputs,
         leadership,

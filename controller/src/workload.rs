@@ -17,12 +17,13 @@ use crate::observe::reports::Intake;
 use crate::scale::sample::Starts;
 use crate::show::conditions::{Conditions, Holds};
 use crate::show::lasting::Lasting;
-use crate::show::metrics::{Totals, cuts_by};
 use crate::show::status_writer::{Digest, Writer};
+use crate::show::tally::{SizeFigures, Tally, Totals};
 use crate::size::bounds::size_bounds;
 use crate::size::sizing::{Sizing, resize_notices};
 use qscaler_api::{ContainerSize, Counters, Intent, QWorkerStatus, UnheldPod, WorkerIds};
 use qscaler_core::config::WorkerConfig;
+use qscaler_core::cut::CutCause;
 use qscaler_core::drain::contest::Contest;
 use qscaler_core::drain::fleet::{FleetMachine, Phase};
 use qscaler_core::names::condition;
@@ -53,6 +54,9 @@ pub struct Workload {
     saved: (BTreeMap<String, ContainerSize>, Option<WorkerIds>),
     pub(crate) conditions: Conditions,
     pub(crate) counters: Counters,
+    pub(crate) tally: Tally,
+    /// The working container's size as shown last.
+    pub(crate) sized: SizeFigures,
     pub(crate) writer: Writer,
     pub(crate) checkpoints: Checkpoints,
     pub(crate) samples: Option<Vec<QueueSample>>,
@@ -153,6 +157,8 @@ impl Workload {
             sizing: None,
             conditions: Conditions::restore(&saved.conditions),
             counters: saved.counters.clone(),
+            tally: Tally::default(),
+            sized: SizeFigures::default(),
             writer: Writer::restore(&saved),
             checkpoints: Checkpoints::restore(saved.counters.cut, now_ms),
             samples: None,
@@ -341,12 +347,13 @@ impl Workload {
         self.notices.extend(notice);
     }
 
-    /// Counters for metrics.
+    /// Counters for metrics, since the workload is known.
     #[must_use]
     pub fn totals(&self) -> Totals {
         Totals {
-            drained: self.counters.drained,
-            cuts: cuts_by(&self.counters),
+            added: self.counters.scaled_up,
+            removed: self.counters.scaled_down,
+            cuts: CutCause::ALL.map(|cause| self.counters.cut_by.get(cause.name()).copied().unwrap_or(0)),
             oom_kills: self.sizing.as_ref().map_or(self.counters.oom_kills, Sizing::oom_kills),
             malformed: self.counters.malformed_messages,
         }
@@ -380,6 +387,9 @@ impl Workload {
                     self.scaled = Some((resource_version.clone(), now_ms));
                     self.counters.scaled_up += u64::from(to.saturating_sub(*from));
                     self.counters.scaled_down += u64::from(from.saturating_sub(*to));
+                    if to < from {
+                        self.tally.lowered(from - to, now_ms);
+                    }
                 }
                 (Action::SetCost { pod, .. }, _) => {
                     self.costed.insert(pod.uid.clone(), (pod.resource_version.clone(), now_ms));

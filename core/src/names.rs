@@ -202,6 +202,18 @@ pub mod condition {
     pub const REASON_PODS_RESIZED: &str = "PodsResized";
     /// More workers do not raise the throughput.
     pub const DOWNSTREAM_LIMITED: &str = "DownstreamLimited";
+
+    /// Conditions that are as they should be while they are False.
+    pub const GOOD_WHEN_FALSE: &[&str] = &[SCALE_DOWN_BLOCKED, RESIZE_DEFERRED, MEMORY_CAPPED, CONFLICT, DOWNSTREAM_LIMITED];
+
+    /// Whether a condition is not as it should be; pods that are busy, what is under way or by the user's will are no trouble, and what is not known yet is none
+    /// either.
+    #[must_use]
+    pub fn is_trouble(kind: &str, status: &str, reason: &str) -> bool {
+        let good = if GOOD_WHEN_FALSE.contains(&kind) { "False" } else { "True" };
+        let going = kind == UP_TO_DATE && [REASON_REPLACING, REASON_PAUSED].contains(&reason);
+        status != good && status != "Unknown" && !(kind == SCALE_DOWN_BLOCKED && reason == REASON_BUSY) && !going
+    }
 }
 
 /// Reasons of Events.

@@ -27,6 +27,9 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// Wait after a failed accept (out of file descriptors): trying at once would spin.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
+/// What people read.
+const PLAIN: &str = "text/plain; charset=utf-8";
+
 type Text = Arc<dyn Fn() -> String + Send + Sync>;
 
 /// What the endpoints say.
@@ -68,17 +71,17 @@ impl Admin {
     #[must_use]
     pub fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
         if method != Method::GET && method != Method::HEAD {
-            return text(StatusCode::METHOD_NOT_ALLOWED, metrics::CONTENT_TYPE, "only GET\n".to_owned());
+            return text(StatusCode::METHOD_NOT_ALLOWED, PLAIN, "only GET\n".to_owned());
         }
         match (path, &self.metrics, &self.decisions) {
-            ("/livez", ..) => text(StatusCode::OK, metrics::CONTENT_TYPE, "ok\n".to_owned()),
+            ("/livez", ..) => text(StatusCode::OK, PLAIN, "ok\n".to_owned()),
             ("/readyz", ..) => match self.readiness.reason() {
-                None => text(StatusCode::OK, metrics::CONTENT_TYPE, "ok\n".to_owned()),
-                Some(reason) => text(StatusCode::SERVICE_UNAVAILABLE, metrics::CONTENT_TYPE, format!("{reason}\n")),
+                None => text(StatusCode::OK, PLAIN, "ok\n".to_owned()),
+                Some(reason) => text(StatusCode::SERVICE_UNAVAILABLE, PLAIN, format!("{reason}\n")),
             },
             ("/metrics", Some(metrics), _) => text(StatusCode::OK, metrics::CONTENT_TYPE, metrics()),
             ("/debug/decisions", _, Some(decisions)) => text(StatusCode::OK, "application/json", decisions()),
-            _ => text(StatusCode::NOT_FOUND, metrics::CONTENT_TYPE, "not found\n".to_owned()),
+            _ => text(StatusCode::NOT_FOUND, PLAIN, "not found\n".to_owned()),
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use qscaler_runtime::CancellationToken;
 use qscaler_runtime::admin::{Admin, serve};
-use qscaler_runtime::metrics::Registry;
+use qscaler_runtime::metrics::{Counter, Registry};
 use qscaler_runtime::ready::Readiness;
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -23,11 +23,10 @@ async fn get(address: SocketAddr, method: &str, path: &str) -> (u16, String) {
 async fn the_endpoints_say_alive_ready_metrics_and_decisions() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (readiness, registry, shutdown) = (Readiness::default(), Registry::default(), CancellationToken::new());
-    registry.counter("qscaler_test_total", "Test.", &[]).inc();
+    let (readiness, mut registry, shutdown) = (Readiness::default(), Registry::default(), CancellationToken::new());
+    registry.add("qscaler_test", "Test", Counter::default()).inc();
     let cache = readiness.handle("the cache");
-    let texts = registry.clone();
-    let admin = Admin::new(readiness.clone()).metrics(move || texts.text()).decisions(|| "{\"last\":[]}".to_owned());
+    let admin = Admin::new(readiness.clone()).metrics(move || registry.text()).decisions(|| "{\"last\":[]}".to_owned());
     let server = tokio::spawn(serve(listener, admin, shutdown.clone()));
 
     assert_eq!(get(address, "GET", "/livez").await, (200, "ok\n".to_owned()));

@@ -1,8 +1,9 @@
 //! What the tests with real parts share: brokers (`servers`), the cluster and fleets in it (`stand`), waiting (`wait`), every
-//! framework against every fault (`matrix`), and the demonstration (`demo`).
+//! framework against every fault (`matrix`), Prometheus (`prometheus`), and the demonstration (`demo`).
 
 pub mod demo;
 pub mod matrix;
+pub mod prometheus;
 pub mod servers;
 pub mod shapes;
 pub mod stand;

@@ -1,19 +1,31 @@
 //! The webhook's metrics. In: decisions and durations. Out: one registry. Left to others: serving it.
 
-use qscaler_runtime::metrics::{Counter, Gauge, Histogram, Registry};
+use prometheus_client::encoding::EncodeLabelSet;
+use qscaler_runtime::metrics::{Counter, Family, Gauge, Histogram, Registry};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// From a quarter of a millisecond, where most calls end, to the API server's patience.
-const SECONDS: &[f64] = &[0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.3, 1.0, 3.0];
+const SECONDS: [f64; 12] = [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.3, 1.0, 3.0];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    outcome: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Kind {
+    kind: &'static str,
+}
 
 /// All metrics of the process.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    registry: Registry,
-    /// Seconds from a request's head to its answer, of pods.
-    pods: Histogram,
-    /// The same, of workloads.
-    workloads: Histogram,
+    registry: Arc<Registry>,
+    pods: Family<Outcome, Counter>,
+    workloads: Family<Outcome, Counter>,
+    pod_seconds: Histogram,
+    workload_seconds: Histogram,
     /// Requests that were none.
     pub bad_requests: Counter,
     /// Open TLS connections.
@@ -33,33 +45,44 @@ pub struct Metrics {
 impl Metrics {
     /// Registers them all.
     #[must_use]
-    pub fn new(registry: Registry) -> Self {
-        let seconds = |kind| registry.histogram("qscaler_webhook_seconds", "Time from a request to its answer.", &[("kind", kind)], SECONDS);
+    pub fn new(mut registry: Registry) -> Self {
+        let r = &mut registry;
+        let seconds: Family<Kind, Histogram, fn() -> Histogram> = r.add(
+            "qscaler_webhook_seconds",
+            "Time from a request to its answer, by what was asked about (pods, workloads)",
+            Family::new_with_constructor(|| Histogram::new(SECONDS)),
+        );
         Self {
-            pods: seconds("pods"),
-            workloads: seconds("workloads"),
-            bad_requests: registry.counter("qscaler_webhook_bad_requests_total", "Requests that were no AdmissionReview.", &[]),
-            connections: registry.gauge("qscaler_webhook_connections", "Open TLS connections.", &[]),
-            handshake_failures: registry.counter("qscaler_webhook_handshake_failures_total", "TLS handshakes that failed or took too long.", &[]),
-            certificates_loaded: registry.counter("qscaler_webhook_certificates_loaded_total", "Certificates taken into use.", &[]),
-            certificates_refused: registry.counter("qscaler_webhook_certificates_refused_total", "Certificates that could not be used.", &[]),
-            certificate_expiry: registry.gauge("qscaler_webhook_certificate_expiry_timestamp_seconds", "When the served certificate expires.", &[]),
-            trusted: registry.gauge("qscaler_webhook_trusted", "1: the published caBundle trusts the served certificate.", &[]),
-            registry,
+            pod_seconds: seconds.get_or_create_owned(&Kind { kind: "pods" }),
+            workload_seconds: seconds.get_or_create_owned(&Kind { kind: "workloads" }),
+            pods: r.add("qscaler_webhook_pods", "Pods decided about, by outcome: injected, or why not", Family::default()),
+            workloads: r.add("qscaler_webhook_workloads", "Workloads looked at, by outcome (warned, silent)", Family::default()),
+            bad_requests: r.add("qscaler_webhook_bad_requests", "Requests that were no AdmissionReview", Counter::default()),
+            connections: r.add("qscaler_webhook_connections", "Open TLS connections", Gauge::default()),
+            handshake_failures: r.add("qscaler_webhook_handshake_failures", "TLS handshakes that failed or took too long", Counter::default()),
+            certificates_loaded: r.add("qscaler_webhook_certificates_loaded", "Certificates taken into use", Counter::default()),
+            certificates_refused: r.add("qscaler_webhook_certificates_refused", "Certificates that could not be used", Counter::default()),
+            certificate_expiry: r.add(
+                "qscaler_webhook_certificate_expiry_timestamp_seconds",
+                "When the served certificate expires, in seconds since the Unix epoch; 0: none is served",
+                Gauge::default(),
+            ),
+            trusted: r.add("qscaler_webhook_trusted", "1: the published caBundle trusts the served certificate", Gauge::default()),
+            registry: Arc::new(registry),
         }
     }
 
     /// One pod was decided about.
     pub fn pod(&self, outcome: &str, took: Duration) {
-        self.registry.counter("qscaler_webhook_pods_total", "Pods decided about, by outcome.", &[("outcome", outcome)]).inc();
-        self.pods.observe(took.as_secs_f64());
+        self.pods.get_or_create(&Outcome { outcome: outcome.to_owned() }).inc();
+        self.pod_seconds.observe(took.as_secs_f64());
     }
 
     /// One workload was looked at.
     pub fn workload(&self, warned: bool, took: Duration) {
         let outcome = if warned { "warned" } else { "silent" };
-        self.registry.counter("qscaler_webhook_workloads_total", "Workloads looked at, by outcome.", &[("outcome", outcome)]).inc();
-        self.workloads.observe(took.as_secs_f64());
+        self.workloads.get_or_create(&Outcome { outcome: outcome.to_owned() }).inc();
+        self.workload_seconds.observe(took.as_secs_f64());
     }
 
     /// The Prometheus text.
@@ -72,28 +95,14 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     #[test]
-    fn these_are_the_metrics() {
+    fn the_reference_page_has_these_metrics() {
         let metrics = Metrics::new(Registry::default());
         metrics.pod("injected", Duration::from_millis(1));
         metrics.workload(true, Duration::from_millis(1));
-        let text = metrics.text();
-        let names: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
-        assert_eq!(
-            names,
-            [
-                "qscaler_webhook_bad_requests_total counter",
-                "qscaler_webhook_certificate_expiry_timestamp_seconds gauge",
-                "qscaler_webhook_certificates_loaded_total counter",
-                "qscaler_webhook_certificates_refused_total counter",
-                "qscaler_webhook_connections gauge",
-                "qscaler_webhook_handshake_failures_total counter",
-                "qscaler_webhook_pods_total counter",
-                "qscaler_webhook_seconds histogram",
-                "qscaler_webhook_trusted gauge",
-                "qscaler_webhook_workloads_total counter",
-            ]
-        );
+        let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference/metrics-webhook.md");
+        metrics.registry.check_reference("# Metrics of the webhook\n\nPort `admin`, path `/metrics`.", &page).unwrap_or_else(|e| panic!("{e}"));
     }
 }

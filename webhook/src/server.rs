@@ -144,7 +144,9 @@ async fn read(app: &App, body: Body) -> Result<Request, (StatusCode, String)> {
         Ok(taken) => Request::parse(&taken.bytes).map_err(|error| (StatusCode::BAD_REQUEST, error.to_string())),
         Err(refused) => Err(refused),
     };
-    request.inspect_err(|_| app.metrics.bad_requests.inc())
+    request.inspect_err(|_| {
+        app.metrics.bad_requests.inc();
+    })
 }
 
 fn reply(uid: &str, patch: Option<&json_patch::Patch>, warnings: &[String]) -> Response {
@@ -195,7 +197,7 @@ pub async fn serve(
                 metrics.handshake_failures.inc();
                 return;
             };
-            metrics.connections.add(1.0);
+            metrics.connections.inc();
             let mut http = hyper::server::conn::http1::Builder::new();
             http.timer(TokioTimer::new()).header_read_timeout(IDLE_TIMEOUT).max_buf_size(HEAD_BYTES_MAX);
             let router = TowerToHyperService::new(router);
@@ -216,7 +218,7 @@ pub async fn serve(
                 },
                 () = guest.asked_to_leave() => tracing::debug!("connection closed for another"),
             }
-            metrics.connections.add(-1.0);
+            metrics.connections.dec();
         });
     }
     drop(listener);

@@ -7,8 +7,9 @@ use crate::input::{Life, Measured, Unreachable};
 use crate::observe::cluster::Cluster;
 use crate::observe::index::View;
 use crate::observe::record::{DeploymentRecord, WorkerTemplate};
-use crate::show::metrics::{Metrics, Totals, WorkloadMetrics, cuts_by};
+use crate::show::metrics::{Metrics, WorkloadMetrics};
 use crate::show::status::Snapshot;
+use crate::show::tally::Totals;
 use crate::workload::{Saving, Workload};
 use qscaler_broker::{QueueQuery, Reports};
 use qscaler_core::config::{BrokerRef, WorkerConfig};
@@ -129,8 +130,9 @@ impl Managed {
                 if let Some(workload) = self.workload.as_mut() {
                     workload.unwritten(loaded.status.intent.as_ref());
                 } else {
-                    self.totals = Totals { oom_kills: loaded.status.counters.oom_kills, ..totals(&loaded.status.counters) };
-                    self.workload = Some(Workload::restore(id.clone(), self.uid.clone(), loaded.status, now_ms));
+                    let workload = Workload::restore(id.clone(), self.uid.clone(), loaded.status, now_ms);
+                    self.totals = workload.totals();
+                    self.workload = Some(workload);
                 }
                 self.due_ms = now_ms;
             }
@@ -244,13 +246,11 @@ impl Managed {
         if self.watchful {
             self.hurry(now_ms.saturating_add(WATCHFUL_MS));
         }
-        let workload = self.workload.as_ref()?;
+        let workload = self.workload.as_mut()?;
         let series = self.series.get_or_insert_with(|| metrics.workload(&workload.id.to_string()));
-        if let (Some(rule), Some(decision)) = (plan.decided, workload.decision.as_ref()) {
-            metrics.decided(rule);
-            series.decided(decision, view.deployment.spec_replicas, workload.fleet.parked);
-        }
-        series.unheld(workload.unheld);
+        plan.decided.into_iter().for_each(|rule| metrics.decided(rule));
+        series.seen(workload, view.deployment.spec_replicas);
+        series.tallied(&workload.tally.take());
         let now = workload.totals();
         series.counted(self.totals, now);
         self.totals = now;
@@ -329,10 +329,6 @@ impl Managed {
 fn queries(config: &WorkerConfig) -> Vec<QueueQuery> {
     let query = |queue: &String| QueueQuery { queue: queue.clone(), framework: config.framework(), names: config.key_names.clone() };
     config.queues.iter().map(query).collect()
-}
-
-fn totals(counters: &qscaler_api::Counters) -> Totals {
-    Totals { drained: counters.drained, cuts: cuts_by(counters), oom_kills: counters.oom_kills, malformed: counters.malformed_messages }
 }
 
 #[cfg(test)]

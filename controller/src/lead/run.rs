@@ -176,9 +176,6 @@ impl Loop {
                 }
             }
             Input::Sampled(id, result) => {
-                if result.is_err() {
-                    self.parts.metrics.broker_errors.inc();
-                }
                 let Some(managed) = self.managed.get_mut(&id) else { return };
                 managed.sampled(result, now_ms);
             }
@@ -188,7 +185,6 @@ impl Loop {
                 managed.reports(&reports, view.as_ref(), &self.cluster, now_ms);
             }
             Input::ControlFailed(id, problem) => {
-                self.parts.metrics.broker_errors.inc();
                 let Some(managed) = self.managed.get_mut(&id) else { return };
                 managed.control_failed(problem, now_ms);
             }
@@ -252,10 +248,7 @@ impl Loop {
             self.led = leads;
             self.parts.metrics.leader.set(f64::from(u8::from(leads)));
             // What is not led any more is not to be exported as if it were.
-            self.managed.drain().for_each(|(id, managed)| {
-                managed.end();
-                self.parts.metrics.forget(&id.to_string());
-            });
+            self.managed.drain().for_each(|(_, managed)| managed.end());
             self.parts.brokers.clear();
             self.decisions().clear();
             // A new leader has not looked at the nodes yet.
@@ -396,7 +389,6 @@ impl Loop {
         let uid = self.managed.remove(id).map(|managed| managed.uid).unwrap_or_default();
         let control = self.parts.brokers.control(id);
         self.parts.brokers.deregister(id);
-        self.parts.metrics.forget(&id.to_string());
         self.decisions().remove(id);
         let client = self.parts.client.clone();
         let gone = id.clone();

@@ -1,6 +1,7 @@
 //! Everything that is seen: watched objects as compact records, figures of brokers, reports of pods, the cluster. It decides nothing.
 
 pub mod brokers;
+pub mod calls;
 pub mod cluster;
 pub mod cuts;
 pub mod index;

@@ -134,6 +134,14 @@ pub struct Taken {
     pub cuts: u32,
     /// The pod was parked and is now held or released: a drain that ended as it should.
     pub drained: bool,
+    /// It has parked.
+    pub parked: bool,
+    /// It was parked and is back at work.
+    pub resumed: bool,
+    /// It ends: this is the first that says so.
+    pub held: bool,
+    /// Its hold is over, and took so long, milliseconds.
+    pub held_ms: Option<u64>,
 }
 
 /// Tasks that workers have taken up, as their reports tell.
@@ -152,6 +160,8 @@ pub struct Intake {
     pods: HashMap<Word, Heard>,
     /// UIDs of pods that were parked once.
     parked: HashSet<String>,
+    /// When pods that end said so first, milliseconds since the epoch by the pod's clock.
+    held: HashMap<Word, u64>,
     /// Instances whose last words were read.
     last_words: HashSet<(String, String)>,
     /// Cuts counted, by pod UID and start of the sidecar: it says them in every report.
@@ -187,16 +197,27 @@ impl Intake {
             self.completions.extend(std::iter::repeat_n(Completion { service_s: service.mean_ms / 1000.0 }, tasks.min(room)));
         }
         match report.state {
-            WorkerState::Parked => {
-                self.parked.insert(report.pod_uid.clone());
+            WorkerState::Parked => taken.parked = self.parked.insert(report.pod_uid.clone()),
+            WorkerState::Held | WorkerState::Released => {
+                taken.drained = self.parked.remove(&report.pod_uid);
+                self.hold(&uid, report, &mut taken);
             }
-            WorkerState::Held | WorkerState::Released => taken.drained = self.parked.remove(&report.pod_uid),
-            WorkerState::Boot | WorkerState::Open | WorkerState::Closing => {
-                self.parked.remove(&report.pod_uid);
-            }
+            WorkerState::Boot | WorkerState::Open | WorkerState::Closing => taken.resumed = self.parked.remove(&report.pod_uid),
         }
         self.pods.insert(uid, Heard::new(report, now_ms));
         Ok(taken)
+    }
+
+    /// The pod ends, or has ended.
+    fn hold(&mut self, uid: &Word, report: &Report, taken: &mut Taken) {
+        let over = self.pods.get(uid).is_some_and(|h| h.state == WorkerState::Released);
+        let since_ms = *self.held.entry(uid.clone()).or_insert_with(|| {
+            taken.held = true;
+            report.at_ms
+        });
+        if report.state == WorkerState::Released && !over {
+            taken.held_ms = Some(report.at_ms.saturating_sub(since_ms));
+        }
     }
 
     /// What the report says of tasks taken up since the one before. A worker that is started again says nothing of what it did before.
@@ -278,6 +299,7 @@ impl Intake {
         self.pods.retain(|uid, _| pods.contains(&**uid));
         self.future.retain(|uid, _| pods.contains(&**uid));
         self.parked.retain(|uid| pods.contains(uid.as_str()));
+        self.held.retain(|uid, _| pods.contains(&**uid));
         self.last_words.retain(|(uid, _)| pods.contains(uid.as_str()));
         self.cuts.retain(|(uid, _), _| pods.contains(&**uid));
     }

@@ -38,6 +38,7 @@ impl Workload {
         if self.decision.as_ref().is_none_or(|d| (d.target, d.rule) != (decision.target, decision.rule)) {
             self.decided_ms = now_ms;
         }
+        self.tally.decided(&decision.inputs, &fleet);
         let rule = decision.rule.name();
         self.law_learned |= decision.rule != Rule::Idle || self.decision.as_ref().is_some_and(|d| d.rule != Rule::Idle);
         self.decision = Some(decision);

@@ -152,6 +152,11 @@ impl Conditions {
         self.0.iter().find(|c| c.kind == kind && c.holds == Holds::False).map(|c| (&*c.reason, &*c.message))
     }
 
+    /// Type and reason of every condition that is not as it should be, in their order.
+    pub fn troubles(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.0.iter().filter(|c| condition::is_trouble(c.kind, c.holds.name(), &c.reason)).map(|c| (c.kind, &*c.reason))
+    }
+
     /// Adds what holds to `state`, and the words about it to `words`.
     pub(crate) fn digest(&self, state: &mut impl Hasher, words: &mut impl Hasher) {
         for one in &self.0 {

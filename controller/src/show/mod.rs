@@ -8,3 +8,4 @@ pub mod metrics;
 pub mod status;
 pub mod status_writer;
 pub mod stuck;
+pub mod tally;

@@ -8,6 +8,7 @@ use crate::show::hold_effective::{Known, judge};
 use crate::show::injected;
 use crate::show::status_writer::Digest;
 use crate::show::stuck::{self, Stuck, Wish};
+use crate::show::tally::SizeFigures;
 use crate::size::sizing::Sizing;
 use crate::words::time;
 use crate::workload::{Saving, Workload};
@@ -30,6 +31,19 @@ struct Sized {
     size: Option<ContainerSize>,
     /// What new pods get, bytes.
     memory: Option<u64>,
+}
+
+impl Sized {
+    fn figures(&self) -> SizeFigures {
+        let size = self.size.as_ref();
+        let (current, recommended) = (size.and_then(|s| s.current.as_ref()), size.and_then(|s| s.recommended.as_ref()));
+        SizeFigures {
+            memory: current.and_then(|r| r.memory_bytes),
+            memory_recommended: recommended.and_then(|r| r.memory_bytes),
+            cpu_m: current.and_then(|r| r.cpu_request_millicores),
+            cpu_recommended_m: recommended.and_then(|r| r.cpu_request_millicores),
+        }
+    }
 }
 
 /// One workload's last decision, for `/debug/decisions`.
@@ -70,6 +84,7 @@ impl Workload {
             self.up_to_date_condition(view, now_ms);
         }
         let sized = self.sized(view, config, now_ms);
+        self.sized = sized.figures();
         let digest = self.digest(view, config.is_some(), &sized);
         let kept = self.checkpoint(saving, now_ms);
         // A kill is answered by a new size, which new pods read in the status.

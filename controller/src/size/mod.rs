@@ -32,6 +32,7 @@ impl Workload {
                 }
             };
             self.counters.drained += u64::from(taken.drained);
+            self.tally.took(&taken, now_ms);
             let container = self.sizing.as_ref().map(Sizing::container);
             let cuts = self.cuts.reported(report, container, taken.cuts, now_ms);
             if cuts > 0 {

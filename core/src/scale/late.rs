@@ -79,6 +79,22 @@ impl Lateness {
         if ahead > 0.0 { needed.max(ahead / soonest_s) } else { needed }
     }
 
+    /// How long the first of the messages that wait has waited, seconds, by the order in which they came. What came before the window is as old as the
+    /// window at least: `max_wait_s`.
+    pub fn waited_s(&self, now_s: f64, backlog: f64, max_wait_s: f64) -> f64 {
+        if backlog <= 0.0 {
+            return 0.0;
+        }
+        let mut after = 0.0;
+        for (at, count) in self.window.iter().rev() {
+            after += count;
+            if after >= backlog {
+                return within(now_s - at, 0.0, max_wait_s);
+            }
+        }
+        max_wait_s
+    }
+
     /// Late messages per missing worker, in units of the messages one start latency of a worker serves; 1 until learned.
     pub fn per_missing_worker(&self) -> f64 {
         (self.late + PRIOR_WORKERS) / (self.missing + PRIOR_WORKERS)
@@ -117,6 +133,17 @@ mod tests {
     fn a_queue_that_moves_in_time_has_no_late_messages() {
         assert_eq!(run(&[5.0; 50], &[14.0; 50], 3.0), 0.0);
         assert!(run(&[5.0; 50], &[40.0; 50], 3.0) > 200.0);
+    }
+
+    #[test]
+    fn the_first_of_the_messages_that_wait_is_as_old_as_its_place_in_the_order_says() {
+        let mut lateness = Lateness::default();
+        for tick in 0..5 {
+            lateness.observe(Tick { now_s: f64::from(tick), dt_s: 1.0, arrived: 10.0, backlog: 0.0, missing: 0.0 }, 10.0, 3600.0);
+        }
+        let waited = |backlog: f64| lateness.waited_s(4.0, backlog, 10.0);
+        assert_eq!([0.0, 1.0, 10.0, 11.0, 50.0].map(waited), [0.0, 0.0, 0.0, 1.0, 4.0]);
+        assert_eq!(waited(51.0), 10.0, "older than what was seen to come");
     }
 
     #[test]

@@ -26,6 +26,12 @@ const RATE_OUT_HALF_LIFE_S: f64 = 30.0;
 /// What the rules work from in one tick, in workers (slots of pods).
 pub(super) struct Situation {
     pub(super) view: View,
+    /// Messages that have come since the last look.
+    pub(super) arrived: f64,
+    /// Messages that have become late since then.
+    pub(super) late: f64,
+    /// How long the first message that waits has waited, seconds.
+    pub(super) waited_s: f64,
     pub(super) rate_per_s: f64,
     pub(super) batch: bool,
     pub(super) service: ServiceEstimate,
@@ -135,13 +141,17 @@ impl Learned {
         let (from, to) = self.levels.observe(&cfg.law, dt, load, limit);
         let missing = f64::from(to) - view.workers.max(f64::from(from)).min(f64::from(to));
         let missing = missing * (latency.mean_s / service_s).max(1.0);
-        self.late.observe(
+        let late = self.late.observe(
             late::Tick { now_s, dt_s: dt, arrived: arrived.unwrap_or(0.0), backlog: view.backlog, missing },
             cfg.max_wait_s,
             cfg.law.hold_half_life_s,
         );
+        let waited_s = self.late.waited_s(now_s, view.backlog, cfg.max_wait_s);
         Situation {
             view,
+            arrived: arrived.unwrap_or(0.0),
+            late,
+            waited_s,
             rate_per_s: rate.per_s,
             batch: rate.batch,
             service,

@@ -155,6 +155,9 @@ pub struct QueueSample {
     /// Seconds until the next message that was put aside (delayed, scheduled, to be retried) is due; those that are due count in `ready`. `None`: there is
     /// none, or the broker does not tell.
     pub next_due_s: Option<f64>,
+    /// Age of the message that has waited longest, seconds, where the broker or the framework knows when it was sent. `None`: nobody tells, or nothing
+    /// waits.
+    pub oldest_s: Option<f64>,
     /// How old these figures are, seconds.
     pub age_s: f64,
 }
@@ -371,6 +374,14 @@ pub struct Inputs {
     pub ramp: Option<u32>,
     /// Seconds until the next message that was put aside is due; `None`: there is none, or nobody tells.
     pub next_due_s: Option<f64>,
+    /// Messages that have come since the decision before.
+    pub arrived: f64,
+    /// Messages that have become late since then: they wait longer than `max_wait_s`. First in, first out is assumed.
+    pub late: f64,
+    /// How long the message that is next has waited, seconds, by the order in which messages came; where it came before the last `max_wait_s`, that.
+    pub waited_s: f64,
+    /// The same where the broker or the framework knows; `None`: nobody tells.
+    pub oldest_s: Option<f64>,
     /// Age of the oldest figure used, seconds.
     pub age_s: f64,
 }

@@ -12,7 +12,7 @@ use crate::exec::{cargo, output};
 use crate::images::Image;
 use crate::runner::Runner;
 use crate::stand::FEATURES;
-use crate::{interrupt, source_root, stand, supply, tidy, v2};
+use crate::{interrupt, monitoring, source_root, stand, supply, tidy, v2};
 
 /// Arguments of `cargo xtask test`.
 #[derive(clap::Args)]
@@ -120,7 +120,7 @@ fn unit(runner: &mut Runner) {
 }
 
 fn integration(runner: &mut Runner) {
-    runner.step("brokers, Helm and an API server for the integration tests", || {
+    runner.step("brokers, Helm, Prometheus and an API server for the integration tests", || {
         stand::tools()?;
         Ok((1, 0))
     });
@@ -145,16 +145,18 @@ fn e2e(runner: &mut Runner, cluster: &str, filter: Option<&str>, keep: bool) {
     runner.step("the cluster tests, and a cluster with QScaler in it", || {
         let binary = stand::test_program("e2e")?;
         let chosen = Chosen::of(&binary, filter)?;
-        ready = Some((binary, chosen, stand::up(cluster, !keep, &Image::STAND)?));
+        let prometheus = monitoring::ensure(&Cache::open()?)?;
+        ready = Some((binary, chosen, prometheus, stand::up(cluster, !keep, &Image::STAND)?));
         Ok((1, 0))
     });
-    let Some((binary, chosen, stand)) = ready else { return };
+    let Some((binary, chosen, prometheus, stand)) = ready else { return };
     let mut ok = true;
     for (title, threads, names) in
         [("end to end on the real cluster", E2E_THREADS, &chosen.side_by_side), ("what needs the cluster alone", "1", &chosen.alone)]
     {
         if !names.is_empty() {
             let mut command = Command::new(&binary);
+            command.env("QSCALER_PROMETHEUS_BIN", &prometheus);
             command.args(["--show-output", "--test-threads", threads, "--exact"]).args(names);
             ok &= runner.command_in(title, &mut command, |command| stand.spawn(command));
         }

@@ -10,6 +10,7 @@
 //! | [`helm`] | nothing -> Helm 3 or 4, fetched or built once |
 //! | [`brokers`] | ports and folders -> commands that start Redis and RabbitMQ |
 //! | [`cluster`] | a name -> a running Kubernetes with its kubeconfig |
+//! | [`monitoring`] | nothing but the cache -> a folder with Prometheus and promtool |
 //! | [`oci`] | folders -> an OCI archive, same input same bytes |
 //! | [`page`] | choices of cells -> arguments of the program that measures them and writes their page |
 //! | [`release`] | a version -> everything that people install, in a folder and in a registry |
@@ -33,6 +34,7 @@ pub mod cmd_bench_burst;
 pub mod cmd_bench_law;
 pub mod cmd_bench_sidecar;
 pub mod cmd_bench_sizing;
+pub mod cmd_book;
 pub mod cmd_brokers;
 pub mod cmd_cluster;
 pub mod cmd_demo;
@@ -51,6 +53,7 @@ pub mod golang;
 pub mod helm;
 pub mod images;
 pub mod interrupt;
+pub mod monitoring;
 pub mod oci;
 pub mod page;
 pub mod release;

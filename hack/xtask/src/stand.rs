@@ -14,7 +14,7 @@ use crate::cluster::{Cluster, Flavor, Place, UpOptions, parts};
 use crate::exec::{self, output};
 use crate::images::{self, Image, Profile};
 use crate::step::Step;
-use crate::{helm, interrupt, rights, source_root};
+use crate::{helm, interrupt, monitoring, rights, source_root};
 
 /// What turns on the tests that need real brokers, or the cluster. Cargo is called with these and the whole workspace everywhere, so that no dependency is
 /// compiled a second time with other features.
@@ -37,13 +37,14 @@ pub struct Stand {
     helm: PathBuf,
 }
 
-/// Brokers, Helm and Kubernetes' programs, found or made.
+/// Brokers, Helm, Prometheus and Kubernetes' programs, found or made.
 ///
 /// # Errors
 /// They cannot be had; the message says what to install.
 pub fn tools() -> Result<()> {
     let cache = Cache::open()?;
     Brokers::ensure(&cache)?;
+    monitoring::ensure(&cache)?;
     parts::kubernetes(&cache)?;
     helm::three(&cache)?;
     helm::four(&cache).map(drop)

@@ -13,6 +13,7 @@ mod frameworks;
 mod input;
 mod job;
 mod matrix;
+mod pictures;
 mod protocol;
 mod reality;
 mod replace;
