@@ -99,7 +99,8 @@ fn every_annotation_on_a_command_line_is_one_of_ours_and_valid() {
         for (_, block) in blocks(&text) {
             for line in commands(&block) {
                 let adopts = line.starts_with("kubectl qscaler adopt ");
-                if !adopts && !(line.contains(" annotate deployment ") && line.contains("qscaler.dev/queue=")) {
+                let annotated = line.contains(" annotate deployment ") && line.contains("qscaler.dev/queue=");
+                if !adopts && !annotated {
                     continue;
                 }
                 let key = |key: &str| if adopts { format!("qscaler.dev/{key}") } else { key.to_owned() };
