@@ -1,4 +1,4 @@
-//! Whether the worker has a task. In: the source that the workload's configuration names. Out: samples of [`Activity`] for the driver, each
+//! Whether the worker has a task. In: the source that the workload's configuration names. Out: samples of [`Activity`](crate::input::Activity) for the driver, each
 //! taken just now. Left to others: what follows from them (`core::drain::worker`), how they are averaged (`service`).
 //!
 //! Every source says Unknown rather than guess: when it cannot be read, when it is old, when it does not tell this pod from another.
