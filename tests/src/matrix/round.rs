@@ -145,7 +145,9 @@ async fn set_out(lab: &Lab, subject: &Subject, fault: Fault, prefix: &str, besid
 async fn whole(lab: &Lab, subject: &Subject) -> Result<()> {
     let fleet = &subject.fleet;
     fleet.annotate("scaling", "managed").await?;
-    fleet.annotate("min-replicas", &PODS.to_string()).await?;
+    for bound in ["max-replicas", "min-replicas"] {
+        fleet.annotate(bound, &PODS.to_string()).await?;
+    }
     fleet.wait_ready(PODS as usize).await?;
     wait_for(&format!("{}: every pod carries the sidecar", fleet.name), STEP, || async {
         let bare = lab.observer.of(&fleet.name).iter().filter(|seen| !seen.gone && !seen.is_injected()).count();

@@ -107,7 +107,10 @@ pub async fn one(lab: &Lab, subject: &Subject, fault: Fault, prefix: &str) -> Re
     let ns = &fleet.name;
     match fault {
         Fault::Wave => {
-            fleet.annotate("min-replicas", "1").await?;
+            // The maximum too: after a burst the law keeps pods that arrivals times service time may still need, and a wave is to meet running tasks.
+            for bound in ["min-replicas", "max-replicas"] {
+                fleet.annotate(bound, "1").await?;
+            }
             Ok(Struck::Wave { since })
         }
         Fault::Rollout => {
