@@ -21,14 +21,28 @@ pub fn attach(url: &str, tls: &TlsMaterial, management: Option<&str>) -> String 
             .into_iter()
             .filter_map(|(name, value)| value.map(|value| format!("{name}={}", utf8_percent_encode(value.trim(), NON_ALPHANUMERIC))))
             .collect();
-    let Some(first) = cut::split(url).into_iter().next().filter(|_| !parameters.is_empty()) else { return url.to_owned() };
+    let urls = cut::split(url);
+    let Some((first, others)) = urls.split_first().filter(|_| !parameters.is_empty()) else { return url.to_owned() };
     // Of a list the first URL's parameters are read.
-    let end = url.find(first).unwrap_or_default() + first.len();
-    let host = first.split('?').next().unwrap_or_default().rfind('@').unwrap_or_default();
-    let at = first.find('?').map(|at| at + 1).or_else(|| first[host..].find('#').map(|at| host + at));
-    let at = at.map_or(end, |at| end - first.len() + at);
-    let (before, after) = url.split_at(at);
-    let added = parameters.join("&");
+    let mut list = with_parameters(first, &parameters.join("&"));
+    // Behind parameters only what has a scheme begins another URL: without one it would be the end of the last value.
+    let scheme = first.split_once("://").map_or("", |(scheme, _)| scheme.trim());
+    for other in others {
+        list.push(';');
+        if !other.contains("://") {
+            list.push_str(scheme);
+            list.push_str("://");
+        }
+        list.push_str(other);
+    }
+    list
+}
+
+/// Before its own parameters, or its fragment.
+fn with_parameters(url: &str, added: &str) -> String {
+    let host = url.split('?').next().unwrap_or_default().rfind('@').unwrap_or_default();
+    let at = url.find('?').map(|at| at + 1).or_else(|| url[host..].find('#').map(|at| host + at));
+    let (before, after) = url.split_at(at.unwrap_or(url.len()));
     if before.ends_with('?') { format!("{before}{added}&{after}") } else { format!("{before}?{added}{after}") }
 }
 

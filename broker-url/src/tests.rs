@@ -187,6 +187,37 @@ fn no_debug_of_a_url_shows_a_secret() {
     }
 }
 
+/// A list keeps all its hosts, in whichever form it is written.
+const LISTS: &[(&str, &str)] = &[
+    ("amqps://h1;h2;h3", "amqps://h1:5671,h2:5671,h3:5671 guest:guest vhost / https://h1:15671 Full"),
+    ("amqps://u:p@h1//;u:p@h2//", "amqps://h1:5671,h2:5671 u:p vhost / https://h1:15671 Full"),
+    ("amqps://h1/; h2/?heartbeat=5 ;", "amqps://h1:5671,h2:5671 guest:guest vhost / https://h1:15671 Full"),
+    ("amqps://h1,h2;h3", "amqps://h1:5671,h2:5671,h3:5671 guest:guest vhost / https://h1:15671 Full"),
+    ("pyamqps://h1;pyamqps://h2;h3", "amqps://h1:5671,h2:5671,h3:5671 guest:guest vhost / https://h1:15671 Full"),
+    ("rediss://a;b:7", "rediss://a:6379,b:7 -:- db 0 Full"),
+    ("rediss://:x;y@a/1;:x;y@b/1", "rediss://a:6379,b:6379 -:x;y db 1 Full"),
+    ("redis://a?ssl=true;redis://b", "rediss://a:6379,b:6379 -:- db 0 Full"),
+    ("sentinels://:p@s1:1/2;:p@s2:3/2;", "rediss+sentinel://s1:1,s2:3 -:p db 2 master (only one) Full"),
+    ("rediss-sentinel://s1/1#main;s2", "rediss+sentinel://s1:26379,s2:26379 -:- db 1 master main Full"),
+    ("sentinels://s1?master_name=main;sentinels://s2", "rediss+sentinel://s1:26379,s2:26379 -:- db 0 master main Full"),
+];
+
+#[test]
+fn certificates_leave_everything_of_a_url_as_it_was() {
+    let material = TlsMaterial { ca: Some("-----BEGIN CERTIFICATE-----\nAb+/=;@?#\n".to_owned()), ..TlsMaterial::default() };
+    for (text, expected) in LISTS.iter().chain(REDIS).chain(AMQP) {
+        assert_eq!(shown(text), *expected, "{text}");
+        let attached = attach(text, &material, None);
+        assert_eq!(shown(&attached), *expected, "{text} became {attached}");
+        let tls = match parse(&attached) {
+            Ok(BrokerUrl::Redis(url)) => url.tls,
+            Ok(BrokerUrl::Amqp(url)) => url.tls,
+            Err(error) => panic!("{text}: {error}"),
+        };
+        assert!(tls.is_none_or(|tls| tls.material.ca.as_deref().map(str::trim) == material.ca.as_deref().map(str::trim)), "{text} became {attached}");
+    }
+}
+
 #[test]
 fn a_server_s_message_is_scrubbed_of_the_password() {
     let BrokerUrl::Amqp(url) = parse("amqp://u:hun%2Fter2@h").unwrap() else { panic!("not AMQP") };
