@@ -1,6 +1,6 @@
 //! `cargo xtask bench bursts-cluster`, inside the cluster's network: three bursts of 60 Celery tasks, 90 s apart, then silence, on the real cluster. In: `--json`.
-//! Out: waits, pod-seconds, seconds from the last task to no pod, tasks cut; with `--json` one JSON object as the last line. Exit code 1 when the promise
-//! is not kept.
+//! Out: each change of the number of pods with the law's sentence for it, then waits, pod-seconds, seconds from the last task to no pod, tasks cut; with
+//! `--json` one JSON object as the last line. The figures are printed also when the bench gives up with pods left. Exit code 1 when the promise is not kept.
 #![allow(clippy::print_stdout)]
 
 use anyhow::{Context, Result};
@@ -42,19 +42,44 @@ fn now_s() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
-/// Counts pods until all tasks have ended and no pod is left: pod-seconds, and when the last was gone.
-async fn count(fleet: &Fleet) -> Result<(f64, f64)> {
-    let (begin, mut before, mut pod_seconds) = (Instant::now(), Instant::now(), 0.0);
-    loop {
-        let pods = fleet.pods().await?.len();
-        pod_seconds += pods as f64 * before.elapsed().as_secs_f64();
+/// What was counted, until no pod was left or the bench gave up.
+#[derive(Debug, Default)]
+struct Counted {
+    pod_seconds: f64,
+    /// When the last pod was gone, in seconds since the Unix epoch; `None`: it was not.
+    empty_s: Option<f64>,
+    /// Pods at the last look.
+    pods: usize,
+    /// What the law said at that time.
+    sentence: String,
+}
+
+/// The law's sentence as it stands in the QWorker's status; empty where it cannot be read.
+async fn sentence(fleet: &Fleet) -> String {
+    let worker = fleet.qworker().await.ok().flatten().unwrap_or_default();
+    worker["status"]["reason"].as_str().unwrap_or_default().to_owned()
+}
+
+/// Counts pods until all tasks have ended and no pod is left, or until `GIVE_UP`. A look that fails is a hole: the pods seen before count on.
+async fn count(fleet: &Fleet) -> Counted {
+    let (begin, mut before, mut counted) = (Instant::now(), Instant::now(), Counted::default());
+    while begin.elapsed() < GIVE_UP {
+        let looked = fleet.pods().await;
+        counted.pod_seconds += counted.pods as f64 * before.elapsed().as_secs_f64();
         before = Instant::now();
-        if pods == 0 && Tally::of(&fleet.ledger().await?).done >= BURSTS * TASKS {
-            return Ok((pod_seconds, now_s()));
+        let pods = looked.map_or(counted.pods, |pods| pods.len());
+        let said = sentence(fleet).await;
+        if pods != counted.pods {
+            println!("{:>5.0} s: {pods} pods; {said}", begin.elapsed().as_secs_f64());
         }
-        anyhow::ensure!(begin.elapsed() < GIVE_UP, "{pods} pods after {} s", GIVE_UP.as_secs());
+        (counted.pods, counted.sentence) = (pods, said);
+        if pods == 0 && fleet.ledger().await.is_ok_and(|ledger| Tally::of(&ledger).done >= BURSTS * TASKS) {
+            counted.empty_s = Some(now_s());
+            break;
+        }
         tokio::time::sleep(LOOK_EVERY).await;
     }
+    counted
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -64,19 +89,26 @@ async fn main() -> Result<ExitCode> {
     let fleet = Fleet::create(Stand::get().await?, options).await?;
     let plan = plan();
     let (sent, counted) = tokio::join!(fleet.send(&plan), count(&fleet));
-    sent?;
-    let (pod_seconds, empty_s) = counted?;
     let ledger = fleet.ledger().await?;
     let tally = Tally::of(&ledger);
-    let last_s = ledger.iter().filter(|entry| entry.event == "done").map(|entry| entry.at).fold(f64::NEG_INFINITY, f64::max);
-    let empty_after_s = empty_s - last_s;
+    let last_s = ledger.iter().filter(|entry| entry.event == "done").map(|entry| entry.at).reduce(f64::max);
+    let since_last_s = last_s.map(|last_s| counted.empty_s.unwrap_or_else(now_s) - last_s);
+    let empty_after_s = since_last_s.filter(|_| counted.empty_s.is_some());
     let (p50_s, p99_s) = (tally.wait_quantile(0.5), tally.wait_quantile(0.99));
-    println!("{tally:?}; waits p50 {p50_s:.1} s, p99 {p99_s:.1} s; {pod_seconds:.0} pod-seconds; no pod {empty_after_s:.0} s after the last task");
-    fleet.remove().await.context("the fleet cannot be removed")?;
+    let Counted { pod_seconds, pods, sentence, .. } = counted;
+    let since = since_last_s.map_or_else(|| "no task has ended".to_owned(), |since_s| format!("{pods} pods {since_s:.0} s after the last task"));
+    println!("{tally:?}; waits p50 {p50_s:.1} s, p99 {p99_s:.1} s; {pod_seconds:.0} pod-seconds; {since}");
+    println!("the law said last: {sentence}");
     if json {
-        let line = serde_json::json!({"tasks": tally.sent, "cut": tally.cut, "wait_p50_s": p50_s, "wait_p99_s": p99_s,
-            "pod_seconds": pod_seconds, "empty_after_s": empty_after_s});
+        let line = serde_json::json!({"tasks": tally.sent, "cut": tally.cut, "wait_p50_s": p50_s, "wait_p99_s": p99_s, "pod_seconds": pod_seconds,
+            "empty_after_s": empty_after_s, "since_last_task_s": since_last_s, "pods_left": pods, "reason": sentence});
         println!("{line}");
     }
-    Ok(if tally.is_exactly_once() && empty_after_s <= EMPTY_AFTER_MAX_S { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    fleet.remove().await.context("the fleet cannot be removed")?;
+    sent.context("not everything was sent")?;
+    Ok(if tally.is_exactly_once() && empty_after_s.is_some_and(|after_s| after_s <= EMPTY_AFTER_MAX_S) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
