@@ -195,7 +195,7 @@ pub enum Outcome {
 pub struct Injected {
     /// Version of the webhook that did it.
     pub version: String,
-    /// [`config_hash`] of what the sidecar was told.
+    /// [`config_hash`] of its configuration.
     pub config: String,
     /// The working container.
     pub container: String,
@@ -204,11 +204,14 @@ pub struct Injected {
     pub grace_s: Option<u64>,
 }
 
-/// A short stable hash (FNV-1a, 64 bits) of a sidecar's configuration without its token and template hash: equal for all pods of one configuration.
+/// A short stable hash (FNV-1a, 64 bits) of everything that a pod's sidecar has from its workload's annotations: what it was told, without token and template
+/// hash, and where `config` finds broker, control broker, certificates and management API. Equal for all pods of one configuration. What stands behind a
+/// reference (a Secret's content) is not in it.
 #[must_use]
-pub fn config_hash(config: &SidecarConfig) -> String {
-    let config = SidecarConfig { hook_token: String::new(), template_hash: String::new(), ..config.clone() };
-    let text = serde_json::to_string(&config).unwrap_or_default();
+pub fn config_hash(told: &SidecarConfig, config: &WorkerConfig) -> String {
+    let told = SidecarConfig { hook_token: String::new(), template_hash: String::new(), ..told.clone() };
+    let WorkerConfig { broker, control_broker, broker_tls, management, .. } = config;
+    let text = serde_json::to_string(&(told, broker, control_broker, broker_tls, management)).unwrap_or_default();
     let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     format!("{hash:016x}")
 }
@@ -339,7 +342,7 @@ impl<'a> Plan<'a> {
     fn metadata(&self, ops: &mut Ops<'_>, injection: &Injection<'_>, told: &SidecarConfig) {
         let injected = Injected {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            config: config_hash(told),
+            config: config_hash(told, self.config),
             container: told.container.clone(),
             grace_s: Some(self.old_grace()),
         };

@@ -134,7 +134,7 @@ impl Replacing {
             };
             let one = |uid: &str, share_processes: bool| {
                 let told = SidecarConfig::new(config, id.clone(), uid.to_owned(), String::new(), container.to_owned(), String::new());
-                config_hash(&SidecarConfig { share_processes, ..told })
+                config_hash(&SidecarConfig { share_processes, ..told }, config)
             };
             let hashes = shares.iter().flat_map(|share| [one(uid, *share), one("", *share)]).collect();
             self.told = Some(Told { config: Arc::clone(config), container: container.to_owned(), hashes });

@@ -30,7 +30,7 @@ fn injected(name: &str, config: &str, image: &str) -> Value {
 
 fn told(view: &View) -> String {
     let config = view.deployment.config.clone().unwrap();
-    config_hash(&SidecarConfig::new(&config, orders(), "dep".into(), "1".into(), "worker".into(), "token".into()))
+    config_hash(&SidecarConfig::new(&config, orders(), "dep".into(), "1".into(), "worker".into(), "token".into()), &config)
 }
 
 struct Stage {
@@ -124,7 +124,7 @@ fn pods_told_other_words_or_with_another_sidecar_than_new_ones_are_found() {
     let unshared = {
         let config = view(&[deployment(1, &[]), replicaset("orders-1", 1)]).deployment.config.clone().unwrap();
         let told = SidecarConfig::new(&config, orders(), "dep".into(), String::new(), "worker".into(), String::new());
-        config_hash(&SidecarConfig { share_processes: false, ..told })
+        config_hash(&SidecarConfig { share_processes: false, ..told }, &config)
     };
     let pods = [
         injected("a", &words, IMAGE),
@@ -171,8 +171,17 @@ fn a_pod_as_the_webhook_makes_it_is_not_old_before_an_annotation_changes() {
     ];
     for annotations in same {
         assert_eq!(Stage::new(annotations, &[made(annotations)]).candidates(), [], "{annotations:?}");
-        let later = [annotations, &[("max-task-duration", "7m")][..]].concat();
-        assert_eq!(Stage::new(&later, &[made(annotations)]).candidates(), [(Cause::OldConfiguration, Net::Held)], "{annotations:?}");
+        for change in [
+            ("max-task-duration", "7m"),
+            ("broker", "env:OTHER_URL"),
+            ("broker", "secret:mq/url"),
+            ("control-broker", "env:OTHER_URL"),
+            ("broker-tls", "secret:mq-tls"),
+            ("management", "http://api:15672"),
+        ] {
+            let later = [annotations, &[change][..]].concat();
+            assert_eq!(Stage::new(&later, &[made(annotations)]).candidates(), [(Cause::OldConfiguration, Net::Held)], "{annotations:?} {change:?}");
+        }
         // What no sidecar is told makes no pod old.
         let bounds = [annotations, &[("max-replicas", "7"), ("max-wait", "5s"), ("vertical", "initial")][..]].concat();
         assert_eq!(Stage::new(&bounds, &[made(annotations)]).candidates(), [], "{annotations:?}");
