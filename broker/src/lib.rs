@@ -17,7 +17,7 @@ use qscaler_broker_url::BrokerUrl;
 use qscaler_core::framework::{Framework, KeyNames};
 use qscaler_core::message::{ControlMessage, Report};
 use qscaler_core::scale::QueueSample;
-use qscaler_core::workload::WorkloadId;
+use qscaler_core::workload::ControlAddress;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -92,17 +92,17 @@ pub trait QueueStats: Send + Sync {
 #[async_trait]
 pub trait ControlSender: Send + Sync {
     /// Makes the workload's control queue and report queue exist. Idempotent.
-    async fn declare(&self, workload: &WorkloadId) -> Result<(), BrokerError>;
+    async fn declare(&self, address: &ControlAddress) -> Result<(), BrokerError>;
     /// Puts a message on the workload's control queue, or on one pod's where `target` is set. It is gone at the latest at its `expires_ms`.
     /// A message for a pod that does not listen now may be lost without an error: messages are hints.
-    async fn publish(&self, workload: &WorkloadId, message: &ControlMessage) -> Result<(), BrokerError>;
+    async fn publish(&self, address: &ControlAddress, message: &ControlMessage) -> Result<(), BrokerError>;
     /// Drops the messages that no sidecar has taken from the workload's control queue.
-    async fn purge(&self, workload: &WorkloadId) -> Result<(), BrokerError>;
+    async fn purge(&self, address: &ControlAddress) -> Result<(), BrokerError>;
     /// Takes the reports that have come in since the last call, oldest first per pod, at most `max`. Malformed ones are dropped and counted.
     /// Does not wait for any. Cancel safe: reports are either returned or still in the broker.
-    async fn reports(&self, workload: &WorkloadId, max: usize) -> Result<Reports, BrokerError>;
+    async fn reports(&self, address: &ControlAddress, max: usize) -> Result<Reports, BrokerError>;
     /// Removes the workload's control and report queues (the workload is gone).
-    async fn remove(&self, workload: &WorkloadId) -> Result<(), BrokerError>;
+    async fn remove(&self, address: &ControlAddress) -> Result<(), BrokerError>;
 }
 
 /// Reports taken at once.
@@ -177,8 +177,8 @@ pub fn open_control(url: &str) -> Result<Arc<dyn ControlSender>, BrokerError> {
 ///
 /// # Errors
 /// When the URL is not valid; never because the server is away.
-pub fn open_receiver(url: &str, workload: &WorkloadId, pod_uid: &str) -> Result<Box<dyn ControlReceiver>, BrokerError> {
-    open_receiver_with(url, workload, pod_uid, ReceiverOptions::default())
+pub fn open_receiver(url: &str, address: &ControlAddress, pod_uid: &str) -> Result<Box<dyn ControlReceiver>, BrokerError> {
+    open_receiver_with(url, address, pod_uid, ReceiverOptions::default())
 }
 
 /// [`open_receiver`] with other options than the default.
@@ -187,13 +187,13 @@ pub fn open_receiver(url: &str, workload: &WorkloadId, pod_uid: &str) -> Result<
 /// When the URL is not valid; never because the server is away.
 pub fn open_receiver_with(
     url: &str,
-    workload: &WorkloadId,
+    address: &ControlAddress,
     pod_uid: &str,
     options: ReceiverOptions,
 ) -> Result<Box<dyn ControlReceiver>, BrokerError> {
     Ok(match read_url(url)? {
-        BrokerUrl::Redis(url) => Box::new(redis::receiver::RedisReceiver::new(url, workload, pod_uid, options)),
-        BrokerUrl::Amqp(url) => Box::new(rabbitmq::receiver::RabbitReceiver::new(url, workload, pod_uid)),
+        BrokerUrl::Redis(url) => Box::new(redis::receiver::RedisReceiver::new(url, address, pod_uid, options)),
+        BrokerUrl::Amqp(url) => Box::new(rabbitmq::receiver::RabbitReceiver::new(url, address, pod_uid)),
     })
 }
 

@@ -5,7 +5,7 @@ use crate::{BrokerError, ControlReceiver, ControlSender, Delivery, DeliveryHandl
 use async_trait::async_trait;
 use qscaler_core::message::{ControlMessage, Report};
 use qscaler_core::scale::QueueSample;
-use qscaler_core::workload::WorkloadId;
+use qscaler_core::workload::ControlAddress;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,9 +36,9 @@ struct State {
     fault: Option<Retry>,
     tasks: HashMap<String, Tasks>,
     unacked_known: bool,
-    control: HashMap<WorkloadId, VecDeque<Item>>,
-    directed: HashMap<(WorkloadId, String), VecDeque<Item>>,
-    reports: HashMap<WorkloadId, VecDeque<Vec<u8>>>,
+    control: HashMap<ControlAddress, VecDeque<Item>>,
+    directed: HashMap<(ControlAddress, String), VecDeque<Item>>,
+    reports: HashMap<ControlAddress, VecDeque<Vec<u8>>>,
     next: u64,
 }
 
@@ -134,18 +134,18 @@ impl Memory {
     }
 
     /// Puts bytes on the workload's control queue as they are.
-    pub fn put_control(&self, workload: &WorkloadId, body: &[u8]) {
+    pub fn put_control(&self, address: &ControlAddress, body: &[u8]) {
         let mut state = self.lock();
         let item = state.item(body.to_vec());
-        state.control.entry(workload.clone()).or_default().push_back(item);
+        state.control.entry(address.clone()).or_default().push_back(item);
         drop(state);
         self.shared.news.notify_waiters();
     }
 
     /// Puts bytes on the workload's report queue as they are.
-    pub fn put_report(&self, workload: &WorkloadId, body: &[u8]) {
+    pub fn put_report(&self, address: &ControlAddress, body: &[u8]) {
         let mut state = self.lock();
-        let reports = state.reports.entry(workload.clone()).or_default();
+        let reports = state.reports.entry(address.clone()).or_default();
         reports.push_back(body.to_vec());
         if reports.len() > REPORTS_MAX {
             reports.pop_front();
@@ -154,8 +154,8 @@ impl Memory {
 
     /// A sidecar's end. Dropping it is its death: what it had taken and not acknowledged goes back.
     #[must_use]
-    pub fn receiver(&self, workload: &WorkloadId, pod_uid: &str) -> MemoryReceiver {
-        MemoryReceiver { memory: self.clone(), workload: workload.clone(), pod_uid: pod_uid.to_owned(), held: HashMap::new(), malformed: 0 }
+    pub fn receiver(&self, address: &ControlAddress, pod_uid: &str) -> MemoryReceiver {
+        MemoryReceiver { memory: self.clone(), address: address.clone(), pod_uid: pod_uid.to_owned(), held: HashMap::new(), malformed: 0 }
     }
 
     fn check(&self, operation: &'static str) -> Result<MutexGuard<'_, State>, BrokerError> {
@@ -194,33 +194,33 @@ impl QueueStats for Memory {
 
 #[async_trait]
 impl ControlSender for Memory {
-    async fn declare(&self, workload: &WorkloadId) -> Result<(), BrokerError> {
+    async fn declare(&self, address: &ControlAddress) -> Result<(), BrokerError> {
         let mut state = self.check("declaring control and report queues")?;
-        state.control.entry(workload.clone()).or_default();
-        state.reports.entry(workload.clone()).or_default();
+        state.control.entry(address.clone()).or_default();
+        state.reports.entry(address.clone()).or_default();
         Ok(())
     }
 
-    async fn publish(&self, workload: &WorkloadId, message: &ControlMessage) -> Result<(), BrokerError> {
+    async fn publish(&self, address: &ControlAddress, message: &ControlMessage) -> Result<(), BrokerError> {
         let mut state = self.check("sending a control message")?;
         let item = state.item(message.encode());
         match &message.target {
-            Some(pod) => state.directed.entry((workload.clone(), pod.clone())).or_default().push_back(item),
-            None => state.control.entry(workload.clone()).or_default().push_back(item),
+            Some(pod) => state.directed.entry((address.clone(), pod.clone())).or_default().push_back(item),
+            None => state.control.entry(address.clone()).or_default().push_back(item),
         }
         drop(state);
         self.shared.news.notify_waiters();
         Ok(())
     }
 
-    async fn purge(&self, workload: &WorkloadId) -> Result<(), BrokerError> {
-        self.check("dropping control messages")?.control.entry(workload.clone()).or_default().clear();
+    async fn purge(&self, address: &ControlAddress) -> Result<(), BrokerError> {
+        self.check("dropping control messages")?.control.entry(address.clone()).or_default().clear();
         Ok(())
     }
 
-    async fn reports(&self, workload: &WorkloadId, max: usize) -> Result<Reports, BrokerError> {
+    async fn reports(&self, address: &ControlAddress, max: usize) -> Result<Reports, BrokerError> {
         let mut state = self.check("reading reports")?;
-        let waiting = state.reports.entry(workload.clone()).or_default();
+        let waiting = state.reports.entry(address.clone()).or_default();
         let mut taken = Reports::default();
         for body in waiting.drain(..max.min(waiting.len())) {
             match Report::decode(&body) {
@@ -231,10 +231,10 @@ impl ControlSender for Memory {
         Ok(taken)
     }
 
-    async fn remove(&self, workload: &WorkloadId) -> Result<(), BrokerError> {
+    async fn remove(&self, address: &ControlAddress) -> Result<(), BrokerError> {
         let mut state = self.check("removing control and report queues")?;
-        state.control.remove(workload);
-        state.reports.remove(workload);
+        state.control.remove(address);
+        state.reports.remove(address);
         Ok(())
     }
 }
@@ -243,7 +243,7 @@ impl ControlSender for Memory {
 #[derive(Debug)]
 pub struct MemoryReceiver {
     memory: Memory,
-    workload: WorkloadId,
+    address: ControlAddress,
     pod_uid: String,
     /// Taken and neither acknowledged nor given back, and whether it was directed.
     held: HashMap<u64, (Item, bool)>,
@@ -256,10 +256,10 @@ impl MemoryReceiver {
         let mut state = memory.check("waiting for control messages")?;
         let now = (memory.shared.clock)();
         loop {
-            let own = state.directed.get_mut(&(self.workload.clone(), self.pod_uid.clone())).and_then(VecDeque::pop_front);
+            let own = state.directed.get_mut(&(self.address.clone(), self.pod_uid.clone())).and_then(VecDeque::pop_front);
             let found = match own {
                 Some(item) => Some((item, true)),
-                None if shared => state.control.get_mut(&self.workload).and_then(VecDeque::pop_front).map(|item| (item, false)),
+                None if shared => state.control.get_mut(&self.address).and_then(VecDeque::pop_front).map(|item| (item, false)),
                 None => None,
             };
             let Some((item, directed)) = found else { return Ok(None) };
@@ -278,9 +278,9 @@ impl MemoryReceiver {
     fn put_back(&self, item: Item, directed: bool) {
         let mut state = self.memory.lock();
         if directed {
-            state.directed.entry((self.workload.clone(), self.pod_uid.clone())).or_default().push_front(item);
+            state.directed.entry((self.address.clone(), self.pod_uid.clone())).or_default().push_front(item);
         } else {
-            state.control.entry(self.workload.clone()).or_default().push_front(item);
+            state.control.entry(self.address.clone()).or_default().push_front(item);
         }
         drop(state);
         self.memory.shared.news.notify_waiters();
@@ -325,7 +325,7 @@ impl ControlReceiver for MemoryReceiver {
 
     async fn report(&mut self, report: &Report) -> Result<(), BrokerError> {
         drop(self.memory.check("sending a report")?);
-        self.memory.put_report(&self.workload, &report.encode());
+        self.memory.put_report(&self.address, &report.encode());
         Ok(())
     }
 

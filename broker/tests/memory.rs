@@ -7,31 +7,31 @@ use qscaler_broker::contract::{Ends, Outcome, UnderTest, run};
 use qscaler_broker::memory::Memory;
 use qscaler_broker::{BrokerError, Retry};
 use qscaler_core::framework::{Framework, framework};
-use qscaler_core::workload::WorkloadId;
+use qscaler_core::workload::ControlAddress;
 use std::sync::Arc;
 
 struct Fake(Memory);
 
-fn ends(memory: &Memory, workload: &WorkloadId, pod_uid: &str) -> Ends {
-    Ends { stats: Arc::new(memory.clone()), control: Arc::new(memory.clone()), receiver: Box::new(memory.receiver(workload, pod_uid)) }
+fn ends(memory: &Memory, address: &ControlAddress, pod_uid: &str) -> Ends {
+    Ends { stats: Arc::new(memory.clone()), control: Arc::new(memory.clone()), receiver: Box::new(memory.receiver(address, pod_uid)) }
 }
 
 #[async_trait]
 impl UnderTest for Fake {
-    fn ends(&self, workload: &WorkloadId, pod_uid: &str) -> Result<Ends, BrokerError> {
-        Ok(ends(&self.0, workload, pod_uid))
+    fn ends(&self, address: &ControlAddress, pod_uid: &str) -> Result<Ends, BrokerError> {
+        Ok(ends(&self.0, address, pod_uid))
     }
 
-    fn ends_nowhere(&self, workload: &WorkloadId) -> Result<Ends, BrokerError> {
+    fn ends_nowhere(&self, address: &ControlAddress) -> Result<Ends, BrokerError> {
         let memory = Memory::new();
         memory.fail(Some(Retry::Later));
-        Ok(ends(&memory, workload, "p"))
+        Ok(ends(&memory, address, "p"))
     }
 
-    fn ends_refused(&self, workload: &WorkloadId) -> Result<Ends, BrokerError> {
+    fn ends_refused(&self, address: &ControlAddress) -> Result<Ends, BrokerError> {
         let memory = Memory::new();
         memory.fail(Some(Retry::AfterChange));
-        Ok(ends(&memory, workload, "p"))
+        Ok(ends(&memory, address, "p"))
     }
 
     fn secrets(&self) -> Vec<String> {
@@ -52,13 +52,13 @@ impl UnderTest for Fake {
         Ok(())
     }
 
-    async fn put_control(&self, workload: &WorkloadId, body: &[u8]) -> Outcome {
-        self.0.put_control(workload, body);
+    async fn put_control(&self, address: &ControlAddress, body: &[u8]) -> Outcome {
+        self.0.put_control(address, body);
         Ok(())
     }
 
-    async fn put_report(&self, workload: &WorkloadId, body: &[u8]) -> Outcome {
-        self.0.put_report(workload, body);
+    async fn put_report(&self, address: &ControlAddress, body: &[u8]) -> Outcome {
+        self.0.put_report(address, body);
         Ok(())
     }
 

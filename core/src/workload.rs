@@ -22,6 +22,44 @@ impl fmt::Display for WorkloadId {
     }
 }
 
+/// Where the control messages and reports of one workload are, on its broker: part of every name that QScaler has there.
+///
+/// A Deployment's UID is unique across clusters and lives, so two clusters on one broker, or a Deployment made anew under its old name, never take one
+/// another's messages. Names without a UID are those of sidecars that were not told it, and of older releases.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ControlAddress {
+    /// Whose.
+    pub workload: WorkloadId,
+    /// The Deployment's UID; None: a name without one.
+    pub uid: Option<String>,
+}
+
+impl ControlAddress {
+    /// Of a workload with this UID; an empty one is none.
+    #[must_use]
+    pub fn new(workload: &WorkloadId, uid: &str) -> Self {
+        Self { workload: workload.clone(), uid: (!uid.is_empty()).then(|| uid.to_owned()) }
+    }
+
+    /// The name that sidecars have which were not told a UID.
+    #[must_use]
+    pub fn without_uid(&self) -> Self {
+        Self { workload: self.workload.clone(), uid: None }
+    }
+
+    /// A colon and the UID, or nothing: neither namespaces nor names of Deployments have a colon, so that names with it are distinct from all without.
+    #[must_use]
+    pub fn suffix(&self) -> String {
+        self.uid.as_ref().map(|uid| format!(":{uid}")).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for ControlAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.workload, self.suffix())
+    }
+}
+
 /// What an injected sidecar is told, as JSON in one environment variable. Written by the webhook of one version, read by a sidecar of the
 /// same version; unknown fields are ignored, missing ones take their defaults.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -12,7 +12,7 @@ use std::time::Duration;
 #[must_use]
 pub fn receiver(settings: &mut Settings) -> Box<dyn ControlReceiver> {
     let Some(control) = &settings.control else { return Box::new(Dead) };
-    match qscaler_broker::open_receiver(control.as_str(), &settings.config.workload, &settings.pod_uid) {
+    match qscaler_broker::open_receiver(control.as_str(), &settings.control_address(), &settings.pod_uid) {
         Ok(receiver) => receiver,
         Err(error) => {
             settings.broker_mistakes.push(error.to_string());

@@ -9,7 +9,7 @@ use qscaler_broker_url::{Management, Secret, TlsMaterial, attach};
 use qscaler_core::config::DeadlinePolicy;
 use qscaler_core::framework::{BusySource, KeyNames, Signal};
 use qscaler_core::names::sidecar as names;
-use qscaler_core::workload::{SidecarConfig, WorkloadId};
+use qscaler_core::workload::{ControlAddress, SidecarConfig, WorkloadId};
 use serde_json::{Map, Value, json};
 use std::fmt;
 use std::net::IpAddr;
@@ -77,6 +77,12 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Where the workload's control messages come from and reports go: by its UID, where the webhook knew it.
+    #[must_use]
+    pub fn control_address(&self) -> ControlAddress {
+        ControlAddress::new(&self.config.workload, &self.config.workload_uid)
+    }
+
     /// Reads the environment. What is missing or wrong is named in the mistakes, all of it at once.
     #[must_use]
     pub fn read(environment: &impl Environment) -> Self {

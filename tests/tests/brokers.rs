@@ -17,7 +17,7 @@ mod tls;
 use qscaler_broker::QueueQuery;
 use qscaler_core::framework::framework;
 use qscaler_core::message::{ControlKind, ControlMessage, VERSION};
-use qscaler_core::workload::WorkloadId;
+use qscaler_core::workload::{ControlAddress, WorkloadId};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Ends a condition that never comes true.
@@ -27,8 +27,8 @@ fn query(worker: &str, queue: &str) -> QueueQuery {
     QueueQuery::new(queue, framework(worker).unwrap())
 }
 
-fn workload(name: &str) -> WorkloadId {
-    WorkloadId { namespace: "shop".to_owned(), name: name.to_owned() }
+fn address(name: &str) -> ControlAddress {
+    ControlAddress::new(&WorkloadId { namespace: "shop".to_owned(), name: name.to_owned() }, "d-1")
 }
 
 fn now_ms() -> u64 {

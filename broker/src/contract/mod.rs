@@ -15,7 +15,7 @@ use futures::future::{BoxFuture, join_all};
 use qscaler_core::framework::Framework;
 use qscaler_core::message::{AccessLevel, Busy, ControlKind, ControlMessage, Report, VERSION, WorkerState};
 use qscaler_core::scale::QueueSample;
-use qscaler_core::workload::WorkloadId;
+use qscaler_core::workload::{ControlAddress, WorkloadId};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::panic::AssertUnwindSafe;
@@ -47,11 +47,11 @@ pub struct Ends {
 #[async_trait]
 pub trait UnderTest: Send + Sync {
     /// New ends; each call gives connections of their own.
-    fn ends(&self, workload: &WorkloadId, pod_uid: &str) -> Result<Ends, BrokerError>;
+    fn ends(&self, address: &ControlAddress, pod_uid: &str) -> Result<Ends, BrokerError>;
     /// Ends at a place where no server is.
-    fn ends_nowhere(&self, workload: &WorkloadId) -> Result<Ends, BrokerError>;
+    fn ends_nowhere(&self, address: &ControlAddress) -> Result<Ends, BrokerError>;
     /// Ends with a password that the server refuses.
-    fn ends_refused(&self, workload: &WorkloadId) -> Result<Ends, BrokerError>;
+    fn ends_refused(&self, address: &ControlAddress) -> Result<Ends, BrokerError>;
     /// The passwords of all these URLs: no error may show one.
     fn secrets(&self) -> Vec<String>;
     /// The framework whose tasks the next functions put.
@@ -61,9 +61,9 @@ pub trait UnderTest: Send + Sync {
     /// Takes a task and holds it unacknowledged until the test ends.
     async fn hold_task(&self, queue: &str) -> Outcome;
     /// Puts bytes on the workload's control queue.
-    async fn put_control(&self, workload: &WorkloadId, body: &[u8]) -> Outcome;
+    async fn put_control(&self, address: &ControlAddress, body: &[u8]) -> Outcome;
     /// Puts bytes on the workload's report queue.
-    async fn put_report(&self, workload: &WorkloadId, body: &[u8]) -> Outcome;
+    async fn put_report(&self, address: &ControlAddress, body: &[u8]) -> Outcome;
     /// Ends the server and starts it again.
     async fn restart(&self) -> Outcome;
 }
@@ -87,6 +87,7 @@ const CASES: &[(&str, Case)] = cases![
     control::only_a_receiver_that_listens_gets_a_shared_message,
     control::a_receiver_that_stopped_listening_hands_on_what_came_late,
     control::a_directed_message_reaches_its_pod_alone,
+    control::namesakes_with_other_uids_take_nothing_of_one_another,
     control::an_acknowledged_message_never_comes_again,
     control::a_message_given_back_reaches_another,
     control::a_message_of_a_dead_receiver_reaches_another,
@@ -126,9 +127,9 @@ pub async fn run(broker: &dyn UnderTest) -> Result<(), String> {
     if failed.is_empty() { Ok(()) } else { Err(format!("{} of {} cases failed:\n{}", failed.len(), CASES.len() + last.len(), failed.join("\n"))) }
 }
 
-/// A workload of the case's own.
-fn workload(case: &str) -> WorkloadId {
-    WorkloadId { namespace: "contract".to_owned(), name: case.replace('_', "-") }
+/// An address of the case's own.
+fn address(case: &str) -> ControlAddress {
+    ControlAddress::new(&WorkloadId { namespace: "contract".to_owned(), name: case.replace('_', "-") }, "w")
 }
 
 fn order(epoch: u64) -> ControlMessage {
@@ -145,10 +146,10 @@ fn order(epoch: u64) -> ControlMessage {
     }
 }
 
-fn report(workload: &WorkloadId, pod_uid: &str, sequence: u64) -> Report {
+fn report(address: &ControlAddress, pod_uid: &str, sequence: u64) -> Report {
     Report {
         version: VERSION,
-        workload: workload.clone(),
+        workload: address.workload.clone(),
         workload_uid: "w".to_owned(),
         pod_uid: pod_uid.to_owned(),
         pod_name: format!("pod-{pod_uid}"),

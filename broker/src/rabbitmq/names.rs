@@ -1,4 +1,4 @@
-//! Names, arguments and bounds of QScaler's own queues in RabbitMQ. In: a workload, a pod. Out: queue names, routing keys, and queues that exist.
+//! Names, arguments and bounds of QScaler's own queues in RabbitMQ. In: a workload's address, a pod. Out: queue names, routing keys, and queues that exist.
 //! Left to others: publishing and consuming.
 
 use super::{Link, is_missing, is_refused};
@@ -6,7 +6,7 @@ use crate::{BrokerError, Retry};
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Connection, ExchangeKind};
-use qscaler_core::workload::WorkloadId;
+use qscaler_core::workload::ControlAddress;
 
 /// The one exchange: direct, durable.
 pub(crate) const EXCHANGE: &str = "qscaler";
@@ -32,23 +32,23 @@ pub(crate) struct OwnQueue {
 }
 
 /// A namespace has no dot, so these names are distinct though a workload's may have some.
-pub(crate) fn control(workload: &WorkloadId) -> OwnQueue {
-    let WorkloadId { namespace, name } = workload;
-    OwnQueue { name: format!("qscaler.ctl.{namespace}.{name}"), routing_key: format!("ctl.{namespace}.{name}"), length_max: CONTROL_LENGTH_MAX }
+fn dotted(address: &ControlAddress) -> String {
+    format!("{}.{}{}", address.workload.namespace, address.workload.name, address.suffix())
 }
 
-pub(crate) fn reports(workload: &WorkloadId) -> OwnQueue {
-    let WorkloadId { namespace, name } = workload;
-    OwnQueue {
-        name: format!("qscaler.reports.{namespace}.{name}"),
-        routing_key: format!("reports.{namespace}.{name}"),
-        length_max: REPORT_LENGTH_MAX,
-    }
+pub(crate) fn control(address: &ControlAddress) -> OwnQueue {
+    let dotted = dotted(address);
+    OwnQueue { name: format!("qscaler.ctl.{dotted}"), routing_key: format!("ctl.{dotted}"), length_max: CONTROL_LENGTH_MAX }
+}
+
+pub(crate) fn reports(address: &ControlAddress) -> OwnQueue {
+    let dotted = dotted(address);
+    OwnQueue { name: format!("qscaler.reports.{dotted}"), routing_key: format!("reports.{dotted}"), length_max: REPORT_LENGTH_MAX }
 }
 
 /// A pod's own queue. A new name for each connection: the queue of a connection that the server believes alive is locked.
-pub(crate) fn pod_queue(workload: &WorkloadId, pod_uid: &str, distinct: u64) -> String {
-    format!("{}:{pod_uid}:{distinct}", control(workload).name)
+pub(crate) fn pod_queue(address: &ControlAddress, pod_uid: &str, distinct: u64) -> String {
+    format!("{}:{pod_uid}:{distinct}", control(address).name)
 }
 
 /// Arguments of a pod's own queue.
@@ -60,8 +60,8 @@ pub(crate) fn pod_arguments() -> FieldTable {
 }
 
 /// The workload is part of it, so that a message for a pod of one workload reaches no other's, whatever UID it names.
-pub(crate) fn pod_routing_key(workload: &WorkloadId, pod_uid: &str) -> String {
-    format!("pod.{}.{}.{pod_uid}", workload.namespace, workload.name)
+pub(crate) fn pod_routing_key(address: &ControlAddress, pod_uid: &str) -> String {
+    format!("pod.{}.{pod_uid}", dotted(address))
 }
 
 /// A name as the protocol has it: at most 255 bytes.
@@ -128,12 +128,19 @@ pub(crate) async fn ensure_exchange(link: &Link, operation: &'static str, connec
 #[cfg(test)]
 mod tests {
     use super::*;
+    use qscaler_core::workload::WorkloadId;
 
     #[test]
     fn names_are_those_of_the_wire_contract() {
-        let workload = WorkloadId { namespace: "shop".into(), name: "orders.v2".into() };
-        assert_eq!(control(&workload).name, "qscaler.ctl.shop.orders.v2");
-        assert_eq!(reports(&workload).name, "qscaler.reports.shop.orders.v2");
-        assert_eq!(pod_queue(&workload, "u-1", 7), "qscaler.ctl.shop.orders.v2:u-1:7");
+        let orders = WorkloadId { namespace: "shop".into(), name: "orders.v2".into() };
+        let address = ControlAddress::new(&orders, "d-9");
+        assert_eq!(control(&address).name, "qscaler.ctl.shop.orders.v2:d-9");
+        assert_eq!(reports(&address).name, "qscaler.reports.shop.orders.v2:d-9");
+        assert_eq!(pod_queue(&address, "u-1", 7), "qscaler.ctl.shop.orders.v2:d-9:u-1:7");
+        // Of a sidecar that was not told its workload's UID.
+        let address = address.without_uid();
+        assert_eq!(control(&address).name, "qscaler.ctl.shop.orders.v2");
+        assert_eq!(reports(&address).name, "qscaler.reports.shop.orders.v2");
+        assert_eq!(pod_queue(&address, "u-1", 7), "qscaler.ctl.shop.orders.v2:u-1:7");
     }
 }

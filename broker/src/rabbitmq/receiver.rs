@@ -16,7 +16,7 @@ use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, Consumer};
 use qscaler_broker_url::AmqpUrl;
 use qscaler_core::message::{ControlMessage, Report};
-use qscaler_core::workload::WorkloadId;
+use qscaler_core::workload::ControlAddress;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -35,7 +35,7 @@ const REQUEUE: BasicNackOptions = BasicNackOptions { multiple: false, requeue: t
 #[derive(Debug)]
 pub(crate) struct RabbitReceiver {
     link: Arc<Link>,
-    workload: WorkloadId,
+    address: ControlAddress,
     pod_uid: String,
     session: Option<Session>,
     generation: u64,
@@ -55,9 +55,9 @@ struct Session {
 }
 
 impl RabbitReceiver {
-    pub(crate) fn new(url: AmqpUrl, workload: &WorkloadId, pod_uid: &str) -> Self {
+    pub(crate) fn new(url: AmqpUrl, address: &ControlAddress, pod_uid: &str) -> Self {
         let link = Arc::new(Link::new(url, "qscaler sidecar"));
-        Self { link, workload: workload.clone(), pod_uid: pod_uid.to_owned(), session: None, generation: 0, malformed: 0 }
+        Self { link, address: address.clone(), pod_uid: pod_uid.to_owned(), session: None, generation: 0, malformed: 0 }
     }
 
     /// The session, made anew where there is none. Cut off on the way, the connection is dropped with what it had declared.
@@ -87,8 +87,8 @@ impl RabbitReceiver {
         let publishing = link.channel(operation, &connection).await?;
         link.call(operation, publishing.confirm_select(ConfirmSelectOptions::default())).await?;
         let consuming = link.channel(operation, &connection).await?;
-        let name = names::short(link, operation, &names::pod_queue(&self.workload, &self.pod_uid, now_ms()))?;
-        let key = names::short(link, operation, &names::pod_routing_key(&self.workload, &self.pod_uid))?;
+        let name = names::short(link, operation, &names::pod_queue(&self.address, &self.pod_uid, now_ms()))?;
+        let key = names::short(link, operation, &names::pod_routing_key(&self.address, &self.pod_uid))?;
         let exclusive = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
         link.call(operation, consuming.queue_declare(name.clone(), exclusive, names::pod_arguments())).await?;
         link.call(operation, consuming.queue_bind(name.clone(), names::EXCHANGE.into(), key, QueueBindOptions::default(), FieldTable::default()))
@@ -102,7 +102,7 @@ impl RabbitReceiver {
 
     /// Begins or ends consuming the shared queue. Ends only when what had come in between is requeued.
     async fn set_shared(&mut self, shared: bool) -> Result<(), BrokerError> {
-        let (link, queue) = (Arc::clone(&self.link), names::control(&self.workload));
+        let (link, queue) = (Arc::clone(&self.link), names::control(&self.address));
         let session = self.session(OPERATION).await?;
         loop {
             if let Some(change) = &mut session.change {
@@ -158,7 +158,7 @@ impl RabbitReceiver {
                 Err(error) => {
                     self.malformed += 1;
                     if self.malformed == 1 {
-                        tracing::warn!(workload = %self.workload, %error, "a malformed control message is dropped; further ones are only counted");
+                        tracing::warn!(address = %self.address, %error, "a malformed control message is dropped; further ones are only counted");
                     }
                 }
             }
@@ -230,7 +230,7 @@ impl ControlReceiver for RabbitReceiver {
 
     async fn report(&mut self, report: &Report) -> Result<(), BrokerError> {
         const OPERATION: &str = "sending a report";
-        let key = names::short(&self.link, OPERATION, &names::reports(&self.workload).routing_key)?;
+        let key = names::short(&self.link, OPERATION, &names::reports(&self.address).routing_key)?;
         let session = self.session(OPERATION).await?;
         // In an alarm (memory, disk) the server stops reading from whoever publishes: acknowledgements of this connection would wait with the report.
         if session.connection.status().blocked() {

@@ -14,7 +14,7 @@ use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, Consumer};
 use qscaler_broker_url::AmqpUrl;
 use qscaler_core::message::{ControlMessage, Report};
-use qscaler_core::workload::WorkloadId;
+use qscaler_core::workload::ControlAddress;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -39,9 +39,9 @@ struct Session {
     /// With publisher confirms.
     publishing: Channel,
     consuming: Channel,
-    consumers: Mutex<HashMap<WorkloadId, Source>>,
+    consumers: Mutex<HashMap<ControlAddress, Source>>,
     /// Consumers being made. Each is made by a task, so that a call that is cut off leaves none behind that nobody knows of.
-    starting: Mutex<HashMap<WorkloadId, Starting>>,
+    starting: Mutex<HashMap<ControlAddress, Starting>>,
 }
 
 type Starting = Shared<BoxFuture<'static, Result<(), BrokerError>>>;
@@ -106,9 +106,9 @@ impl RabbitSender {
         }
     }
 
-    async fn ensure(&self, session: &Session, operation: &'static str, workload: &WorkloadId) -> Result<(), BrokerError> {
-        names::control(workload).ensure(&self.link, operation, &session.connection).await?;
-        names::reports(workload).ensure(&self.link, operation, &session.connection).await
+    async fn ensure(&self, session: &Session, operation: &'static str, address: &ControlAddress) -> Result<(), BrokerError> {
+        names::control(address).ensure(&self.link, operation, &session.connection).await?;
+        names::reports(address).ensure(&self.link, operation, &session.connection).await
     }
 
     /// Runs one operation on a channel of its own, on which a queue that does not exist is success.
@@ -131,37 +131,37 @@ impl RabbitSender {
 }
 
 /// Makes the workload's consumer of reports.
-async fn consume(link: Arc<Link>, session: Arc<Session>, operation: &'static str, workload: WorkloadId) -> Result<(), BrokerError> {
-    let queue = names::reports(&workload);
+async fn consume(link: Arc<Link>, session: Arc<Session>, operation: &'static str, address: ControlAddress) -> Result<(), BrokerError> {
+    let queue = names::reports(&address);
     queue.ensure(&link, operation, &session.connection).await?;
     let name = names::short(&link, operation, &queue.name)?;
     let consuming = session.consuming.basic_consume(name, "".into(), BasicConsumeOptions::default(), FieldTable::default());
     let consumer = link.call(operation, consuming).await?;
-    session.lock().insert(workload, Source { consumer, asked: Instant::now() });
+    session.lock().insert(address, Source { consumer, asked: Instant::now() });
     Ok(())
 }
 
 impl Session {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<WorkloadId, Source>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ControlAddress, Source>> {
         self.consumers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The making of this workload's consumer: the one under way, or a new one.
-    fn start(self: &Arc<Self>, link: &Arc<Link>, operation: &'static str, workload: &WorkloadId) -> Starting {
+    fn start(self: &Arc<Self>, link: &Arc<Link>, operation: &'static str, address: &ControlAddress) -> Starting {
         let mut starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
         starting.retain(|_, started| started.peek().is_none());
         let begin = || {
-            let task = tokio::spawn(consume(Arc::clone(link), Arc::clone(self), operation, workload.clone()));
+            let task = tokio::spawn(consume(Arc::clone(link), Arc::clone(self), operation, address.clone()));
             let link = Arc::clone(link);
             async move { task.await.unwrap_or_else(|error| Err(link.failed(operation, &error.to_string(), Retry::Later))) }.boxed().shared()
         };
-        starting.entry(workload.clone()).or_insert_with(begin).clone()
+        starting.entry(address.clone()).or_insert_with(begin).clone()
     }
 
-    /// What has come in for this workload; None: its consumer is gone. Nothing here waits, so nothing can be cut off between taking and returning.
-    fn take(&self, workload: &WorkloadId, max: usize) -> Option<Reports> {
+    /// What has come in for this address; None: its consumer is gone. Nothing here waits, so nothing can be cut off between taking and returning.
+    fn take(&self, address: &ControlAddress, max: usize) -> Option<Reports> {
         let mut consumers = self.lock();
-        let source = consumers.get_mut(workload)?;
+        let source = consumers.get_mut(address)?;
         source.asked = Instant::now();
         let mut taken = Reports::default();
         let mut tags = Vec::new();
@@ -183,7 +183,7 @@ impl Session {
             }
         }
         if gone {
-            consumers.remove(workload);
+            consumers.remove(address);
         }
         if !tags.is_empty() {
             let channel = self.consuming.clone();
@@ -200,9 +200,9 @@ impl Session {
     /// Lets go of workloads that nobody asks for any more.
     fn let_go(&self) {
         let mut consumers = self.lock();
-        let unasked: Vec<WorkloadId> = consumers.iter().filter(|(_, s)| s.asked.elapsed() >= REPORTS_UNASKED).map(|(w, _)| w.clone()).collect();
-        for workload in unasked {
-            if let Some(Source { mut consumer, .. }) = consumers.remove(&workload) {
+        let unasked: Vec<ControlAddress> = consumers.iter().filter(|(_, s)| s.asked.elapsed() >= REPORTS_UNASKED).map(|(w, _)| w.clone()).collect();
+        for address in unasked {
+            if let Some(Source { mut consumer, .. }) = consumers.remove(&address) {
                 let channel = self.consuming.clone();
                 tokio::spawn(async move {
                     let _ = channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await;
@@ -217,16 +217,16 @@ impl Session {
 
 #[async_trait]
 impl ControlSender for RabbitSender {
-    async fn declare(&self, workload: &WorkloadId) -> Result<(), BrokerError> {
+    async fn declare(&self, address: &ControlAddress) -> Result<(), BrokerError> {
         const OPERATION: &str = "declaring control and report queues";
         let session = self.session(OPERATION).await?;
-        let result = self.ensure(&session, OPERATION, workload).await;
+        let result = self.ensure(&session, OPERATION, address).await;
         self.after(&session, result).await
     }
 
-    async fn publish(&self, workload: &WorkloadId, message: &ControlMessage) -> Result<(), BrokerError> {
+    async fn publish(&self, address: &ControlAddress, message: &ControlMessage) -> Result<(), BrokerError> {
         const OPERATION: &str = "sending a control message";
-        let key = message.target.as_ref().map_or_else(|| names::control(workload).routing_key, |pod| names::pod_routing_key(workload, pod));
+        let key = message.target.as_ref().map_or_else(|| names::control(address).routing_key, |pod| names::pod_routing_key(address, pod));
         let body = message.encode();
         // Once more after the queue was made: it may have expired, or the server lost its data.
         for again in [true, false] {
@@ -239,42 +239,42 @@ impl ControlSender for RabbitSender {
             match self.after(&session, sent).await? {
                 Sent::Routed => return Ok(()),
                 Sent::NoQueue if message.target.is_some() => {
-                    tracing::debug!(%workload, target = ?message.target, "the pod does not listen, its message is dropped");
+                    tracing::debug!(%address, target = ?message.target, "the pod does not listen, its message is dropped");
                     return Ok(());
                 }
-                Sent::NoQueue | Sent::NoExchange if again => self.declare(workload).await?,
+                Sent::NoQueue | Sent::NoExchange if again => self.declare(address).await?,
                 Sent::NoQueue | Sent::NoExchange => {}
             }
         }
         Err(self.link.failed(OPERATION, "the control queue vanished as soon as it was declared", Retry::Later))
     }
 
-    async fn purge(&self, workload: &WorkloadId) -> Result<(), BrokerError> {
+    async fn purge(&self, address: &ControlAddress) -> Result<(), BrokerError> {
         const OPERATION: &str = "dropping control messages";
         let session = self.session(OPERATION).await?;
-        let name = names::short(&self.link, OPERATION, &names::control(workload).name)?;
+        let name = names::short(&self.link, OPERATION, &names::control(address).name)?;
         let result =
             self.unless_missing(OPERATION, &session, async |channel: Channel| channel.queue_purge(name, QueuePurgeOptions::default()).await).await;
         self.after(&session, result).await
     }
 
-    async fn reports(&self, workload: &WorkloadId, max: usize) -> Result<Reports, BrokerError> {
+    async fn reports(&self, address: &ControlAddress, max: usize) -> Result<Reports, BrokerError> {
         const OPERATION: &str = "reading reports";
         let session = self.session(OPERATION).await?;
         session.let_go();
-        if let Some(taken) = session.take(workload, max) {
+        if let Some(taken) = session.take(address, max) {
             return Ok(taken);
         }
-        let result = session.start(&self.link, OPERATION, workload).await;
+        let result = session.start(&self.link, OPERATION, address).await;
         self.after(&session, result).await?;
-        Ok(session.take(workload, max).unwrap_or_default())
+        Ok(session.take(address, max).unwrap_or_default())
     }
 
-    async fn remove(&self, workload: &WorkloadId) -> Result<(), BrokerError> {
+    async fn remove(&self, address: &ControlAddress) -> Result<(), BrokerError> {
         const OPERATION: &str = "removing control and report queues";
         let session = self.session(OPERATION).await?;
-        session.lock().remove(workload);
-        for queue in [names::control(workload), names::reports(workload)] {
+        session.lock().remove(address);
+        for queue in [names::control(address), names::reports(address)] {
             let name = names::short(&self.link, OPERATION, &queue.name)?;
             let result = self
                 .unless_missing(OPERATION, &session, async |channel: Channel| channel.queue_delete(name, QueueDeleteOptions::default()).await)

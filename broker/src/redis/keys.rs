@@ -1,7 +1,7 @@
-//! Names and bounds of QScaler's own keys in Redis. In: a workload, a pod. Out: keys, and the commands that make streams and read entries.
+//! Names and bounds of QScaler's own keys in Redis. In: an address, a pod. Out: keys, and the commands that make streams and read entries.
 //! Left to others: sending the commands.
 
-use qscaler_core::workload::WorkloadId;
+use qscaler_core::workload::ControlAddress;
 use redis::{Cmd, Value, cmd};
 
 /// The sidecars' group on control streams.
@@ -19,16 +19,16 @@ pub(crate) const STREAM_TTL_MS: u64 = 7 * 24 * 3600 * 1000;
 /// A pod's own stream outlives a restart of its sidecar, and the pod not by much; the sidecar renews it.
 pub(crate) const POD_STREAM_TTL_MS: u64 = 10 * 60 * 1000;
 
-pub(crate) fn control(workload: &WorkloadId) -> String {
-    format!("qscaler:ctl:{workload}")
+pub(crate) fn control(address: &ControlAddress) -> String {
+    format!("qscaler:ctl:{address}")
 }
 
-pub(crate) fn pod(workload: &WorkloadId, pod_uid: &str) -> String {
-    format!("qscaler:ctl:{workload}:{pod_uid}")
+pub(crate) fn pod(address: &ControlAddress, pod_uid: &str) -> String {
+    format!("qscaler:ctl:{address}:{pod_uid}")
 }
 
-pub(crate) fn reports(workload: &WorkloadId) -> String {
-    format!("qscaler:reports:{workload}")
+pub(crate) fn reports(address: &ControlAddress) -> String {
+    format!("qscaler:reports:{address}")
 }
 
 /// Makes stream and group; the error BUSYGROUP (it is there) is success.
@@ -128,6 +128,7 @@ pub(crate) fn claimed_entries(key: &str, answer: &Value) -> Vec<Entry> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use qscaler_core::workload::WorkloadId;
 
     fn bulk(text: &str) -> Value {
         Value::BulkString(text.as_bytes().to_vec())
@@ -142,10 +143,16 @@ mod tests {
 
     #[test]
     fn keys_are_those_of_the_wire_contract() {
-        let workload = WorkloadId { namespace: "shop".into(), name: "orders".into() };
-        assert_eq!(control(&workload), "qscaler:ctl:shop/orders");
-        assert_eq!(pod(&workload, "u-1"), "qscaler:ctl:shop/orders:u-1");
-        assert_eq!(reports(&workload), "qscaler:reports:shop/orders");
+        let orders = WorkloadId { namespace: "shop".into(), name: "orders".into() };
+        let address = ControlAddress::new(&orders, "d-9");
+        assert_eq!(control(&address), "qscaler:ctl:shop/orders:d-9");
+        assert_eq!(pod(&address, "u-1"), "qscaler:ctl:shop/orders:d-9:u-1");
+        assert_eq!(reports(&address), "qscaler:reports:shop/orders:d-9");
+        // Of a sidecar that was not told its workload's UID.
+        let address = address.without_uid();
+        assert_eq!(control(&address), "qscaler:ctl:shop/orders");
+        assert_eq!(pod(&address, "u-1"), "qscaler:ctl:shop/orders:u-1");
+        assert_eq!(reports(&address), "qscaler:reports:shop/orders");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use keys::Entry;
 use qscaler_broker_url::RedisUrl;
 use qscaler_core::message::{ControlMessage, MESSAGE_BYTES_MAX, Report};
-use qscaler_core::workload::WorkloadId;
+use qscaler_core::workload::ControlAddress;
 use redis::{Cmd, Value, cmd, pipe};
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -50,13 +50,13 @@ pub(crate) struct RedisReceiver {
 }
 
 impl RedisReceiver {
-    pub(crate) fn new(url: RedisUrl, workload: &WorkloadId, pod_uid: &str, options: ReceiverOptions) -> Self {
+    pub(crate) fn new(url: RedisUrl, address: &ControlAddress, pod_uid: &str, options: ReceiverOptions) -> Self {
         Self {
             commands: Link::bounded(url.clone(), RESPONSE_TIMEOUT, MESSAGE_BYTES_MAX as u64),
             blocking: Arc::new(Link::bounded(url, BLOCK_RESPONSE_TIMEOUT, MESSAGE_BYTES_MAX as u64)),
-            shared_key: keys::control(workload),
-            pod_key: keys::pod(workload, pod_uid),
-            report_key: keys::reports(workload),
+            shared_key: keys::control(address),
+            pod_key: keys::pod(address, pod_uid),
+            report_key: keys::reports(address),
             pod_uid: pod_uid.to_owned(),
             options,
             reading: None,

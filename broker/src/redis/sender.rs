@@ -6,7 +6,7 @@ use crate::{BrokerError, ControlSender, Reports, now_ms};
 use async_trait::async_trait;
 use qscaler_broker_url::RedisUrl;
 use qscaler_core::message::{ControlMessage, MESSAGE_BYTES_MAX, Report};
-use qscaler_core::workload::WorkloadId;
+use qscaler_core::workload::ControlAddress;
 use redis::{Value, cmd, pipe};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -15,7 +15,7 @@ use std::sync::{Mutex, PoisonError};
 #[derive(Debug)]
 pub(crate) struct RedisSender {
     link: Link,
-    reports: Mutex<HashMap<WorkloadId, ReportState>>,
+    reports: Mutex<HashMap<ControlAddress, ReportState>>,
 }
 
 /// How far one workload's reports have been read.
@@ -32,8 +32,8 @@ impl RedisSender {
         Self { link: Link::bounded(url, RESPONSE_TIMEOUT, MESSAGE_BYTES_MAX as u64), reports: Mutex::new(HashMap::new()) }
     }
 
-    fn state<T>(&self, with: impl FnOnce(&mut ReportState) -> T, workload: &WorkloadId) -> T {
-        with(self.reports.lock().unwrap_or_else(PoisonError::into_inner).entry(workload.clone()).or_default())
+    fn state<T>(&self, with: impl FnOnce(&mut ReportState) -> T, address: &ControlAddress) -> T {
+        with(self.reports.lock().unwrap_or_else(PoisonError::into_inner).entry(address.clone()).or_default())
     }
 }
 
@@ -52,9 +52,9 @@ fn decode(entries: &[keys::Entry]) -> Reports {
 
 #[async_trait]
 impl ControlSender for RedisSender {
-    async fn declare(&self, workload: &WorkloadId) -> Result<(), BrokerError> {
+    async fn declare(&self, address: &ControlAddress) -> Result<(), BrokerError> {
         const OPERATION: &str = "declaring control and report streams";
-        let (control, reports) = (keys::control(workload), keys::reports(workload));
+        let (control, reports) = (keys::control(address), keys::reports(address));
         let mut pipeline = pipe();
         pipeline.add_command(keys::create_group(&control, keys::SIDECARS)).add_command(keys::create_group(&reports, keys::CONTROLLER));
         pipeline.add_command(keys::expire(&control, keys::STREAM_TTL_MS)).add_command(keys::expire(&reports, keys::STREAM_TTL_MS));
@@ -64,15 +64,15 @@ impl ControlSender for RedisSender {
         Ok(())
     }
 
-    async fn publish(&self, workload: &WorkloadId, message: &ControlMessage) -> Result<(), BrokerError> {
+    async fn publish(&self, address: &ControlAddress, message: &ControlMessage) -> Result<(), BrokerError> {
         const OPERATION: &str = "sending a control message";
         let left_ms = message.expires_ms.saturating_sub(now_ms());
         if left_ms == 0 {
             return Ok(());
         }
         let (key, ttl_ms) = match &message.target {
-            Some(pod) => (keys::pod(workload, pod), left_ms.max(keys::POD_STREAM_TTL_MS)),
-            None => (keys::control(workload), left_ms.max(keys::STREAM_TTL_MS)),
+            Some(pod) => (keys::pod(address, pod), left_ms.max(keys::POD_STREAM_TTL_MS)),
+            None => (keys::control(address), left_ms.max(keys::STREAM_TTL_MS)),
         };
         let mut pipeline = pipe();
         pipeline.add_command(keys::create_group(&key, keys::SIDECARS));
@@ -83,18 +83,18 @@ impl ControlSender for RedisSender {
         Ok(())
     }
 
-    async fn purge(&self, workload: &WorkloadId) -> Result<(), BrokerError> {
+    async fn purge(&self, address: &ControlAddress) -> Result<(), BrokerError> {
         let mut pipeline = pipe();
-        pipeline.cmd("XTRIM").arg(keys::control(workload)).arg("MAXLEN").arg(0);
+        pipeline.cmd("XTRIM").arg(keys::control(address)).arg("MAXLEN").arg(0);
         self.link.run_all("dropping control messages", &mut pipeline).await.map(drop)
     }
 
-    async fn reports(&self, workload: &WorkloadId, max: usize) -> Result<Reports, BrokerError> {
+    async fn reports(&self, address: &ControlAddress, max: usize) -> Result<Reports, BrokerError> {
         const OPERATION: &str = "reading reports";
-        let key = keys::reports(workload);
+        let key = keys::reports(address);
         // Cut off anywhere from here on, this call leaves `clean` false: the next one begins with what is pending under our name.
         let ReportState { returned, mut clean } =
-            self.state(|state| ReportState { returned: state.returned.clone(), clean: std::mem::take(&mut state.clean) }, workload);
+            self.state(|state| ReportState { returned: state.returned.clone(), clean: std::mem::take(&mut state.clean) }, address);
         let mut pipeline = pipe();
         if !returned.is_empty() {
             pipeline.cmd("XACK").arg(&key).arg(keys::CONTROLLER).arg(&returned).ignore().cmd("XDEL").arg(&key).arg(&returned).ignore();
@@ -114,7 +114,7 @@ impl ControlSender for RedisSender {
             };
             let entries = match answers.last() {
                 Some(Value::ServerError(error)) if error.code() == "NOGROUP" => {
-                    self.declare(workload).await?;
+                    self.declare(address).await?;
                     return Ok(Reports::default());
                 }
                 Some(Value::ServerError(error)) => return Err(self.link.error(OPERATION, &error.clone().into())),
@@ -126,15 +126,15 @@ impl ControlSender for RedisSender {
                 continue;
             }
             let returned = entries.iter().map(|entry| entry.id.clone()).collect();
-            self.state(|state| *state = ReportState { returned, clean }, workload);
+            self.state(|state| *state = ReportState { returned, clean }, address);
             return Ok(decode(&entries));
         }
     }
 
-    async fn remove(&self, workload: &WorkloadId) -> Result<(), BrokerError> {
-        self.reports.lock().unwrap_or_else(PoisonError::into_inner).remove(workload);
+    async fn remove(&self, address: &ControlAddress) -> Result<(), BrokerError> {
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner).remove(address);
         let mut pipeline = pipe();
-        pipeline.cmd("DEL").arg(keys::control(workload)).arg(keys::reports(workload));
+        pipeline.cmd("DEL").arg(keys::control(address)).arg(keys::reports(address));
         self.link.run_all("removing control and report streams", &mut pipeline).await.map(drop)
     }
 }

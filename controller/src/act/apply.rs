@@ -18,7 +18,7 @@ use qscaler_broker::ControlSender;
 use qscaler_core::message::ControlKind;
 use qscaler_core::names::{MANAGER, event};
 use qscaler_core::size::{ContainerResources, RefusalCause};
-use qscaler_core::workload::WorkloadId;
+use qscaler_core::workload::{ControlAddress, WorkloadId};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,6 +47,13 @@ pub struct Target {
     pub qworker: Known,
     /// Its control channel; None: not connected.
     pub control: Option<Arc<dyn ControlSender>>,
+}
+
+impl Target {
+    /// Where its control messages go.
+    fn address(&self) -> ControlAddress {
+        ControlAddress::new(&self.id, &self.deployment_uid)
+    }
 }
 
 impl Applier {
@@ -168,9 +175,9 @@ impl Applier {
             }
             Action::SetCost { pod, patch, .. } | Action::Mark { pod, patch } => self.annotate(namespace, pod, json!(patch)).await?,
             Action::Publish(message) => {
-                broker(target.control.as_ref(), |control| async move { control.publish(&target.id, message).await }).await?;
+                broker(target.control.as_ref(), |control| async move { control.publish(&target.address(), message).await }).await?;
             }
-            Action::Purge => broker(target.control.as_ref(), |control| async move { control.purge(&target.id).await }).await?,
+            Action::Purge => broker(target.control.as_ref(), |control| async move { control.purge(&target.address()).await }).await?,
             Action::Resize { pod, container, from, to, .. } => return self.resize(namespace, pod, container, from, to).await,
             Action::Event(notice) => self.tell(target, notice).await,
         }

@@ -71,7 +71,7 @@ async fn a_scale_is_a_put_with_the_version_it_was_decided_from() {
 #[tokio::test]
 async fn the_intent_is_saved_before_its_messages_and_without_it_none_is_sent() {
     let broker: Arc<dyn ControlSender> = Arc::new(Memory::new());
-    broker.declare(&orders()).await.unwrap();
+    broker.declare(&target(None).address()).await.unwrap();
     let list = || vec![Action::SaveIntent(qscaler_api::Intent { epoch: 1, count: 1, ..Default::default() }), Action::Publish(token())];
     let (outcome, script) = run(vec![qworker("2")], Some(Arc::clone(&broker)), list()).await;
     assert_eq!((outcome.done.len(), outcome.qworker_version.as_deref()), (2, Some("2")));
@@ -93,7 +93,7 @@ fn set_cost(cost: Option<i32>) -> Action {
 /// An API server that refuses whatever this says, and does the rest.
 async fn run_by(refused: fn(&crate::testing::Call) -> bool, actions: Vec<Action>) -> Outcome {
     let broker: Arc<dyn ControlSender> = Arc::new(Memory::new());
-    broker.declare(&orders()).await.unwrap();
+    broker.declare(&target(None).address()).await.unwrap();
     let (client, _) = crate::testing::api_by(move |call| match call.path.as_str() {
         _ if refused(call) => refusal(403, "Forbidden", "an admission policy"),
         path if path.ends_with("/scale") => scale_answer(),

@@ -22,7 +22,7 @@ use kube::Client;
 use qscaler_core::config::WorkerConfig;
 use qscaler_core::replace::{Ask, Budget};
 use qscaler_core::scale::budget::DarkBudget;
-use qscaler_core::workload::WorkloadId;
+use qscaler_core::workload::{ControlAddress, WorkloadId};
 use qscaler_runtime::ready::Readiness;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -215,8 +215,9 @@ impl Loop {
     fn resolved(&mut self, id: &WorkloadId, life: Life, result: Result<Urls, Unreachable>, now_ms: u64) {
         let Some(managed) = self.managed.get_mut(id).filter(|s| s.life == life) else { return };
         let queries = managed.queries();
+        let address = ControlAddress::new(id, &managed.uid);
         let register =
-            |urls: Urls| self.parts.brokers.register(id, &urls.queues, &urls.control, queries).map_err(|e| Unreachable::Mistake(e.to_string()));
+            |urls: Urls| self.parts.brokers.register(&address, &urls.queues, &urls.control, queries).map_err(|e| Unreachable::Mistake(e.to_string()));
         let result = result.and_then(register);
         if result.is_err() {
             self.parts.brokers.deregister(id);
@@ -391,10 +392,10 @@ impl Loop {
         self.parts.brokers.deregister(id);
         self.decisions().remove(id);
         let client = self.parts.client.clone();
-        let gone = id.clone();
+        let (gone, address) = (id.clone(), ControlAddress::new(id, &uid));
         self.tasks.spawn(async move {
             if let Some(control) = control
-                && !matches!(tokio::time::timeout(REMOVE, control.remove(&gone)).await, Ok(Ok(())))
+                && !matches!(tokio::time::timeout(REMOVE, control.remove(&address)).await, Ok(Ok(())))
             {
                 tracing::warn!(workload = %gone, "its control queues could not be removed");
             }

@@ -2,11 +2,12 @@
 //! what each workload wants measured. Out: samples, reports and problems, as inputs of the main loop. Left to others: what they mean.
 
 use crate::input::{Input, Measured};
+use crate::observe::addresses::BothAddresses;
 use crate::observe::resolve::SecretUrl;
 use futures::StreamExt;
 use qscaler_broker::{BrokerError, ControlSender, QueueQuery, QueueStats, Retry};
 use qscaler_core::scale::QueueSample;
-use qscaler_core::workload::WorkloadId;
+use qscaler_core::workload::{ControlAddress, WorkloadId};
 use qscaler_runtime::backoff::Backoff;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -44,7 +45,10 @@ pub type Open<T> = Arc<dyn Fn(&str) -> Result<Arc<T>, BrokerError> + Send + Sync
 
 impl Default for Opener {
     fn default() -> Self {
-        Self { stats: Arc::new(qscaler_broker::open_stats), control: Arc::new(qscaler_broker::open_control) }
+        Self {
+            stats: Arc::new(qscaler_broker::open_stats),
+            control: Arc::new(|url| Ok(Arc::new(BothAddresses::new(qscaler_broker::open_control(url)?)))),
+        }
     }
 }
 
@@ -94,7 +98,15 @@ pub struct Brokers {
     inputs: mpsc::Sender<Input>,
     stats: HashMap<SecretUrl, Lane<Queries>>,
     control: HashMap<SecretUrl, ControlLane>,
-    places: HashMap<WorkloadId, (SecretUrl, SecretUrl)>,
+    places: HashMap<WorkloadId, Place>,
+}
+
+/// Where a workload's queues and control messages are.
+#[derive(Clone, PartialEq, Eq)]
+struct Place {
+    queues: SecretUrl,
+    control: SecretUrl,
+    address: ControlAddress,
 }
 
 struct Lane<T> {
@@ -103,7 +115,7 @@ struct Lane<T> {
 }
 
 struct ControlLane {
-    lane: Lane<BTreeSet<WorkloadId>>,
+    lane: Lane<BTreeSet<ControlAddress>>,
     nudges: Arc<Nudges>,
     sender: Arc<dyn ControlSender>,
 }
@@ -125,8 +137,16 @@ impl Brokers {
     ///
     /// # Errors
     /// When a URL is not valid.
-    pub fn register(&mut self, id: &WorkloadId, queues: &SecretUrl, control: &SecretUrl, queries: Vec<QueueQuery>) -> Result<(), BrokerError> {
-        self.deregister_unless(id, Some((queues, control)));
+    pub fn register(
+        &mut self,
+        address: &ControlAddress,
+        queues: &SecretUrl,
+        control: &SecretUrl,
+        queries: Vec<QueueQuery>,
+    ) -> Result<(), BrokerError> {
+        let id = &address.workload;
+        let place = Place { queues: queues.clone(), control: control.clone(), address: address.clone() };
+        self.deregister_unless(id, Some(&place));
         if !self.stats.contains_key(queues) {
             let broker = (self.opener.stats)(queues.expose())?;
             let (members, receiver) = watch::channel(Queries::new());
@@ -142,12 +162,12 @@ impl Brokers {
             tokio::spawn(fetch(Arc::clone(&sender), Wanted { members: receiver, nudges: Arc::clone(&nudges) }, self.inputs.clone(), stop.clone()));
             self.control.insert(control.clone(), ControlLane { lane: Lane { members, stop }, nudges, sender });
         }
-        self.places.insert(id.clone(), (queues.clone(), control.clone()));
+        self.places.insert(id.clone(), place);
         if let Some(lane) = self.stats.get(queues) {
             lane.members.send_if_modified(|m| m.insert(id.clone(), queries.clone()).as_ref() != Some(&queries));
         }
         if let Some(lane) = self.control.get(control) {
-            lane.lane.members.send_if_modified(|m| m.insert(id.clone()));
+            lane.lane.members.send_if_modified(|m| m.insert(address.clone()));
         }
         Ok(())
     }
@@ -157,12 +177,13 @@ impl Brokers {
         self.deregister_unless(id, None);
     }
 
-    fn deregister_unless(&mut self, id: &WorkloadId, stays: Option<(&SecretUrl, &SecretUrl)>) {
-        let Some((queues, control)) = self.places.get(id).cloned() else { return };
-        if stays == Some((&queues, &control)) {
+    fn deregister_unless(&mut self, id: &WorkloadId, stays: Option<&Place>) {
+        let Some(place) = self.places.get(id).cloned() else { return };
+        if stays == Some(&place) {
             return;
         }
         self.places.remove(id);
+        let Place { queues, control, address } = place;
         if let Some(lane) = self.stats.get(&queues) {
             lane.members.send_if_modified(|m| m.remove(id).is_some());
             if lane.members.borrow().is_empty() {
@@ -170,7 +191,7 @@ impl Brokers {
             }
         }
         if let Some(lane) = self.control.get(&control) {
-            lane.lane.members.send_if_modified(|m| m.remove(id));
+            lane.lane.members.send_if_modified(|m| m.remove(&address));
             if lane.lane.members.borrow().is_empty() {
                 self.control.remove(&control);
             }
@@ -180,19 +201,19 @@ impl Brokers {
     /// The workload's control channel, if it is registered.
     #[must_use]
     pub fn control(&self, id: &WorkloadId) -> Option<Arc<dyn ControlSender>> {
-        let (_, control) = self.places.get(id)?;
-        self.control.get(control).map(|lane| Arc::clone(&lane.sender))
+        let place = self.places.get(id)?;
+        self.control.get(&place.control).map(|lane| Arc::clone(&lane.sender))
     }
 
     /// The URL of the broker that has the workload's queues, if it is registered.
     #[must_use]
     pub fn url(&self, id: &WorkloadId) -> Option<SecretUrl> {
-        self.places.get(id).map(|(queues, _)| queues.clone())
+        self.places.get(id).map(|place| place.queues.clone())
     }
 
     /// Fetches the workload's reports soon, and not only when its second is over: a drain waits for them.
     pub fn nudge(&self, id: &WorkloadId) {
-        if let Some(lane) = self.places.get(id).and_then(|(_, control)| self.control.get(control)) {
+        if let Some(lane) = self.places.get(id).and_then(|place| self.control.get(&place.control)) {
             lane.nudges.ids.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone());
             lane.nudges.wake.notify_one();
         }
@@ -319,7 +340,7 @@ fn measured(
 
 /// Whose reports are fetched: all every second, and the nudged ones in between.
 struct Wanted {
-    members: watch::Receiver<BTreeSet<WorkloadId>>,
+    members: watch::Receiver<BTreeSet<ControlAddress>>,
     nudges: Arc<Nudges>,
 }
 
@@ -338,7 +359,7 @@ impl Wanted {
         backoff: &mut Backoff,
         failed: Option<Retry>,
         stop: &CancellationToken,
-    ) -> Option<BTreeSet<WorkloadId>> {
+    ) -> Option<BTreeSet<ControlAddress>> {
         let members = self.members.clone();
         let all = || members.borrow().clone();
         if failed.is_some() {
@@ -349,7 +370,7 @@ impl Wanted {
             () = self.nudges.wake.notified() => {
                 tokio::time::sleep(NUDGE).await;
                 let nudged = std::mem::take(&mut *self.nudges.ids.lock().unwrap_or_else(PoisonError::into_inner));
-                Some(all().intersection(&nudged).cloned().collect())
+                Some(all().into_iter().filter(|address| nudged.contains(&address.workload)).collect())
             }
         }
     }
@@ -358,10 +379,10 @@ impl Wanted {
 /// Fetches the reports of all workloads on one control channel.
 async fn fetch(broker: Arc<dyn ControlSender>, mut wanted: Wanted, inputs: mpsc::Sender<Input>, stop: CancellationToken) {
     let (mut next, mut backoff, mut failed) = (every_second(), backoff(), None);
-    let mut declared: BTreeSet<WorkloadId> = BTreeSet::new();
+    let mut declared: BTreeSet<ControlAddress> = BTreeSet::new();
     while let Some(now) = wanted.next(&mut next, &mut backoff, failed, &stop).await {
         let all = wanted.members.borrow().clone();
-        declared.retain(|id| all.contains(id));
+        declared.retain(|address| all.contains(address));
         let mut broken: Option<BrokerError> = None;
         let begin = Instant::now();
         for (after, batch) in batches(now.into_iter().collect()) {
@@ -371,7 +392,7 @@ async fn fetch(broker: Arc<dyn ControlSender>, mut wanted: Wanted, inputs: mpsc:
             }
             let answers = match &broken {
                 // As for measuring: not asked again before the back-off.
-                Some(error) => batch.into_iter().map(|id| Input::ControlFailed(id, error.to_string())).collect(),
+                Some(error) => batch.into_iter().map(|address| Input::ControlFailed(address.workload, error.to_string())).collect(),
                 None => fetch_batch(&broker, batch, &mut declared, &mut broken).await,
             };
             for input in answers {
@@ -391,29 +412,29 @@ async fn fetch(broker: Arc<dyn ControlSender>, mut wanted: Wanted, inputs: mpsc:
 /// One call per workload, some of them at the same time. When none of them works the broker is `broken`; one alone says nothing of the others.
 async fn fetch_batch(
     broker: &Arc<dyn ControlSender>,
-    batch: Vec<WorkloadId>,
-    declared: &mut BTreeSet<WorkloadId>,
+    batch: Vec<ControlAddress>,
+    declared: &mut BTreeSet<ControlAddress>,
     broken: &mut Option<BrokerError>,
 ) -> Vec<Input> {
     let (mut out, mut changes, mut first) = (Vec::new(), Vec::new(), None);
     let known = &*declared;
-    let calls = batch.into_iter().map(|id| async move {
+    let calls = batch.into_iter().map(|address| async move {
         let call = async {
-            if !known.contains(&id) {
-                broker.declare(&id).await?;
+            if !known.contains(&address) {
+                broker.declare(&address).await?;
             }
-            broker.reports(&id, REPORTS_MAX).await
+            broker.reports(&address, REPORTS_MAX).await
         };
         let answer = tokio::time::timeout(TIMEOUT, call).await.unwrap_or_else(|_| Err(late("fetching reports")));
-        (id, answer)
+        (address, answer)
     });
     let mut answers = Box::pin(futures::stream::iter(calls).buffer_unordered(CONCURRENT));
-    while let Some((id, answer)) = answers.next().await {
-        changes.push((id.clone(), answer.is_ok()));
+    while let Some((address, answer)) = answers.next().await {
+        changes.push((address.clone(), answer.is_ok()));
         out.push(match answer {
-            Ok(reports) => Input::Reports(id, reports),
+            Ok(reports) => Input::Reports(address.workload, reports),
             Err(error) => {
-                let input = Input::ControlFailed(id, error.to_string());
+                let input = Input::ControlFailed(address.workload, error.to_string());
                 first.get_or_insert(error);
                 input
             }
@@ -423,11 +444,11 @@ async fn fetch_batch(
     if changes.iter().all(|(_, works)| !works) {
         *broken = first;
     }
-    for (id, works) in changes {
+    for (address, works) in changes {
         if works {
-            declared.insert(id);
+            declared.insert(address);
         } else {
-            declared.remove(&id);
+            declared.remove(&address);
         }
     }
     out

@@ -26,6 +26,10 @@ impl QueueStats for Counted {
     }
 }
 
+fn address(name: &str) -> ControlAddress {
+    ControlAddress::new(&id(name), "d-1")
+}
+
 fn id(name: &str) -> WorkloadId {
     WorkloadId { namespace: "shop".into(), name: name.into() }
 }
@@ -57,9 +61,9 @@ async fn one_connection_and_one_call_serve_all_workloads_of_a_broker() {
     let (stats, opened) = (Arc::new(Counted::default()), Arc::new(AtomicUsize::new(0)));
     let (sender, mut inputs) = mpsc::channel(100);
     let mut brokers = Brokers::new(opener(&stats, &opened), sender);
-    brokers.register(&id("a"), &url("redis://r/0"), &url("redis://r/0"), queries(&["q", "qq"])).unwrap();
-    brokers.register(&id("b"), &url("redis://r/0"), &url("redis://r/0"), queries(&["bad"])).unwrap();
-    brokers.register(&id("c"), &url("redis://r/0"), &url("redis://r/0"), queries(&["qqq"])).unwrap();
+    brokers.register(&address("a"), &url("redis://r/0"), &url("redis://r/0"), queries(&["q", "qq"])).unwrap();
+    brokers.register(&address("b"), &url("redis://r/0"), &url("redis://r/0"), queries(&["bad"])).unwrap();
+    brokers.register(&address("c"), &url("redis://r/0"), &url("redis://r/0"), queries(&["qqq"])).unwrap();
     assert_eq!((opened.load(Ordering::SeqCst), brokers.connections()), (1, 2));
     let mut results = BTreeMap::new();
     while results.len() < 3 {
@@ -77,13 +81,13 @@ async fn a_connection_that_nobody_needs_is_closed_and_a_moved_workload_leaves_th
     let (stats, opened) = (Arc::new(Counted::default()), Arc::new(AtomicUsize::new(0)));
     let (sender, _inputs) = mpsc::channel(100);
     let mut brokers = Brokers::new(opener(&stats, &opened), sender);
-    brokers.register(&id("a"), &url("redis://r/0"), &url("redis://r/0"), queries(&["q"])).unwrap();
-    brokers.register(&id("a"), &url("redis://other/0"), &url("redis://r/0"), queries(&["q"])).unwrap();
+    brokers.register(&address("a"), &url("redis://r/0"), &url("redis://r/0"), queries(&["q"])).unwrap();
+    brokers.register(&address("a"), &url("redis://other/0"), &url("redis://r/0"), queries(&["q"])).unwrap();
     assert_eq!((opened.load(Ordering::SeqCst), brokers.connections()), (2, 2));
     assert!(brokers.control(&id("a")).is_some());
     brokers.deregister(&id("a"));
     assert!(brokers.connections() == 0 && brokers.control(&id("a")).is_none());
-    assert!(brokers.register(&id("a"), &url("wrong"), &url("redis://r/0"), queries(&["q"])).unwrap_err().to_string().contains("not a URL"));
+    assert!(brokers.register(&address("a"), &url("wrong"), &url("redis://r/0"), queries(&["q"])).unwrap_err().to_string().contains("not a URL"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -92,7 +96,7 @@ async fn a_nudge_fetches_that_workloads_reports_between_two_seconds() {
     let (sender, mut inputs) = mpsc::channel(100);
     let mut brokers = Brokers::new(opener(&stats, &opened), sender);
     for name in ["a", "b"] {
-        brokers.register(&id(name), &url("redis://r/0"), &url("redis://r/0"), queries(&["q"])).unwrap();
+        brokers.register(&address(name), &url("redis://r/0"), &url("redis://r/0"), queries(&["q"])).unwrap();
     }
     let begin = Instant::now();
     let mut fetched = Vec::new();
@@ -126,7 +130,7 @@ async fn a_broker_that_is_away_is_told_to_each_of_its_workloads_and_found_again(
     let mut brokers = Brokers::new(opener, sender);
     let count = BATCH * 2 + 1;
     for n in 0..count {
-        brokers.register(&id(&format!("w{n}")), &url("redis://r/0"), &url("redis://r/0"), queries(&["q"])).unwrap();
+        brokers.register(&address(&format!("w{n}")), &url("redis://r/0"), &url("redis://r/0"), queries(&["q"])).unwrap();
     }
     for fails in [true, false] {
         memory.fail(fails.then_some(Retry::Later));

@@ -9,7 +9,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use qscaler_broker::{BrokerError, ControlSender, QueueQuery, QueueStats, Reports};
 use qscaler_core::message::ControlMessage;
 use qscaler_core::scale::QueueSample;
-use qscaler_core::workload::WorkloadId;
+use qscaler_core::workload::ControlAddress;
 use qscaler_runtime::metrics::{Counter, Family, Histogram, Registry};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -155,24 +155,24 @@ struct Control {
 
 #[async_trait]
 impl ControlSender for Control {
-    async fn declare(&self, workload: &WorkloadId) -> Result<(), BrokerError> {
-        self.calls.broker("declare", self.inner.declare(workload)).await
+    async fn declare(&self, address: &ControlAddress) -> Result<(), BrokerError> {
+        self.calls.broker("declare", self.inner.declare(address)).await
     }
 
-    async fn publish(&self, workload: &WorkloadId, message: &ControlMessage) -> Result<(), BrokerError> {
-        self.calls.broker("publish", self.inner.publish(workload, message)).await
+    async fn publish(&self, address: &ControlAddress, message: &ControlMessage) -> Result<(), BrokerError> {
+        self.calls.broker("publish", self.inner.publish(address, message)).await
     }
 
-    async fn purge(&self, workload: &WorkloadId) -> Result<(), BrokerError> {
-        self.calls.broker("purge", self.inner.purge(workload)).await
+    async fn purge(&self, address: &ControlAddress) -> Result<(), BrokerError> {
+        self.calls.broker("purge", self.inner.purge(address)).await
     }
 
-    async fn reports(&self, workload: &WorkloadId, max: usize) -> Result<Reports, BrokerError> {
-        self.calls.broker("reports", self.inner.reports(workload, max)).await
+    async fn reports(&self, address: &ControlAddress, max: usize) -> Result<Reports, BrokerError> {
+        self.calls.broker("reports", self.inner.reports(address, max)).await
     }
 
-    async fn remove(&self, workload: &WorkloadId) -> Result<(), BrokerError> {
-        self.calls.broker("remove", self.inner.remove(workload)).await
+    async fn remove(&self, address: &ControlAddress) -> Result<(), BrokerError> {
+        self.calls.broker("remove", self.inner.remove(address)).await
     }
 }
 

@@ -1,5 +1,6 @@
 //! Everything that is seen: watched objects as compact records, figures of brokers, reports of pods, the cluster. It decides nothing.
 
+pub mod addresses;
 pub mod brokers;
 pub mod calls;
 pub mod cluster;

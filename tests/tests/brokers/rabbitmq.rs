@@ -1,7 +1,7 @@
 //! RabbitMQ under the contract suite, then what only it has: limited users and a management API that may be away. One server for all of it, as it
 //! takes seconds to start.
 
-use super::{DEADLINE, order, query, report, workload};
+use super::{DEADLINE, address, order, query, report};
 use async_trait::async_trait;
 use lapin::options::{BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
@@ -9,7 +9,7 @@ use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use qscaler_broker::contract::{Ends, Outcome, UnderTest, run};
 use qscaler_broker::{BrokerError, Retry, open_control, open_receiver, open_stats};
 use qscaler_core::framework::{Framework, framework};
-use qscaler_core::workload::WorkloadId;
+use qscaler_core::workload::ControlAddress;
 use qscaler_tests::servers::RabbitServer;
 use qscaler_tests::wait::wait_for;
 use std::sync::Mutex;
@@ -27,8 +27,8 @@ struct Rabbit {
     held: Mutex<Vec<(Connection, Channel)>>,
 }
 
-fn ends(url: &str, workload: &WorkloadId, pod_uid: &str) -> Result<Ends, BrokerError> {
-    Ok(Ends { stats: open_stats(url)?, control: open_control(url)?, receiver: open_receiver(url, workload, pod_uid)? })
+fn ends(url: &str, address: &ControlAddress, pod_uid: &str) -> Result<Ends, BrokerError> {
+    Ok(Ends { stats: open_stats(url)?, control: open_control(url)?, receiver: open_receiver(url, address, pod_uid)? })
 }
 
 impl Rabbit {
@@ -80,16 +80,16 @@ impl Rabbit {
 
 #[async_trait]
 impl UnderTest for Rabbit {
-    fn ends(&self, workload: &WorkloadId, pod_uid: &str) -> Result<Ends, BrokerError> {
-        ends(&self.url_of("guest", "guest"), workload, pod_uid)
+    fn ends(&self, address: &ControlAddress, pod_uid: &str) -> Result<Ends, BrokerError> {
+        ends(&self.url_of("guest", "guest"), address, pod_uid)
     }
 
-    fn ends_nowhere(&self, workload: &WorkloadId) -> Result<Ends, BrokerError> {
-        ends(&format!("amqp://user:{WRONG}@127.0.0.1:1/%2f"), workload, "p")
+    fn ends_nowhere(&self, address: &ControlAddress) -> Result<Ends, BrokerError> {
+        ends(&format!("amqp://user:{WRONG}@127.0.0.1:1/%2f"), address, "p")
     }
 
-    fn ends_refused(&self, workload: &WorkloadId) -> Result<Ends, BrokerError> {
-        ends(&self.url_of("guest", WRONG), workload, "p")
+    fn ends_refused(&self, address: &ControlAddress) -> Result<Ends, BrokerError> {
+        ends(&self.url_of("guest", WRONG), address, "p")
     }
 
     fn secrets(&self) -> Vec<String> {
@@ -116,12 +116,12 @@ impl UnderTest for Rabbit {
         Ok(())
     }
 
-    async fn put_control(&self, workload: &WorkloadId, body: &[u8]) -> Outcome {
-        self.publish("qscaler", &format!("ctl.{}.{}", workload.namespace, workload.name), body).await
+    async fn put_control(&self, address: &ControlAddress, body: &[u8]) -> Outcome {
+        self.publish("qscaler", &format!("ctl.{}.{}{}", address.workload.namespace, address.workload.name, address.suffix()), body).await
     }
 
-    async fn put_report(&self, workload: &WorkloadId, body: &[u8]) -> Outcome {
-        self.publish("qscaler", &format!("reports.{}.{}", workload.namespace, workload.name), body).await
+    async fn put_report(&self, address: &ControlAddress, body: &[u8]) -> Outcome {
+        self.publish("qscaler", &format!("reports.{}.{}{}", address.workload.namespace, address.workload.name, address.suffix()), body).await
     }
 
     async fn restart(&self) -> Outcome {
@@ -149,7 +149,7 @@ async fn limited_users_can_do_everything_that_is_theirs(broker: &Rabbit) {
     .await
     .unwrap();
 
-    let rights = workload("rights");
+    let rights = address("rights");
     let control = open_control(&controller).unwrap();
     control.declare(&rights).await.unwrap();
     let mut receiver = open_receiver(&sidecar, &rights, "a").unwrap();
@@ -177,7 +177,7 @@ async fn limited_users_can_do_everything_that_is_theirs(broker: &Rabbit) {
     let sent =
         async { channel.basic_publish("".into(), "rights".into(), BasicPublishOptions::default(), b"x", BasicProperties::default()).await?.await };
     assert!(sent.await.is_err());
-    let error = open_control(&sidecar).unwrap().declare(&workload("theirs")).await.unwrap_err();
+    let error = open_control(&sidecar).unwrap().declare(&address("theirs")).await.unwrap_err();
     assert_eq!(error.retry, Retry::AfterChange, "{error}");
 }
 
@@ -197,13 +197,13 @@ async fn without_the_management_api_what_is_in_work_is_unknown_and_why_is_said(b
 
 async fn a_virtual_host_that_does_not_exist_is_an_error_until_changed(broker: &Rabbit) {
     let url = broker.url_of("guest", "guest").replace("%2f", "nowhere");
-    let error = open_control(&url).unwrap().declare(&workload("x")).await.unwrap_err();
+    let error = open_control(&url).unwrap().declare(&address("x")).await.unwrap_err();
     assert_eq!(error.retry, Retry::AfterChange, "{error}");
 }
 
 async fn a_tls_url_at_a_plain_server_is_an_error_and_no_panic(broker: &Rabbit) {
     let url = broker.url_of("guest", "guest").replace("amqp://", "amqps://").replace("management=http:", "management=https:");
-    let error = open_control(&url).unwrap().declare(&workload("tls")).await.unwrap_err();
+    let error = open_control(&url).unwrap().declare(&address("tls")).await.unwrap_err();
     assert!(error.retry == Retry::AfterChange && error.to_string().contains("does not speak TLS"), "{error}");
     // AMQP is plain and answers; the API is spoken to by TLS, fails, and leaves its figures unknown.
     broker.put_tasks("tls", 1).await.unwrap();

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use qscaler_broker::contract::{Ends, Outcome, UnderTest, run};
 use qscaler_broker::{BrokerError, ReceiverOptions, open_control, open_receiver_with, open_stats};
 use qscaler_core::framework::{Framework, framework};
-use qscaler_core::workload::WorkloadId;
+use qscaler_core::workload::ControlAddress;
 use qscaler_tests::servers::{RedisServer, Sentinel};
 use redis::aio::MultiplexedConnection;
 use std::sync::Mutex;
@@ -39,24 +39,24 @@ impl Redis {
     }
 }
 
-fn ends(url: &str, workload: &WorkloadId, pod_uid: &str) -> Result<Ends, BrokerError> {
+fn ends(url: &str, address: &ControlAddress, pod_uid: &str) -> Result<Ends, BrokerError> {
     let options = ReceiverOptions { reclaim_after: RECLAIM_AFTER };
-    Ok(Ends { stats: open_stats(url)?, control: open_control(url)?, receiver: open_receiver_with(url, workload, pod_uid, options)? })
+    Ok(Ends { stats: open_stats(url)?, control: open_control(url)?, receiver: open_receiver_with(url, address, pod_uid, options)? })
 }
 
 #[async_trait]
 impl UnderTest for Redis {
-    fn ends(&self, workload: &WorkloadId, pod_uid: &str) -> Result<Ends, BrokerError> {
-        ends(&self.url, workload, pod_uid)
+    fn ends(&self, address: &ControlAddress, pod_uid: &str) -> Result<Ends, BrokerError> {
+        ends(&self.url, address, pod_uid)
     }
 
-    fn ends_nowhere(&self, workload: &WorkloadId) -> Result<Ends, BrokerError> {
+    fn ends_nowhere(&self, address: &ControlAddress) -> Result<Ends, BrokerError> {
         // Port 1 of loopback: nobody listens there without being root.
-        ends(&format!("redis://:{}@127.0.0.1:1/0", encoded(PASSWORD)), workload, "p")
+        ends(&format!("redis://:{}@127.0.0.1:1/0", encoded(PASSWORD)), address, "p")
     }
 
-    fn ends_refused(&self, workload: &WorkloadId) -> Result<Ends, BrokerError> {
-        ends(&self.plain_url.replace(&encoded(PASSWORD), WRONG), workload, "p")
+    fn ends_refused(&self, address: &ControlAddress) -> Result<Ends, BrokerError> {
+        ends(&self.plain_url.replace(&encoded(PASSWORD), WRONG), address, "p")
     }
 
     fn secrets(&self) -> Vec<String> {
@@ -84,13 +84,13 @@ impl UnderTest for Redis {
         Ok(())
     }
 
-    async fn put_control(&self, workload: &WorkloadId, body: &[u8]) -> Outcome {
-        let key = format!("qscaler:ctl:{workload}");
+    async fn put_control(&self, address: &ControlAddress, body: &[u8]) -> Outcome {
+        let key = format!("qscaler:ctl:{address}");
         Ok(redis::cmd("XADD").arg(key).arg("*").arg("m").arg(body).exec_async(&mut self.connection().await).await?)
     }
 
-    async fn put_report(&self, workload: &WorkloadId, body: &[u8]) -> Outcome {
-        let key = format!("qscaler:reports:{workload}");
+    async fn put_report(&self, address: &ControlAddress, body: &[u8]) -> Outcome {
+        let key = format!("qscaler:reports:{address}");
         Ok(redis::cmd("XADD").arg(key).arg("*").arg("m").arg(body).exec_async(&mut self.connection().await).await?)
     }
 

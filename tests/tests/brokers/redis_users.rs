@@ -1,6 +1,6 @@
 //! Users with no more rights than the adapter's documentation asks for. In: a Redis with ACL rules. Out: every operation works, and others' keys stay closed.
 
-use super::{order, query, report, workload};
+use super::{address, order, query, report};
 use qscaler_broker::{Retry, open_control, open_receiver, open_stats};
 use qscaler_tests::servers::RedisServer;
 use redis::cmd;
@@ -16,7 +16,7 @@ async fn start_with_users() -> (RedisServer, redis::aio::MultiplexedConnection) 
         ("controller", "~qscaler:* +xadd +xtrim +xgroup|create +xreadgroup +xpending +xack +xdel +pexpire +del"),
         (
             "sidecar",
-            "~qscaler:ctl:shop/orders ~qscaler:ctl:shop/orders:* ~qscaler:reports:shop/orders +xadd +xack +xdel +xreadgroup +xpending +xautoclaim +xgroup|create +pexpire",
+            "~qscaler:ctl:shop/orders ~qscaler:ctl:shop/orders:* ~qscaler:reports:shop/orders ~qscaler:reports:shop/orders:* +xadd +xack +xdel +xreadgroup +xpending +xautoclaim +xgroup|create +pexpire",
         ),
     ] {
         let mut command = cmd("ACL");
@@ -48,7 +48,7 @@ async fn users_with_only_the_documented_rights_can_do_everything() {
         assert_eq!((samples[0].ready, samples[0].unacked), wanted, "{user}");
     }
 
-    let orders = workload("orders");
+    let orders = address("orders");
     let control = open_control(&url_of(&server, "controller")).unwrap();
     // The sidecar may well be there first.
     let mut receiver = open_receiver(&url_of(&server, "sidecar"), &orders, "a").unwrap();
@@ -80,7 +80,7 @@ async fn a_tls_url_at_a_plain_server_is_an_error_and_no_panic() {
 #[tokio::test]
 async fn a_sidecar_s_user_reaches_no_other_workload_and_no_tasks() {
     let (server, _admin) = start_with_users().await;
-    let mut stranger = open_receiver(&url_of(&server, "sidecar"), &workload("other"), "a").unwrap();
+    let mut stranger = open_receiver(&url_of(&server, "sidecar"), &address("other"), "a").unwrap();
     for error in [stranger.take(true, Duration::from_millis(10)).await.unwrap_err(), stranger.report(&report("other", 1)).await.unwrap_err()] {
         assert_eq!(error.retry, Retry::AfterChange, "{error}");
     }

@@ -1,7 +1,7 @@
 //! Certificates as people have them: an authority of one's own, clients that must show one, a host that the certificate does not name. In: Redis and
 //! RabbitMQ that speak TLS with certificates made here. Out: which URLs work, and what the others are told.
 
-use super::{DEADLINE, order, query, workload};
+use super::{DEADLINE, address, order, query};
 use qscaler_broker::{BrokerError, Retry, open_control, open_receiver, open_stats};
 use qscaler_broker_url::{Secret, TlsMaterial, attach};
 use qscaler_tests::servers::{RabbitServer, RedisServer, TlsFiles, free_port};
@@ -60,7 +60,7 @@ async fn check(url: &str, material: &TlsMaterial, fails_with: Option<&str>) {
     let work = async {
         let (stats, control) = (open_stats(&url)?, open_control(&url)?);
         stats.sample(&[query("celery", "q")]).await?;
-        let orders = workload("tls");
+        let orders = address("tls");
         control.declare(&orders).await?;
         let mut receiver = open_receiver(&url, &orders, "a")?;
         control.publish(&orders, &order(1, None)).await?;
@@ -126,7 +126,7 @@ async fn rabbitmq_with_a_private_authority_and_client_certificates() {
     let whole = ours.with_client(&ours);
     // Queues are looked at by a passive declare: this one is there for every case.
     let made = open_control(&attach(&url, &whole, None)).unwrap();
-    made.declare(&workload("tls")).await.unwrap();
+    made.declare(&address("tls")).await.unwrap();
     check(&url, &whole, None).await;
     check(&url, &TlsMaterial::default(), Some("qscaler.dev/broker-tls")).await;
     check(&url, &other.with_client(&ours), Some("no authority that is known")).await;
