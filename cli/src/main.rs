@@ -1,4 +1,4 @@
-//! `kubectl qscaler`: what QScaler knows and does, for people. In: arguments and the current kubeconfig. Out: text. It changes nothing in the cluster but by
+//! `kubectl qscaler`: what QScaler knows and does, for people. In: arguments, the current kubeconfig, manifests. Out: text. It changes nothing in the cluster but by
 //! `release`, which ends a pod's hold, `adopt`, which sets a label and annotations, and `pause` and `resume`, which set one annotation.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
@@ -9,6 +9,7 @@ mod cluster;
 mod docs_tests;
 mod doctor;
 mod history;
+mod manifest;
 mod manual;
 mod pause;
 mod release;
@@ -76,6 +77,10 @@ enum Command {
         #[arg(long, short = 'A')]
         all_namespaces: bool,
     },
+    /// Write a manifest with the sidecar in it, as the webhook would make its pods: kubectl qscaler inject -f x.yaml | kubectl apply -f -. Needs no cluster
+    Inject(manifest::InjectArgs),
+    /// Give back what inject was given, byte for byte where the manifest was not edited since. Needs no cluster
+    Uninject(manifest::UninjectArgs),
     /// Put a running Deployment into QScaler's hands without cutting a task: label, annotate, and watch its pods being replaced as they fall idle
     Adopt(adopt::Args),
     /// End a pod's hold now: a task that still runs in it is cut, and counted
@@ -125,6 +130,8 @@ async fn main() -> ExitCode {
 async fn run(cli: Cli) -> Result<ExitCode> {
     match &cli.command {
         Command::Simulate(args) => simulate::run(args)?,
+        Command::Inject(args) => told(&manifest::inject(args, cli.cluster.namespace.as_deref())?)?,
+        Command::Uninject(args) => told(&manifest::uninject(args)?)?,
         Command::Release { pod, yes } => {
             let client = cli.cluster.client().await?;
             print!("{}", release::run(&cli.cluster.namespaced(&client), pod, *yes).await?);
@@ -163,6 +170,13 @@ async fn run(cli: Cli) -> Result<ExitCode> {
 
 fn written(bytes: &[u8]) -> Result<()> {
     std::io::stdout().write_all(bytes).context("cannot write")
+}
+
+fn told(made: &manifest::Written) -> Result<()> {
+    for line in &made.said {
+        eprintln!("{line}");
+    }
+    written(made.text.as_bytes())
 }
 
 impl Output {

@@ -111,9 +111,11 @@ pub mod annotation {
     /// On a pod: JSON with what we set of others' annotations and what was there before, see `core::mark`.
     pub const MARKS: &str = "qscaler.dev/marks";
     /// Annotations that the system itself writes on pods; never read as the user's.
-    pub const SYSTEM: &[&str] = &[INJECTED, MARKS, RELEASE];
+    pub const SYSTEM: &[&str] = &[INJECTED, MARKS, RELEASE, UNINJECT];
     /// On an injected pod: JSON with the sidecar's version, the worker's container and the configuration's hash.
     pub const INJECTED: &str = "qscaler.dev/injected";
+    /// On an object that `kubectl qscaler inject` wrote: a JSON patch that leads back to what it was.
+    pub const UNINJECT: &str = "qscaler.dev/uninject";
     /// On a pod, value `now`: end its hold at once.
     pub const RELEASE: &str = "qscaler.dev/release";
     /// Kubernetes' own: which pod a ReplicaSet removes first.
