@@ -48,7 +48,7 @@ tolerations: {{- toYaml . | nindent 2 }}
 affinity: {{- toYaml . | nindent 2 }}
 {{- end }}
 topologySpreadConstraints:
-{{- with $part.topologySpreadConstraints }}
+{{- with $part.topologySpreadConstraints | default $root.Values.topologySpreadConstraints }}
 {{- toYaml . | nindent 0 }}
 {{- else }}
 {{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}

@@ -71,6 +71,20 @@ fn a_part_s_own_word_on_where_it_runs_wins_over_that_for_all() {
         "--set=certs.topologySpreadConstraints[0].maxSkew=2,certs.topologySpreadConstraints[0].topologyKey=rack,certs.topologySpreadConstraints[0].whenUnsatisfiable=DoNotSchedule",
     ]);
     assert_eq!(pod(&own, "certs")["spec"]["topologySpreadConstraints"].as_array().unwrap().len(), 1);
+    let all = super::objects(&[
+        "--set=topologySpreadConstraints[0].maxSkew=2,topologySpreadConstraints[0].topologyKey=rack,topologySpreadConstraints[0].whenUnsatisfiable=DoNotSchedule",
+    ]);
+    for part in PARTS {
+        assert_eq!(pod(&all, part)["spec"]["topologySpreadConstraints"][0]["topologyKey"], "rack", "{part}");
+    }
+}
+
+#[test]
+fn the_webhook_s_service_has_the_families_that_are_asked_for_and_else_the_cluster_s() {
+    let service = |arguments: &[&str]| named(&objects(arguments), "Service", "qscaler-webhook")["spec"].clone();
+    assert_eq!((service(&[]).get("ipFamilyPolicy"), service(&[]).get("ipFamilies")), (None, None));
+    let both = service(&["--set=webhook.ipFamilyPolicy=PreferDualStack,webhook.ipFamilies[0]=IPv6,webhook.ipFamilies[1]=IPv4"]);
+    assert_eq!((&both["ipFamilyPolicy"], &both["ipFamilies"]), (&json!("PreferDualStack"), &json!(["IPv6", "IPv4"])));
 }
 
 #[test]
@@ -148,7 +162,7 @@ fn cert_manager_takes_the_place_of_certs() {
 
 #[test]
 fn monitoring_is_off_until_it_is_asked_for() {
-    let kinds = ["PodMonitor", "PrometheusRule"];
+    let kinds = ["PodMonitor", "ServiceMonitor", "PrometheusRule"];
     assert!(!objects(&[]).iter().any(|o| kinds.iter().any(|kind| o["kind"] == *kind)));
     let objects = objects(&["--set=metrics.podMonitor.enabled=true,metrics.podMonitor.labels.release=p"]);
     let monitor = named(&objects, "PodMonitor", "qscaler");
@@ -161,6 +175,24 @@ fn monitoring_is_off_until_it_is_asked_for() {
     for part in PARTS {
         let ports = pod(&objects, part)["spec"]["containers"][0]["ports"].as_array().unwrap().clone();
         assert!(ports.iter().any(|p| p["name"] == monitor["spec"]["podMetricsEndpoints"][0]["port"]), "{part}");
+    }
+}
+
+#[test]
+fn a_service_monitor_comes_with_a_service_of_every_part() {
+    let objects = objects(&["--set=metrics.serviceMonitor.enabled=true,metrics.serviceMonitor.labels.release=p"]);
+    let (monitor, service) = (named(&objects, "ServiceMonitor", "qscaler"), named(&objects, "Service", "qscaler-metrics"));
+    assert_eq!(monitor["metadata"]["labels"]["release"], "p");
+    for (key, value) in monitor["spec"]["selector"]["matchLabels"].as_object().unwrap() {
+        assert_eq!(service["metadata"]["labels"][key], *value);
+        // And of no other Service.
+        assert!(key != "app.kubernetes.io/component" || named(&objects, "Service", "qscaler-webhook")["metadata"]["labels"][key] != *value);
+    }
+    assert_eq!(service["spec"]["ports"][0]["name"], monitor["spec"]["endpoints"][0]["port"]);
+    for (key, value) in service["spec"]["selector"].as_object().unwrap() {
+        for part in PARTS {
+            assert_eq!(pod(&objects, part)["metadata"]["labels"][key], *value, "{part}");
+        }
     }
 }
 
@@ -184,7 +216,14 @@ fn the_notes_say_what_to_do_next_and_warn_of_what_will_bite() {
         words.split_once("NOTES:").map(|(_, notes)| notes.to_owned()).unwrap_or_else(|| panic!("no notes: {words}"))
     };
     let usual = notes(&[]);
-    for wanted in ["kubectl label namespace", "qscaler.dev/max-replicas", "rollout restart", "cuts the task", "get qworkers", "helm uninstall"] {
+    for wanted in [
+        "kubectl label namespace",
+        "qscaler.dev/max-replicas",
+        "one by one as each falls idle",
+        "get qworkers",
+        "kubectl qscaler doctor",
+        "helm uninstall",
+    ] {
         assert!(usual.contains(wanted), "{wanted}: {usual}");
     }
     assert!(!usual.contains("NOTE:"), "{usual}");
@@ -239,7 +278,10 @@ fn both_profiles_ask_for_nothing_that_the_schema_does_not_know() {
         ("certManager.issuerRef.kind=Vault", "kind"),
         ("networkPolicy.metricsFrom=monitoring", "metricsFrom"),
         ("metrics.podMonitor.interval=15", "interval"),
-        ("metrics.serviceMonitor.enabled=true", "serviceMonitor"),
+        ("metrics.serviceMonitor.interval=15", "interval"),
+        ("metrics.prometheusRules.enabled=true", "prometheusRules"),
+        ("webhook.ipFamilyPolicy=Both", "ipFamilyPolicy"),
+        ("webhook.ipFamilies[0]=v6", "ipFamilies"),
     ] {
         let output = template(&["--set", bad]);
         assert!(!output.status.success() && words_of(&output).contains(says), "{bad}: {}", words_of(&output));
