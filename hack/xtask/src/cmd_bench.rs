@@ -4,7 +4,7 @@
 use anyhow::Result;
 use clap::Subcommand;
 
-use crate::{cmd_bench_burst, cmd_bench_law, cmd_bench_sidecar, cmd_bench_sizing};
+use crate::{cmd_bench_burst, cmd_bench_law, cmd_bench_sidecar, cmd_bench_sizing, cmd_bench_webhook};
 
 /// Arguments of `cargo xtask bench`.
 #[derive(clap::Args)]
@@ -27,6 +27,8 @@ enum Bench {
     Sidecar(cmd_bench_sidecar::Args),
     /// Sizing policies side by side on the same tasks: OOM kills and slack
     Sizing(cmd_bench_sizing::Args),
+    /// The webhook under a thousand calls a second: times and memory, also beside trickling connections and after huge bodies
+    Webhook(cmd_bench_webhook::Args),
 }
 
 /// Runs the command.
@@ -41,5 +43,6 @@ pub fn run(args: Args) -> Result<()> {
         Bench::Law(args) => cmd_bench_law::run(args),
         Bench::Sidecar(args) => cmd_bench_sidecar::run(args),
         Bench::Sizing(args) => cmd_bench_sizing::run(args),
+        Bench::Webhook(args) => cmd_bench_webhook::run(args),
     }
 }
