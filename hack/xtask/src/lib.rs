@@ -41,6 +41,7 @@ pub mod cmd_cluster;
 pub mod cmd_demo;
 pub mod cmd_deny;
 pub mod cmd_fuzz;
+pub mod cmd_hostile;
 pub mod cmd_images;
 pub mod cmd_matrix;
 pub mod cmd_model;

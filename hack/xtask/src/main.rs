@@ -6,8 +6,8 @@
 
 use clap::{Parser, Subcommand};
 use xtask::{
-    cmd_bench, cmd_book, cmd_brokers, cmd_cluster, cmd_demo, cmd_deny, cmd_fuzz, cmd_images, cmd_matrix, cmd_model, cmd_publish, cmd_release,
-    cmd_shapes, cmd_soak, cmd_test,
+    cmd_bench, cmd_book, cmd_brokers, cmd_cluster, cmd_demo, cmd_deny, cmd_fuzz, cmd_hostile, cmd_images, cmd_matrix, cmd_model, cmd_publish,
+    cmd_release, cmd_shapes, cmd_soak, cmd_test,
 };
 
 #[derive(Parser)]
@@ -37,6 +37,8 @@ enum Command {
     Book(cmd_book::Args),
     /// What strangers can send, made at random from a corpus: nothing may panic or break a promise
     Fuzz(cmd_fuzz::Args),
+    /// What clusters and users do to an injector, on a real cluster, each beside the same without QScaler: workers run, faults are named
+    Hostile(cmd_hostile::Args),
     /// The drain protocol, explored state by state, and mistakes planted in it
     Model(cmd_model::Args),
     /// Every framework meets every fault on a real cluster: tasks lost, doubled, cut
@@ -62,6 +64,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Bench(args) => cmd_bench::run(args),
         Command::Book(args) => cmd_book::run(args),
         Command::Fuzz(args) => cmd_fuzz::run(args),
+        Command::Hostile(args) => cmd_hostile::run(args),
         Command::Model(args) => cmd_model::run(args),
         Command::Matrix(args) => cmd_matrix::run(args),
         Command::Shapes(args) => cmd_shapes::run(args),
