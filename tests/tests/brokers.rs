@@ -5,6 +5,8 @@
 
 #[path = "brokers/rabbitmq.rs"]
 mod rabbitmq;
+#[path = "brokers/redis_ages.rs"]
+mod redis_ages;
 #[path = "brokers/redis_contract.rs"]
 mod redis_contract;
 #[path = "brokers/redis_keys.rs"]

@@ -31,7 +31,7 @@ const PAGE_SIZE: usize = 500;
 const PAGES_MAX: usize = 100;
 /// A page of 500 queues with these columns has about 50 kB.
 const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
-const COLUMNS: &str = "columns=name,messages_ready,messages_unacknowledged,message_stats.publish,message_stats.ack,message_stats.deliver_no_ack,message_stats.get_no_ack";
+const COLUMNS: &str = "columns=name,messages_ready,messages_unacknowledged,message_stats.publish,message_stats.ack,message_stats.deliver_no_ack,message_stats.get_no_ack,head_message_timestamp";
 
 /// What the API tells of one queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,6 +40,8 @@ pub(crate) struct QueueFigures {
     pub(crate) unacked: Option<u64>,
     pub(crate) published: Option<u64>,
     pub(crate) completed: Option<u64>,
+    /// When the message that waits longest was published, seconds since the epoch: its property `timestamp`, where its publisher sets one (classic queues alone tell).
+    pub(crate) head_s: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -48,6 +50,9 @@ struct Queue {
     messages_ready: Option<u64>,
     messages_unacknowledged: Option<u64>,
     message_stats: Option<Counters>,
+    /// A number; null, or an empty text, where there is none.
+    #[serde(default)]
+    head_message_timestamp: serde_json::Value,
 }
 
 #[derive(Deserialize)]
@@ -71,7 +76,9 @@ impl Queue {
         // Counters appear with the first event of their kind: where others are there, an absent one has counted nothing.
         let counted = |of: fn(&Counters) -> Option<u64>| stats.map(|s| of(s).unwrap_or(0));
         let completed = counted(|s| Some(s.ack.unwrap_or(0) + s.deliver_no_ack.unwrap_or(0) + s.get_no_ack.unwrap_or(0)));
-        QueueFigures { ready: self.messages_ready, unacked: self.messages_unacknowledged, published: counted(|s| s.publish), completed }
+        // The server looks at messages in work, too: with one of these it may be theirs, and what waits longest is not known.
+        let head_s = self.head_message_timestamp.as_u64().filter(|at| *at > 0 && self.messages_unacknowledged == Some(0));
+        QueueFigures { ready: self.messages_ready, unacked: self.messages_unacknowledged, published: counted(|s| s.publish), completed, head_s }
     }
 }
 
@@ -247,7 +254,16 @@ mod tests {
     fn fields_that_the_server_leaves_out_are_unknown() {
         assert_eq!(figures(r#"{"name":"q"}"#), QueueFigures::default());
         let fresh = figures(r#"{"name":"q","messages_ready":3,"messages_unacknowledged":1}"#);
-        assert_eq!(fresh, QueueFigures { ready: Some(3), unacked: Some(1), published: None, completed: None });
+        assert_eq!(fresh, QueueFigures { ready: Some(3), unacked: Some(1), ..QueueFigures::default() });
+    }
+
+    #[test]
+    fn the_head_s_time_is_that_of_a_waiting_message_only_while_none_is_in_work() {
+        let head = |unacked: u64, time: &str| {
+            figures(&format!(r#"{{"messages_ready":3,"messages_unacknowledged":{unacked},"head_message_timestamp":{time}}}"#)).head_s
+        };
+        assert_eq!(head(0, "1796043600"), Some(1_796_043_600));
+        assert_eq!([head(1, "1796043600"), head(0, "null"), head(0, "\"\""), head(0, "0")], [None; 4]);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use super::management::{self, Api, QueueFigures};
 use super::{Link, is_missing, is_refused, names};
 use crate::unseen::Unseen;
-use crate::{BrokerError, QueueQuery, QueueStats};
+use crate::{BrokerError, QueueQuery, QueueStats, now_ms};
 use async_trait::async_trait;
 use futures::stream::{self, StreamExt};
 use lapin::options::QueueDeclareOptions;
@@ -215,11 +215,20 @@ impl ManagementCache {
     }
 }
 
-fn sample(depth: &Depth, figures: QueueFigures, age_s: f64) -> Result<QueueSample, BrokerError> {
-    let QueueFigures { ready, unacked, published, completed } = figures;
+fn sample(depth: &Depth, figures: QueueFigures, age_s: f64, now_ms: u64) -> Result<QueueSample, BrokerError> {
+    let QueueFigures { ready, unacked, published, completed, head_s } = figures;
     let known = ready.or(unacked).or(published).is_some();
     let age_s = if known { age_s } else { 0.0 };
-    let sample = |ready| QueueSample { ready, unacked, published_total: published, completed_total: completed, age_s, ..QueueSample::default() };
+    let waited_s = head_s.map(|at| now_ms.saturating_sub(at.saturating_mul(1000)) as f64 / 1000.0);
+    let sample = |ready| QueueSample {
+        ready,
+        unacked,
+        published_total: published,
+        completed_total: completed,
+        oldest_s: waited_s.filter(|_| ready != Some(0)),
+        age_s,
+        ..QueueSample::default()
+    };
     match depth {
         Depth::Ready(fresh) => Ok(sample(Some(*fresh))),
         Depth::Missing => Ok(QueueSample { ready: Some(0), unacked: Some(0), ..QueueSample::default() }),
@@ -235,11 +244,12 @@ impl QueueStats for RabbitStats {
         let queues: BTreeSet<String> = queries.iter().map(|query| query.queue.clone()).collect();
         let depths = self.depths(&queues).await?;
         let (counters, age_s) = self.counters(&queues).await;
+        let now_ms = now_ms();
         for (queue, depth) in &depths {
             self.unseen.looked(queue, !matches!(depth, Depth::Missing));
         }
         let of = |query: &QueueQuery| match depths.get(&query.queue) {
-            Some(depth) => sample(depth, counters.get(&query.queue).copied().unwrap_or_default(), age_s),
+            Some(depth) => sample(depth, counters.get(&query.queue).copied().unwrap_or_default(), age_s, now_ms),
             None => Ok(QueueSample::default()),
         };
         Ok(queries.iter().map(of).collect())
@@ -262,7 +272,7 @@ mod tests {
     use super::*;
     use crate::Retry;
 
-    const API: QueueFigures = QueueFigures { ready: Some(9), unacked: Some(2), published: Some(30), completed: Some(19) };
+    const API: QueueFigures = QueueFigures { ready: Some(9), unacked: Some(2), published: Some(30), completed: Some(19), head_s: Some(7) };
 
     fn refused() -> Depth {
         Depth::Refused(BrokerError { operation: OPERATION, place: "amqp://h".into(), message: "refused".into(), retry: Retry::AfterChange })
@@ -270,7 +280,7 @@ mod tests {
 
     #[test]
     fn the_fresh_ready_count_wins_over_the_api_s() {
-        let got = sample(&Depth::Ready(4), API, 3.0).unwrap();
+        let got = sample(&Depth::Ready(4), API, 3.0, 9_500).unwrap();
         assert_eq!(
             got,
             QueueSample {
@@ -278,6 +288,7 @@ mod tests {
                 unacked: Some(2),
                 published_total: Some(30),
                 completed_total: Some(19),
+                oldest_s: Some(2.5),
                 age_s: 3.0,
                 ..QueueSample::default()
             }
@@ -285,20 +296,25 @@ mod tests {
     }
 
     #[test]
+    fn nothing_waits_that_has_an_age_once_the_queue_is_empty() {
+        assert_eq!(sample(&Depth::Ready(0), API, 3.0, 9_500).unwrap().oldest_s, None);
+    }
+
+    #[test]
     fn without_the_api_what_is_in_work_is_unknown_and_not_zero() {
-        let got = sample(&Depth::Ready(4), QueueFigures::default(), 3.0).unwrap();
+        let got = sample(&Depth::Ready(4), QueueFigures::default(), 3.0, 9_500).unwrap();
         assert_eq!(got, QueueSample { ready: Some(4), ..QueueSample::default() });
     }
 
     #[test]
     fn a_refused_declare_falls_back_to_the_api_and_is_an_error_without_it() {
-        assert_eq!(sample(&refused(), API, 3.0).unwrap().ready, Some(9));
-        assert_eq!(sample(&refused(), QueueFigures::default(), 3.0).unwrap_err().retry, Retry::AfterChange);
+        assert_eq!(sample(&refused(), API, 3.0, 9_500).unwrap().ready, Some(9));
+        assert_eq!(sample(&refused(), QueueFigures::default(), 3.0, 9_500).unwrap_err().retry, Retry::AfterChange);
     }
 
     #[test]
     fn a_queue_that_does_not_exist_is_empty() {
-        let got = sample(&Depth::Missing, QueueFigures::default(), 0.0).unwrap();
+        let got = sample(&Depth::Missing, QueueFigures::default(), 0.0, 9_500).unwrap();
         assert_eq!((got.ready, got.unacked, got.published_total), (Some(0), Some(0), None));
     }
 }

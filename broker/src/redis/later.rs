@@ -20,11 +20,20 @@ pub(super) struct Later {
     pub(super) due: u64,
     /// When the next one is due, milliseconds since the epoch.
     pub(super) next_ms: Option<u64>,
+    /// Since when the first of those that are due is, milliseconds since the epoch; None: not known, or none is.
+    pub(super) since_ms: Option<u64>,
 }
 
 impl Later {
     pub(super) fn and(self, other: Self) -> Self {
-        Self { due: self.due.saturating_add(other.due), next_ms: [self.next_ms, other.next_ms].into_iter().flatten().min() }
+        let sooner = |a: Option<u64>, b: Option<u64>| [a, b].into_iter().flatten().min();
+        // What is not known of one is not known of both.
+        let known = [self, other].iter().all(|one| one.due == 0 || one.since_ms.is_some());
+        Self {
+            due: self.due.saturating_add(other.due),
+            next_ms: sooner(self.next_ms, other.next_ms),
+            since_ms: sooner(self.since_ms, other.since_ms).filter(|_| known),
+        }
     }
 }
 
@@ -42,7 +51,7 @@ pub(super) fn commands(key: &Key, now_ms: u64) -> Vec<Cmd> {
     };
     let after = |clock: Clock| format!("({}", clock.due_until(now_ms));
     match key.kind {
-        KeyKind::Due { clock, .. } => vec![due(clock), range(&after(clock), "+inf", 1)],
+        KeyKind::Due { clock, .. } => vec![due(clock), range("-inf", &clock.due_until(now_ms), 1), range(&after(clock), "+inf", 1)],
         KeyKind::DueOfAll { clock } => {
             let until = clock.due_until(now_ms);
             vec![due(clock), range("-inf", &until, LOOKED_INTO), range(&after(clock), "+inf", NEXT_LOOKED_INTO)]
@@ -79,7 +88,10 @@ pub(super) fn read(key: &Key, queue: &str, answers: &[Value], second: Option<&Va
     }
     let count = |answer: &Value| redis::from_redis_value::<u64>(answer.clone()).unwrap_or(0);
     Ok(match (key.kind, answers) {
-        (KeyKind::Due { clock, .. }, [due, next]) => Later { due: count(due), next_ms: scored(next).first().map(|(_, score)| clock.due_ms(*score)) },
+        (KeyKind::Due { clock, .. }, [due, first, next]) => {
+            let at = |answer: &Value| scored(answer).first().map(|(_, score)| clock.due_ms(*score));
+            Later { due: count(due), next_ms: at(next), since_ms: at(first) }
+        }
         (KeyKind::DueOfAll { clock }, [all, due, next]) => {
             let mine = |(member, _): &(Vec<u8>, f64)| queue_in(member).is_none_or(|of| of == queue);
             let (due, next) = (scored(due), scored(next));
@@ -87,6 +99,7 @@ pub(super) fn read(key: &Key, queue: &str, answers: &[Value], second: Option<&Va
             Later {
                 due: due.iter().filter(|entry| mine(entry)).count() as u64 + unread,
                 next_ms: next.iter().find(|entry| mine(entry)).map(|(_, score)| clock.due_ms(*score)),
+                since_ms: due.iter().find(|entry| mine(entry)).map(|(_, score)| clock.due_ms(*score)),
             }
         }
         (KeyKind::DueList, [length, ids]) => {
@@ -99,7 +112,8 @@ pub(super) fn read(key: &Key, queue: &str, answers: &[Value], second: Option<&Va
             let etas: Vec<u64> = messages.iter().flatten().map(|message| eta_in(message).unwrap_or(0)).collect();
             Later {
                 due: etas.iter().filter(|eta| **eta <= now_ms).count() as u64 + count(length).saturating_sub(read),
-                next_ms: etas.into_iter().filter(|eta| *eta > now_ms).min(),
+                next_ms: etas.iter().copied().filter(|eta| *eta > now_ms).min(),
+                since_ms: etas.into_iter().filter(|eta| *eta <= now_ms).min().filter(|eta| *eta > 0),
             }
         }
         _ => Later::default(),
@@ -152,7 +166,7 @@ mod tests {
         let read = |all: i64| {
             read(&key(KeyKind::DueOfAll { clock: Clock::Seconds }), "q", &[Value::Int(all), due.clone(), next.clone()], None, 10_000).unwrap()
         };
-        assert_eq!(read(3), Later { due: 2, next_ms: Some(60_500) });
+        assert_eq!(read(3), Later { due: 2, next_ms: Some(60_500), since_ms: Some(1_000) });
         assert_eq!(read(13).due, 12);
     }
 
@@ -162,13 +176,14 @@ mod tests {
         let message = |eta: u64| bulk(&format!(r#"{{"options": {{"eta": {eta}}}}}"#));
         let second = Value::Array(vec![message(900), message(1_500), bulk("?")]);
         let read = read(&key(KeyKind::DueList), "q", &[Value::Int(3), ids], Some(&second), 1_000).unwrap();
-        assert_eq!(read, Later { due: 2, next_ms: Some(1_500) });
+        // The one that says no time makes the first of them unknown.
+        assert_eq!(read, Later { due: 2, next_ms: Some(1_500), since_ms: None });
     }
 
     #[test]
     fn the_sooner_of_two_keys_is_next() {
-        let (a, b) = (Later { due: 1, next_ms: None }, Later { due: 2, next_ms: Some(9) });
-        assert_eq!(a.and(b), Later { due: 3, next_ms: Some(9) });
-        assert_eq!(b.and(Later { due: 0, next_ms: Some(4) }).next_ms, Some(4));
+        let (a, b) = (Later { due: 1, next_ms: None, since_ms: None }, Later { due: 2, next_ms: Some(9), since_ms: Some(3) });
+        assert_eq!(a.and(b), Later { due: 3, next_ms: Some(9), since_ms: None });
+        assert_eq!(b.and(Later { due: 0, next_ms: Some(4), since_ms: None }), Later { due: 2, next_ms: Some(4), since_ms: Some(3) });
     }
 }

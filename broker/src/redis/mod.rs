@@ -3,7 +3,9 @@
 //!
 //! Rights (Redis ACL) of each part; `SELECT` too where the database is not 0:
 //! - figures: `%R~<keys of the queues>` with `llen zcard zcount hlen hvals scard scan xinfo|groups xinfo|stream xlen`; for arq also
-//!   `%R~arq:in-progress:*` with `zrangebyscore exists`, without which its running jobs count as waiting;
+//!   `%R~arq:in-progress:*` with `zrangebyscore exists`, without which its running jobs count as waiting; for the age of the oldest
+//!   message, which is unknown without them: `lindex`, of RQ also `%R~rq:job:*` with `hmget`, of BullMQ `%R~bull:<queue>:*` with `zrange hmget`, of
+//!   Asynq `%R~asynq:{<queue>}:t:*` with `hmget`, of a stream `xrange`;
 //! - controller: `~qscaler:*` with `xadd xtrim xgroup|create xreadgroup xpending xack xdel pexpire del`;
 //! - sidecar: `~qscaler:ctl:<ns>/<name> ~qscaler:ctl:<ns>/<name>:* ~qscaler:reports:<ns>/<name>` with
 //!   `xadd xack xdel xreadgroup xpending xautoclaim xgroup|create pexpire` (`xpending` is needed only when an entry is too long).
@@ -13,10 +15,12 @@ mod elsewhere;
 mod guard;
 pub(crate) mod keys;
 mod later;
+mod oldest;
 mod oversized;
 pub(crate) mod receiver;
 pub(crate) mod sender;
 pub(crate) mod stats;
+mod streams;
 
 use crate::{BrokerError, Retry};
 use guard::Guarded;

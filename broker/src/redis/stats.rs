@@ -1,10 +1,12 @@
-//! Lengths of queues in Redis. In: queries, whose frameworks name the keys. Out: one sample each, from one pipeline for all of them, and a second one
-//! where the first tells what to ask (members of `unacked`, sets found by a pattern, due jobs that may be running). Left to others: which keys a framework has
+//! Lengths of queues in Redis, and since when their oldest messages wait. In: queries, whose frameworks name the keys. Out: one sample each, from one pipeline for all of them, and a second one
+//! where the first tells what to ask (members of `unacked`, sets found by a pattern, due jobs that may be running, times). Left to others: which keys a framework has
 //! (`core::framework`).
 //! A list, set or hash that does not exist is empty: Redis has no empty ones. A key of another type is an error of its queue, and names the key.
 
 use super::elsewhere::{self, Elsewhere};
 use super::later::{self, Later};
+use super::oldest::{self, Oldest};
+use super::streams::{StreamFigures, stream};
 use super::{Link, RESPONSE_TIMEOUT};
 use crate::unseen::Unseen;
 use crate::{BrokerError, QueueQuery, QueueStats, now_ms};
@@ -143,7 +145,7 @@ fn commands(kind: KeyKind, key: &str, now_ms: u64) -> Vec<Cmd> {
 }
 
 /// What one command said of `key`.
-fn count(key: &str, answer: Option<&Value>) -> Count {
+pub(super) fn count(key: &str, answer: Option<&Value>) -> Count {
     match answer {
         Some(Value::Int(count)) => Ok(u64::try_from(*count).ok()),
         Some(Value::ServerError(error)) => Err(complaint(key, error)),
@@ -151,46 +153,11 @@ fn count(key: &str, answer: Option<&Value>) -> Count {
     }
 }
 
-fn complaint(key: &str, error: &redis::ServerError) -> String {
+pub(super) fn complaint(key: &str, error: &redis::ServerError) -> String {
     match error.code() {
         "WRONGTYPE" => format!("the key {key:?} holds another type than this worker's queue has: check the annotations queue and worker"),
         code => format!("the key {key:?}: {code} {}", error.details().unwrap_or_default()),
     }
-}
-
-/// A stream by its groups: what waits (lag), what is in work (pending), and exact totals. A lag that Redis cannot tell is unknown.
-#[derive(Debug, Default, PartialEq)]
-struct StreamFigures {
-    waiting: Option<u64>,
-    pending: Option<u64>,
-    added: Option<u64>,
-    done: Option<u64>,
-}
-
-fn stream(key: &str, groups: &Value, info: &Value, length: &Value) -> Result<StreamFigures, String> {
-    if let Value::ServerError(error) = groups {
-        let missing = error.details().is_some_and(|d| d.contains("no such key")) || error.code().contains("no such key");
-        // No stream, no messages; totals stay unknown.
-        let nothing = StreamFigures { waiting: Some(0), pending: Some(0), added: None, done: None };
-        return if missing { Ok(nothing) } else { Err(complaint(key, error)) };
-    }
-    let map = |value: &Value| redis::from_redis_value::<HashMap<String, Value>>(value.clone()).unwrap_or_default();
-    let number = |map: &HashMap<String, Value>, field: &str| match map.get(field) {
-        Some(Value::Int(number)) => u64::try_from(*number).ok(),
-        _ => None,
-    };
-    let groups: Vec<HashMap<String, Value>> = match groups {
-        Value::Array(groups) => groups.iter().map(map).collect(),
-        _ => Vec::new(),
-    };
-    if groups.is_empty() {
-        // Nobody reads yet: all of it waits.
-        return Ok(StreamFigures { waiting: count(key, Some(length))?, pending: Some(0), added: number(&map(info), "entries-added"), done: None });
-    }
-    let sum = |field: &str| groups.iter().map(|group| number(group, field)).sum::<Option<u64>>();
-    let (pending, read) = (sum("pending"), sum("entries-read"));
-    let done = read.zip(pending).map(|(read, pending)| read.saturating_sub(pending));
-    Ok(StreamFigures { waiting: sum("lag"), pending, added: number(&map(info), "entries-added"), done })
 }
 
 /// Entries of Celery's `unacked` whose routing key is this queue, and how many of them are only kept until they are due. Values are JSON: message,
@@ -254,6 +221,9 @@ fn total(counts: Vec<Count>) -> Count {
 /// Answers of the first pipeline by key, so that what several queues share is asked once.
 type Plan = HashMap<Key, (usize, usize)>;
 
+/// What is asked of times beside the lengths: by query and key, where its answers are in a pipeline.
+type Times = HashMap<(usize, Key), (usize, usize)>;
+
 fn waiting(query: &QueueQuery) -> Vec<Key> {
     query.framework.waiting_keys(&query.queue, &query.names)
 }
@@ -273,7 +243,7 @@ impl QueueStats for RedisStats {
         let mut plan = Plan::new();
         let mut patterns = BTreeSet::new();
         let now_ms = now_ms();
-        let mut later = Plan::new();
+        let (mut later, mut heads) = (Plan::new(), Times::new());
         let mut add = |plan: &mut Plan, key: Key, commands: Vec<Cmd>| {
             let start = pipeline.len();
             plan.entry(key).or_insert_with(|| {
@@ -297,11 +267,20 @@ impl QueueStats for RedisStats {
                 add(&mut later, key, commands);
             }
         }
+        for (i, query) in queries.iter().enumerate() {
+            for key in waiting(query) {
+                if let Some(command) = oldest::first(query, &key) {
+                    heads.insert((i, key), (pipeline.len(), pipeline.len() + 1));
+                    pipeline.add_command(command);
+                }
+            }
+        }
         let answers = if pipeline.is_empty() { Vec::new() } else { self.link.run(OPERATION, &mut pipeline).await? };
         let found = if patterns.is_empty() { HashMap::new() } else { self.sweep(&patterns).await? };
-        let second = self.second(&plan, &later, &answers, &found).await?;
-        let look = Look { plan: &plan, later: &later, answers: &answers, found: &found, second: &second, now_ms };
-        let samples: Vec<Result<QueueSample, String>> = queries.iter().map(|query| look.sample(query)).collect();
+        let mut look =
+            Look { plan: &plan, later: &later, heads, answers: &answers, found: &found, second: HashMap::new(), times: HashMap::new(), now_ms };
+        (look.second, look.times) = self.second(queries, &look).await?;
+        let samples: Vec<Result<QueueSample, String>> = queries.iter().enumerate().map(|(i, query)| look.sample(i, query)).collect();
         self.remember(queries, &samples, &look);
         self.search(queries).await?;
         Ok(samples.into_iter().map(|sample| sample.map_err(|message| self.link.refused(OPERATION, message))).collect())
@@ -352,45 +331,56 @@ impl RedisStats {
         Ok(())
     }
 
-    /// Members of every small `unacked`, how many of arq's due jobs run, and sizes of every set that a pattern found.
+    /// Members of every small `unacked`, how many of arq's due jobs run, and sizes of every set that a pattern found, by key; and times.
     async fn second(
         &self,
-        plan: &Plan,
-        later: &Plan,
-        answers: &[Value],
-        found: &HashMap<String, Option<BTreeSet<String>>>,
-    ) -> Result<HashMap<String, Value>, BrokerError> {
+        queries: &[QueueQuery],
+        look: &Look<'_>,
+    ) -> Result<(HashMap<String, Value>, HashMap<(usize, Key), Vec<Value>>), BrokerError> {
         let mut pipeline = pipe();
         let mut keys = Vec::new();
-        for (Key { kind, name: key }, (start, end)) in plan {
+        for (Key { kind, name: key }, (start, end)) in look.plan {
             if let KeyKind::Due { running: Some(running), .. } = kind
-                && let Some([_, Value::Array(oldest)]) = answers.get(*start..*end)
+                && let Some([_, Value::Array(oldest)]) = look.answers.get(*start..*end)
                 && !oldest.is_empty()
             {
                 let ids = oldest.iter().filter_map(|id| redis::from_redis_value::<Vec<u8>>(id.clone()).ok());
                 pipeline.cmd("EXISTS").arg(ids.map(|id| [running.as_bytes(), &id].concat()).collect::<Vec<_>>());
                 keys.push(key.clone());
             }
-            let small = matches!(answers.get(*start), Some(Value::Int(n)) if u64::try_from(*n).is_ok_and(|n| n > 0 && n <= CELERY_UNACKED_READ_MAX));
+            let small =
+                matches!(look.answers.get(*start), Some(Value::Int(n)) if u64::try_from(*n).is_ok_and(|n| n > 0 && n <= CELERY_UNACKED_READ_MAX));
             if *kind == KeyKind::CeleryUnacked && small {
                 pipeline.cmd("HVALS").arg(key);
                 keys.push(key.clone());
             }
         }
-        for (key, (start, end)) in later {
-            if let Some(command) = answers.get(*start..*end).and_then(|answers| later::second(key, answers)) {
+        for (key, (start, end)) in look.later {
+            if let Some(command) = look.answers.get(*start..*end).and_then(|answers| later::second(key, answers)) {
                 pipeline.add_command(command);
                 keys.push(key.name.clone());
             }
         }
-        for key in found.values().flatten().flatten() {
+        for key in look.found.values().flatten().flatten() {
             pipeline.cmd("SCARD").arg(key);
             keys.push(key.clone());
         }
-        if keys.is_empty() {
-            return Ok(HashMap::new());
+        let mut times = Times::new();
+        for (i, query) in queries.iter().enumerate() {
+            for key in waiting(query) {
+                let start = pipeline.len();
+                for command in oldest::second(query, &key, look.answers_of(&key), look.head(i, &key)) {
+                    pipeline.add_command(command);
+                }
+                times.insert((i, key), (start, pipeline.len()));
+            }
         }
-        Ok(keys.into_iter().zip(self.link.run(OPERATION, &mut pipeline).await?).collect())
+        if pipeline.is_empty() {
+            return Ok((HashMap::new(), HashMap::new()));
+        }
+        let answers = self.link.run(OPERATION, &mut pipeline).await?;
+        let times = times.into_iter().map(|(key, (start, end))| (key, answers.get(start..end).unwrap_or_default().to_vec())).collect();
+        Ok((keys.into_iter().zip(answers).collect(), times))
     }
 }
 
@@ -402,12 +392,33 @@ struct Look<'a> {
     now_ms: u64,
     answers: &'a [Value],
     found: &'a HashMap<String, Option<BTreeSet<String>>>,
-    second: &'a HashMap<String, Value>,
+    second: HashMap<String, Value>,
+    /// Of the first pipeline: what says a time, or whose time is to be asked.
+    heads: Times,
+    times: HashMap<(usize, Key), Vec<Value>>,
 }
 
 impl Look<'_> {
     fn answers_of(&self, key: &Key) -> &[Value] {
         self.plan.get(key).and_then(|(start, end)| self.answers.get(*start..*end)).unwrap_or_default()
+    }
+
+    fn head(&self, query: usize, key: &Key) -> Option<&Value> {
+        self.heads.get(&(query, key.clone())).and_then(|(start, _)| self.answers.get(*start))
+    }
+
+    /// Since when the oldest message waits, of those in the queue's own keys and those that are due.
+    fn oldest(&self, i: usize, query: &QueueQuery, later: Later) -> Oldest {
+        let of = |key: &Key| {
+            let waiting = self.count(key, &query.queue).ok().flatten();
+            let second = self.times.get(&(i, key.clone())).map_or(&[][..], Vec::as_slice);
+            oldest::read(query.framework.age, key, waiting, self.head(i, key), second)
+        };
+        let due = match later.due {
+            0 => Oldest::Nothing,
+            _ => later.since_ms.map_or(Oldest::Unknown, Oldest::Since),
+        };
+        waiting(query).iter().map(of).fold(due, Oldest::and)
     }
 
     fn stream(&self, key: &Key) -> Result<StreamFigures, String> {
@@ -463,7 +474,7 @@ impl Look<'_> {
         sum
     }
 
-    fn sample(&self, query: &QueueQuery) -> Result<QueueSample, String> {
+    fn sample(&self, i: usize, query: &QueueQuery) -> Result<QueueSample, String> {
         let waiting = waiting(query);
         let ready: Vec<Count> = waiting.iter().map(|key| self.count(key, &query.queue)).collect();
         let mut unacked: Vec<Count> = working(query).iter().map(|key| self.count(key, &query.queue)).collect();
@@ -489,6 +500,7 @@ impl Look<'_> {
         sample.ready = total(ready)?.map(|ready| ready.saturating_add(later.due));
         sample.next_due_s = later.next_ms.map(|at| at.saturating_sub(self.now_ms) as f64 / 1000.0);
         sample.unacked = total(unacked)?;
+        sample.oldest_s = self.oldest(i, query, later).age_s(self.now_ms);
         Ok(sample)
     }
 }

@@ -1,6 +1,6 @@
 //! BullMQ (`src/classes/queue-keys.ts`, its Lua scripts).
 
-use super::{Books, BusySource, Clock, Framework, Prefix, Promise, due, list, zset};
+use super::{Age, Books, BusySource, Clock, End, Framework, Prefix, Promise, Stamp, due, list, zset};
 
 /// See the module.
 pub(super) static BULLMQ: Framework = Framework {
@@ -11,6 +11,7 @@ pub(super) static BULLMQ: Framework = Framework {
     waiting: &[list("{prefix}:{queue}:wait"), zset("{prefix}:{queue}:prioritized")],
     later: &[due(Clock::Millis4096, "{prefix}:{queue}:delayed")],
     working: &[list("{prefix}:{queue}:active")],
+    age: Age::Job { next: End::Right, hash: "{prefix}:{queue}:", fields: &["timestamp", "opts", "processedOn"], stamp: Stamp::BullMq },
     books: Books::Fleet,
     note: "The application must call worker.close() on SIGTERM.",
     ..Framework::PLAIN

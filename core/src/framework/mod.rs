@@ -4,6 +4,7 @@
 //! (`sidecar`). A new framework is one more file here, and its line in [`FRAMEWORKS`].
 //! Source of the values: each framework's documentation and code, and runs with one task in flight.
 
+mod ages;
 mod amqp_consumer;
 mod arq;
 mod asynq;
@@ -22,6 +23,7 @@ mod sidekiq;
 mod signal;
 mod taskiq;
 
+pub use ages::{Age, End, Stamp};
 pub use books::{Books, HostIn, Listed, Processes, Tasks};
 pub use keys::{Clock, Key, KeyKind, KeyNames, Prefix, RedisKey};
 pub use signal::Signal;
@@ -69,6 +71,8 @@ pub struct Framework {
     pub later: &'static [RedisKey],
     /// Keys whose lengths add up to the messages taken and not finished.
     pub working: &'static [RedisKey],
+    /// Since when a message waits, as written in Redis.
+    pub age: Age,
     /// What it writes down of itself in Redis.
     pub books: Books,
     /// By default a message is acknowledged when its task begins, not when it ends: the broker's count of unacknowledged messages then leaves running
@@ -90,6 +94,7 @@ impl Framework {
         waiting: &[],
         later: &[],
         working: &[],
+        age: Age::Unknown,
         books: Books::None,
         acknowledges_early: false,
         note: "",
@@ -117,6 +122,12 @@ impl Framework {
     #[must_use]
     pub fn has_priorities(&self) -> bool {
         self.waiting.iter().any(|key| key.template.contains("{priority}"))
+    }
+
+    /// What stands before a job's id in the name of its hash.
+    #[must_use]
+    pub fn job_name(&self, template: &str, queue: &str, names: &KeyNames) -> String {
+        keys::names(template, queue, names, self.prefix, str::to_owned).into_iter().next().unwrap_or_default()
     }
 
     fn keys(&self, keys: &[RedisKey], queue: &str, names: &KeyNames) -> Vec<Key> {

@@ -1,6 +1,8 @@
 //! Sidekiq. Each process has a hash with its figures, written every 5 to 10 s (`lib/sidekiq/launcher.rb`).
 
-use super::{Books, BusySource, Clock, Framework, HostIn, KeyKind, Listed, Prefix, Processes, QUIET_THEN_TERM, RedisKey, Tasks, list};
+use super::{
+    Age, Books, BusySource, Clock, End, Framework, HostIn, KeyKind, Listed, Prefix, Processes, QUIET_THEN_TERM, RedisKey, Stamp, Tasks, list,
+};
 
 const fn all_due(template: &'static str) -> RedisKey {
     RedisKey { kind: KeyKind::DueOfAll { clock: Clock::Seconds }, template }
@@ -14,6 +16,7 @@ pub(super) static SIDEKIQ: Framework = Framework {
     prefix: Some(Prefix { default: "", joint: ":", setting: "redis-namespace" }),
     waiting: &[list("{prefix}queue:{queue}")],
     later: &[all_due("{prefix}schedule"), all_due("{prefix}retry")],
+    age: Age::Message { next: End::Right, field: "enqueued_at", stamp: Stamp::SecondsOrMillis },
     books: Books::Processes(Processes {
         listed: Listed::Set("{prefix}processes"),
         host: HostIn::Name,

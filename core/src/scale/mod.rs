@@ -116,7 +116,7 @@ pub fn decide(cfg: &ScaleConfig, learned: &mut Learned, queues: &[QueueSample], 
     let (backlog, hold) = observe::add_up(cfg, queues);
     let age_s = queues.iter().map(|queue| sane(queue.age_s, f64::MAX)).fold(0.0, f64::max);
     let mut inputs = Inputs {
-        oldest_s: queues.iter().filter_map(|queue| queue.oldest_s).filter(|age| age.is_finite()).reduce(f64::max),
+        oldest_s: observe::oldest(queues),
         useful: fleet.useful(),
         starting: (fleet.starting.len() as u32).saturating_add(fleet.restarting).saturating_add(fleet.uncreated()),
         unschedulable: fleet.pending_unschedulable,

@@ -132,6 +132,15 @@ pub struct View {
     pub busy_known: bool,
 }
 
+/// How long the message that has waited longest in any of the queues has waited, seconds. Unknown where one of them has messages and does not say.
+pub(super) fn oldest(queues: &[QueueSample]) -> Option<f64> {
+    let silent = |queue: &QueueSample| queue.oldest_s.is_none() && queue.ready != Some(0);
+    if queues.iter().any(silent) {
+        return None;
+    }
+    queues.iter().filter_map(|queue| queue.oldest_s).filter(|age| age.is_finite()).reduce(f64::max)
+}
+
 /// Adds the queues up. A missing or old length makes the sum unknown; what is known of the others is still a lower bound, given beside the reason.
 pub fn add_up(cfg: &ScaleConfig, queues: &[QueueSample]) -> (Backlog, Option<HoldReason>) {
     let (mut sum, mut hold) = (Backlog { unacked: Some(0.0), published: Some(0), completed: Some(0), ..Backlog::default() }, None);

@@ -1,7 +1,7 @@
 //! RabbitMQ under the contract suite, then what only it has: limited users and a management API that may be away. One server for all of it, as it
 //! takes seconds to start.
 
-use super::{DEADLINE, address, order, query, report};
+use super::{DEADLINE, address, now_ms, order, query, report};
 use async_trait::async_trait;
 use lapin::options::{BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
@@ -212,6 +212,34 @@ async fn a_tls_url_at_a_plain_server_is_an_error_and_no_panic(broker: &Rabbit) {
     assert_eq!((seen.ready, seen.unacked), (Some(1), None));
 }
 
+/// A property that the publisher sets, of a message that waits: while one is in work it may be that one's.
+async fn the_time_that_a_publisher_wrote_is_the_age_of_what_waits_longest(broker: &Rabbit) {
+    broker.put_tasks("ages", 0).await.unwrap();
+    let (_connection, channel) = broker.channel().await.unwrap();
+    for age_s in [100, 10] {
+        let properties = BasicProperties::default().with_timestamp(now_ms() / 1000 - age_s);
+        channel.basic_publish("".into(), "ages".into(), BasicPublishOptions::default(), b"task", properties).await.unwrap().await.unwrap();
+    }
+    broker.put_tasks("no-ages", 1).await.unwrap();
+    let stats = open_stats(&broker.url_of("guest", "guest")).unwrap();
+    let seen = || async { stats.sample(&[query("celery", "ages"), query("celery", "no-ages")]).await.unwrap() };
+    wait_for("the age is known", DEADLINE, || async {
+        let seen = seen().await;
+        let known = seen[0].oldest_s.is_some_and(|age| (99.0..200.0).contains(&age)) && seen[1].ready == Some(1) && seen[1].oldest_s.is_none();
+        if known { Ok(()) } else { Err(format!("{seen:?}")) }
+    })
+    .await
+    .unwrap();
+    let held = channel.basic_get("ages".into(), BasicGetOptions::default()).await.unwrap();
+    assert!(held.is_some());
+    wait_for("it is not known any more", DEADLINE, || async {
+        let seen = seen().await.swap_remove(0);
+        if (seen.unacked, seen.oldest_s) == (Some(1), None) { Ok(()) } else { Err(format!("{seen:?}")) }
+    })
+    .await
+    .unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rabbitmq_keeps_the_contract() {
     let broker = Rabbit::start();
@@ -219,6 +247,7 @@ async fn rabbitmq_keeps_the_contract() {
     without_the_management_api_what_is_in_work_is_unknown_and_why_is_said(&broker).await;
     a_virtual_host_that_does_not_exist_is_an_error_until_changed(&broker).await;
     a_tls_url_at_a_plain_server_is_an_error_and_no_panic(&broker).await;
+    the_time_that_a_publisher_wrote_is_the_age_of_what_waits_longest(&broker).await;
     if let Err(failures) = run(&broker).await {
         panic!("{failures}");
     }

@@ -6,14 +6,14 @@ use qscaler_core::framework::{KeyNames, framework};
 use qscaler_tests::servers::RedisServer;
 use redis::aio::MultiplexedConnection;
 
-async fn start() -> (RedisServer, MultiplexedConnection) {
+pub(super) async fn start() -> (RedisServer, MultiplexedConnection) {
     let server = RedisServer::start().unwrap();
     let connection = redis::Client::open(server.url(0)).unwrap().get_multiplexed_async_connection().await.unwrap();
     (server, connection)
 }
 
 /// Runs commands, one per line, words separated by blanks; `\x06\x16` stands for Celery's separator.
-async fn write(connection: &mut MultiplexedConnection, commands: &str) {
+pub(super) async fn write(connection: &mut MultiplexedConnection, commands: &str) {
     for line in commands.lines().map(str::trim).filter(|l| !l.is_empty()) {
         let line = line.replace("SEP", "\u{6}\u{16}");
         let mut words = line.split_whitespace();
