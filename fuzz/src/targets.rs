@@ -311,7 +311,7 @@ fn annotations() -> Try {
             Parsed::Valid(config) => {
                 bounds(&config)?;
                 let object = json!({"metadata": {"name": "orders", "annotations": workload}, "spec": {"template": template}});
-                let said = warnings("Deployment", &orders(), &object, &WorkloadFacts::default(), &settings).len();
+                let said = warnings("Deployment", &orders(), &object, &Value::Null, &WorkloadFacts::default(), &settings).len();
                 let made = preview(&template, &config, &Injection::preview(&settings, orders(), Allowed::default()));
                 Ok(format!("{} {:?} {} {} {said}", config.worker, config.busy, config.signals.len(), outcome(&made)))
             }
@@ -373,7 +373,9 @@ fn reviews() -> Try {
             Ok(request) => request,
             Err(error) => return Ok(error.to_string().chars().filter(|c| !c.is_ascii_digit()).take(60).collect()),
         };
-        let said = decider.workload_warnings(&request.kind.kind, request.namespace.as_deref().unwrap_or_default(), &request.object).len();
+        let said = decider
+            .workload_warnings(&request.kind.kind, request.namespace.as_deref().unwrap_or_default(), &request.object, &request.old_object)
+            .len();
         let runtime = runtime.as_ref().map_err(ToString::to_string)?;
         let decision = runtime.block_on(decider.pod(&request, Duration::from_millis(1)));
         let bytes = answer(&request.uid, decision.patch.as_ref(), &decision.warnings).map_err(|error| format!("no answer: {error}"))?;

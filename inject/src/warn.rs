@@ -30,33 +30,57 @@ pub struct WorkloadFacts {
     pub worker_ids: Option<WorkerIds>,
 }
 
-/// Everything that a user should know about a workload before its pods come; empty when it is not ours.
+/// What is said of a workload.
+#[derive(Default)]
+struct Words {
+    /// What keeps it, or its pods, from being managed: each time.
+    always: Vec<String>,
+    /// What a user should know of how they will be: once.
+    once: Vec<String>,
+}
+
+/// Everything that a user should know about a workload before its pods come; empty when it is not ours. What was as true of `old`, the object that is replaced
+/// (null: there is none), was said then: of that only what is in the way is said again.
 #[must_use]
-pub fn warnings(kind: &str, id: &WorkloadId, object: &Value, facts: &WorkloadFacts, settings: &Settings) -> Vec<String> {
-    let Some((_, path)) = TEMPLATES.iter().find(|(known, _)| *known == kind) else { return Vec::new() };
+pub fn warnings(kind: &str, id: &WorkloadId, object: &Value, old: &Value, facts: &WorkloadFacts, settings: &Settings) -> Vec<String> {
+    let Words { mut always, once } = words(kind, id, object, facts, settings);
+    let before = words(kind, id, old, facts, settings).once;
+    always.extend(once.into_iter().filter(|said| !before.contains(said)));
+    always
+}
+
+fn words(kind: &str, id: &WorkloadId, object: &Value, facts: &WorkloadFacts, settings: &Settings) -> Words {
+    let always = |always| Words { always, ..Words::default() };
+    let Some((_, path)) = TEMPLATES.iter().find(|(known, _)| *known == kind) else { return Words::default() };
     let template = object.pointer(path).unwrap_or(&Value::Null);
     let config = match parse(&annotations(object.get("metadata")), &annotations(template.get("metadata"))) {
-        Parsed::NotOurs => return Vec::new(),
-        _ if kind != "Deployment" => return vec![format!("{DOMAIN} annotations work on Deployments only; this {kind} is left as it is")],
-        Parsed::Invalid(errors) => return errors.iter().map(ToString::to_string).collect(),
+        Parsed::NotOurs => return Words::default(),
+        _ if kind != "Deployment" => return always(vec![format!("{DOMAIN} annotations work on Deployments only; this {kind} is left as it is")]),
+        Parsed::Invalid(errors) => return always(errors.iter().map(ToString::to_string).collect()),
         Parsed::Valid(config) => config,
     };
-    let mut words = Vec::new();
+    let mut words = of_template(template, &config, id, facts, settings);
+    words.once.extend(of_framework(&config));
     if facts.enabled == Some(false) {
-        words.push(format!("namespace {} has no label {LABEL_INJECTION}={INJECTION_ENABLED}: nothing happens before it has", id.namespace));
+        // How its pods would be is of no use to someone whose pods will not be so.
+        words.once.clear();
+        words
+            .always
+            .insert(0, format!("namespace {} has no label {LABEL_INJECTION}={INJECTION_ENABLED}: nothing happens before it has", id.namespace));
     }
-    words.extend(of_template(template, &config, id, facts, settings));
-    words.extend(of_framework(&config));
     words
 }
 
 /// What injection into a pod of this template would say.
-fn of_template(template: &Value, config: &WorkerConfig, id: &WorkloadId, facts: &WorkloadFacts, settings: &Settings) -> Vec<String> {
+fn of_template(template: &Value, config: &WorkerConfig, id: &WorkloadId, facts: &WorkloadFacts, settings: &Settings) -> Words {
     let injection = Injection { worker_ids: facts.worker_ids, ..Injection::preview(settings, id.clone(), facts.allowed) };
     match preview(template, config, &injection) {
-        Outcome::Patch { warnings, .. } | Outcome::Complete { warnings, .. } => warnings,
-        Outcome::Skip(skip) => vec![skip.to_string()],
-        Outcome::Refuse(refusal) => refusal.sentences().into_iter().map(|sentence| format!("pods will not be injected: {sentence}")).collect(),
+        Outcome::Patch { warnings, .. } | Outcome::Complete { warnings, .. } => Words { once: warnings, ..Words::default() },
+        Outcome::Skip(skip) => Words { once: skip.warns().then(|| skip.to_string()).into_iter().collect(), ..Words::default() },
+        Outcome::Refuse(refusal) => {
+            let always = refusal.sentences().into_iter().map(|sentence| format!("pods will not be injected: {sentence}")).collect();
+            Words { always, ..Words::default() }
+        }
     }
 }
 

@@ -166,7 +166,7 @@ proptest! {
     #[test]
     fn arbitrary_json_never_panics(value in any_json()) {
         let _ = owner(&value);
-        let _ = warnings("Deployment", &WorkloadId { namespace: "n".into(), name: "w".into() }, &value, &WorkloadFacts::default(), &Settings::default());
+        let _ = warnings("Deployment", &WorkloadId { namespace: "n".into(), name: "w".into() }, &value, &value, &WorkloadFacts::default(), &Settings::default());
         check(&value, true)?;
     }
 

@@ -53,6 +53,9 @@ pub struct Request {
     /// The object, untouched; see [`bounded`].
     #[serde(default, deserialize_with = "bounded::value")]
     pub object: Value,
+    /// What it replaces; null where it is new, or large.
+    #[serde(default, deserialize_with = "bounded::small")]
+    pub old_object: Value,
 }
 
 /// A kind's name.

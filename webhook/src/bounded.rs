@@ -3,7 +3,8 @@
 //!
 //! A number in an array takes two bytes as text and as much as 72 as a value: 3 MiB of `[0,0,…]` are over 100 MiB. So parts are counted as they are read.
 
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use std::cell::Cell;
 use std::fmt;
@@ -16,12 +17,34 @@ pub const VALUES_MAX: usize = 100_000;
 /// # Errors
 /// When there are more, or the text is no JSON.
 pub fn value<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
-    Counted { left: &Cell::new(VALUES_MAX) }.deserialize(deserializer)
+    Counted { left: &Cell::new(VALUES_MAX), beyond: None }.deserialize(deserializer)
+}
+
+/// Most values in an object that is only compared with: what has more is as good as unknown.
+const COMPARED_MAX: usize = 20_000;
+
+/// Reads a value of at most [`COMPARED_MAX`] parts; null where there are more.
+///
+/// # Errors
+/// When the text is no JSON.
+pub fn small<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
+    let beyond = Cell::new(false);
+    let value = Counted { left: &Cell::new(COMPARED_MAX), beyond: Some(&beyond) }.deserialize(deserializer)?;
+    Ok(if beyond.get() { Value::Null } else { value })
 }
 
 #[derive(Clone, Copy)]
 struct Counted<'c> {
     left: &'c Cell<usize>,
+    /// Set where there are more; None: that is an error.
+    beyond: Option<&'c Cell<bool>>,
+}
+
+impl Counted<'_> {
+    /// What comes now is not kept.
+    fn is_beyond(self) -> bool {
+        self.beyond.is_some_and(Cell::get)
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for Counted<'_> {
@@ -29,6 +52,10 @@ impl<'de> DeserializeSeed<'de> for Counted<'_> {
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
         let left = self.left.get().checked_sub(1);
+        if let (None, Some(beyond)) = (left, self.beyond) {
+            beyond.set(true);
+            return IgnoredAny::deserialize(deserializer).map(|_| Value::Null);
+        }
         self.left.set(left.ok_or_else(|| D::Error::custom(format!("more than {VALUES_MAX} values in one object")))?);
         deserializer.deserialize_any(self)
     }
@@ -68,7 +95,9 @@ impl<'de> Visitor<'de> for Counted<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let mut array = Vec::new();
         while let Some(item) = items.next_element_seed(self)? {
-            array.push(item);
+            if !self.is_beyond() {
+                array.push(item);
+            }
         }
         Ok(Value::Array(array))
     }
@@ -76,7 +105,10 @@ impl<'de> Visitor<'de> for Counted<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
         let mut object = Map::new();
         while let Some(key) = members.next_key::<String>()? {
-            object.insert(key, members.next_value_seed(self)?);
+            let value = members.next_value_seed(self)?;
+            if !self.is_beyond() {
+                object.insert(key, value);
+            }
         }
         Ok(Value::Object(object))
     }
@@ -96,6 +128,16 @@ mod tests {
         let given = json!({"a": [1, -2, 3.5, true, null, "é\n", {"b": {}}, []], "z": u64::MAX, "": i64::MIN});
         assert_eq!(read(&given.to_string()).unwrap(), given);
         assert!(read("{\"a\":").is_err());
+    }
+
+    #[test]
+    fn what_is_only_compared_with_is_null_where_it_is_large_and_what_follows_it_is_read() {
+        let text = format!("{{\"a\":[{}],\"b\":{{\"c\":[1]}}}} ", vec!["0"; 2 * COMPARED_MAX].join(","));
+        let mut reader = serde_json::Deserializer::from_str(&text);
+        assert_eq!(small(&mut reader).unwrap(), Value::Null);
+        assert!(reader.end().is_ok());
+        assert_eq!(small(&mut serde_json::Deserializer::from_str("{\"a\":[1]}")).unwrap(), json!({"a": [1]}));
+        assert!(small(&mut serde_json::Deserializer::from_str("{\"a\":[1}")).is_err());
     }
 
     #[test]

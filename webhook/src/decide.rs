@@ -61,15 +61,15 @@ impl Decider {
         self.pod_outcome(request, within).await.into()
     }
 
-    /// Everything that a user should know about a workload before its pods come; empty when it is not ours.
+    /// Everything that a user should know about a workload before its pods come, and was not told when it was `old`; empty when it is not ours.
     #[must_use]
-    pub fn workload_warnings(&self, kind: &str, namespace: &str, object: &Value) -> Vec<String> {
+    pub fn workload_warnings(&self, kind: &str, namespace: &str, object: &Value, old: &Value) -> Vec<String> {
         if self.excludes(namespace) {
             return Vec::new();
         }
         let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
         let id = WorkloadId { namespace: namespace.to_owned(), name: name.to_owned() };
-        warnings(kind, &id, object, &self.world.facts(&id), &self.settings)
+        warnings(kind, &id, object, old, &self.world.facts(&id), &self.settings)
     }
 
     /// Whether pods of this namespace are never touched.

@@ -123,7 +123,7 @@ async fn workloads(State(app): State<App>, body: Body) -> Response {
             Err(refused) => return refused.into_response(),
         };
         let namespace = request.namespace.as_deref().unwrap_or_default();
-        let warnings = app.decider.workload_warnings(&request.kind.kind, namespace, &request.object);
+        let warnings = app.decider.workload_warnings(&request.kind.kind, namespace, &request.object, &request.old_object);
         app.metrics.workload(!warnings.is_empty(), started.elapsed());
         reply(&request.uid, None, &warnings)
     })

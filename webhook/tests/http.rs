@@ -292,6 +292,29 @@ async fn a_good_workload_is_told_only_what_sharing_means_and_what_its_namespace_
 }
 
 #[tokio::test]
+async fn what_was_said_of_a_workload_is_not_said_again_but_what_is_in_the_way_is() {
+    let fixture = fixture(None);
+    let mut replaced = workload("Deployment", good(), spec());
+    let first = warnings(&fixture.review(PATH_WORKLOADS, replaced.clone()).await);
+    assert!(first.contains("shareProcessNamespace"), "{first}");
+    // The same again with another image.
+    replaced["oldObject"] = replaced["object"].clone();
+    replaced["object"]["spec"]["template"]["spec"]["containers"][0]["image"] = json!("w:2");
+    assert_eq!(warnings(&fixture.review(PATH_WORKLOADS, replaced.clone()).await), "");
+    // What is new is said alone.
+    replaced["object"]["metadata"]["annotations"]["qscaler.dev/share-processes"] = json!("false");
+    let words = warnings(&fixture.review(PATH_WORKLOADS, replaced.clone()).await);
+    assert!(words.contains("processes are not shared") && words.lines().all(|line| !first.contains(line)), "{words}");
+    // It was annotated just now.
+    replaced["object"]["metadata"]["annotations"].as_object_mut().unwrap().remove("qscaler.dev/share-processes");
+    replaced["oldObject"]["metadata"]["annotations"] = json!({});
+    assert_eq!(warnings(&fixture.review(PATH_WORKLOADS, replaced.clone()).await), first);
+    replaced["object"]["spec"]["template"]["spec"]["hostNetwork"] = json!(true);
+    replaced["oldObject"] = replaced["object"].clone();
+    assert!(warnings(&fixture.review(PATH_WORKLOADS, replaced).await).contains("hostNetwork"));
+}
+
+#[tokio::test]
 async fn every_mistake_of_a_workload_is_a_warning_of_its_own() {
     let fixture = fixture(None);
     let mut annotations = good();
@@ -330,7 +353,9 @@ async fn a_namespace_that_has_not_opted_in_and_a_wrong_kind_are_said() {
     let fixture = fixture(None);
     let mut request = workload("Deployment", good(), spec());
     request["namespace"] = json!("other");
-    assert!(warnings(&fixture.review(PATH_WORKLOADS, request).await).contains("namespace other has no label qscaler.dev/injection=enabled"));
+    // And nothing of how its pods would be.
+    let words = warnings(&fixture.review(PATH_WORKLOADS, request).await);
+    assert!(words.lines().count() == 1 && words.contains("namespace other has no label qscaler.dev/injection=enabled"), "{words}");
     for kind in ["StatefulSet", "DaemonSet", "Job", "CronJob"] {
         let mut request = workload(kind, good(), spec());
         let words = warnings(&fixture.review(PATH_WORKLOADS, request.clone()).await);
