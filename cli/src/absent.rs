@@ -13,6 +13,8 @@ pub(crate) struct Workload {
     pub(crate) annotated: bool,
     /// Their mistakes.
     pub(crate) mistakes: Vec<String>,
+    /// It only wants to know.
+    pub(crate) dry_run: bool,
 }
 
 /// The sentence. `installed`: the API server knows QWorkers; None: it did not say. `workload`: None where there is no such Deployment.
@@ -44,7 +46,8 @@ mod tests {
 
     #[test]
     fn what_is_said_of_a_workload_without_a_qworker_is_true() {
-        let good = Workload { namespace: "shop".into(), name: "orders".into(), labelled: Some(true), annotated: true, mistakes: Vec::new() };
+        let good =
+            Workload { namespace: "shop".into(), name: "orders".into(), labelled: Some(true), annotated: true, mistakes: Vec::new(), dry_run: false };
         let told = |installed, workload: Option<Workload>| why("orders", installed, workload.as_ref());
         for (text, part) in [
             (told(Some(false), Some(good.clone())), "QScaler is not installed"),

@@ -3,10 +3,12 @@
 
 use crate::absent::Workload;
 use crate::doctor::{Facts, Part, Seen};
+use crate::survey;
 use anyhow::{Context, Result};
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, ListParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config, Resource};
@@ -70,7 +72,7 @@ impl Where {
     }
 }
 
-fn seen<T>(result: Result<T, kube::Error>) -> Seen<T> {
+pub(crate) fn seen<T>(result: Result<T, kube::Error>) -> Seen<T> {
     match result {
         Ok(found) => Seen::Yes(found),
         Err(kube::Error::Api(status)) if status.code == 403 || status.code == 401 => Seen::NotAllowed,
@@ -79,7 +81,7 @@ fn seen<T>(result: Result<T, kube::Error>) -> Seen<T> {
     }
 }
 
-async fn list<K>(api: &Api<K>, params: &ListParams) -> Seen<Vec<K>>
+pub(crate) async fn list<K>(api: &Api<K>, params: &ListParams) -> Seen<Vec<K>>
 where
     K: Clone + DeserializeOwned + Debug,
 {
@@ -120,10 +122,10 @@ fn read(deployment: &Deployment, labelled: Option<bool>) -> Workload {
     let empty = BTreeMap::new();
     let own = deployment.metadata.annotations.as_ref().unwrap_or(&empty);
     let template = deployment.spec.template.metadata.as_ref().and_then(|m| m.annotations.as_ref()).unwrap_or(&empty);
-    let (annotated, mistakes) = match parse(own, template) {
-        Parsed::NotOurs => (false, Vec::new()),
-        Parsed::Invalid(errors) => (true, errors.iter().map(ToString::to_string).collect()),
-        Parsed::Valid(_) => (true, Vec::new()),
+    let (annotated, mistakes, dry_run) = match parse(own, template) {
+        Parsed::NotOurs => (false, Vec::new(), false),
+        Parsed::Invalid(errors) => (true, errors.iter().map(ToString::to_string).collect(), false),
+        Parsed::Valid(config) => (true, Vec::new(), config.dry_run),
     };
     Workload {
         namespace: deployment.metadata.namespace.clone().unwrap_or_default(),
@@ -131,6 +133,7 @@ fn read(deployment: &Deployment, labelled: Option<bool>) -> Workload {
         labelled,
         annotated,
         mistakes,
+        dry_run,
     }
 }
 
@@ -149,17 +152,39 @@ pub(crate) async fn facts(client: &Client, namespace: Option<&str>) -> Facts {
         let namespace = d.metadata.namespace.as_deref().unwrap_or_default();
         read(d, labelled.as_ref().map(|names| names.iter().any(|n| n == namespace)))
     };
+    let now_s = Timestamp::now().as_second();
+    let parts = list(&parts, &ListParams::default().labels(PARTS)).await.map(|found| found.iter().map(part).collect::<Vec<_>>());
+    let workloads = list(&deployments, &all).await.map(|found| found.iter().map(of_workload).filter(|w| w.annotated).collect::<Vec<_>>());
+    // Where QScaler runs is known by its controller.
+    let system = match &parts {
+        Seen::Yes(parts) => parts.iter().find(|p| p.name.ends_with("controller")).map(|p| p.namespace.clone()),
+        _ => None,
+    };
+    let nowhere = || Seen::No("no controller is known".to_owned());
+    let (served, renewed_s) = match &system {
+        Some(system) => (survey::served(client, system).await, survey::renewed_s(client, system, now_s).await),
+        None => (nowhere().map(|()| None), nowhere().map(|()| None)),
+    };
+    let pods = match &workloads {
+        Seen::Yes(workloads) => survey::pods(client, workloads).await,
+        other => other.clone().map(|_| Vec::new()),
+    };
     Facts {
         version: seen(client.apiserver_version().await.map(|v| v.git_version)),
         installed: is_installed(client).await,
         webhooks: seen(webhooks.get(WEBHOOK_CONFIGURATION).await).map(|found| {
-            let ca = |w: &k8s_openapi::api::admissionregistration::v1::MutatingWebhook| {
-                w.client_config.ca_bundle.as_ref().is_some_and(|ca| !ca.0.is_empty())
-            };
-            found.webhooks.unwrap_or_default().iter().map(|w| (w.name.clone(), ca(w))).collect()
+            let hooks = found.webhooks.unwrap_or_default();
+            hooks.into_iter().map(|hook| (hook.name, hook.client_config.ca_bundle.map(|ca| ca.0).unwrap_or_default())).collect()
         }),
-        parts: list(&parts, &ListParams::default().labels(PARTS)).await.map(|found| found.iter().map(part).collect()),
-        workloads: list(&deployments, &all).await.map(|found| found.iter().map(of_workload).filter(|w| w.annotated).collect()),
+        served,
+        parts,
+        renewed_s,
+        roles: survey::roles(client).await,
+        may: survey::may(client, namespace).await,
+        definitions: survey::definitions(client).await,
+        pods,
+        now_s,
+        workloads,
         workers: list(&workers, &all).await,
     }
 }
@@ -178,5 +203,6 @@ fn part(deployment: &Deployment) -> Part {
         name: deployment.metadata.name.clone().unwrap_or_default(),
         ready: deployment.status.as_ref().and_then(|s| s.ready_replicas).unwrap_or(0),
         wanted: deployment.spec.replicas.unwrap_or(1),
+        version: deployment.metadata.labels.as_ref().and_then(|labels| labels.get(survey::LABEL_VERSION)).cloned(),
     }
 }

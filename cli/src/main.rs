@@ -15,6 +15,7 @@ mod pause;
 mod release;
 mod show;
 mod simulate;
+mod survey;
 
 use anyhow::{Context, Result, bail};
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
@@ -71,7 +72,8 @@ enum Command {
         /// The Deployment's name
         name: String,
     },
-    /// Check the installation and the workloads of all namespaces, or of one (-n): each fault comes with its mend, and makes the exit code 1
+    /// Check the installation and the workloads of all namespaces, or of one (-n): each fault comes with its mend. Exit code 1: a check failed; 0: none did (warnings
+    /// and what you may not read are no failures); 2: the command line is wrong
     Doctor {
         /// Every namespace: the default without -n
         #[arg(long, short = 'A')]

@@ -1,12 +1,24 @@
 //! `kubectl qscaler doctor`: a list of checks, each with its mend. In: what could be read of the cluster. Out: checks; one that fails makes the exit code 1. Left to
-//! others: reading (`cluster`). What may not be read is said to be unknown, and is no failure.
+//! others: reading (`cluster`, `survey`). What may not be read is said to be unknown, and is no failure; nor is a warning.
+
+mod certificates;
+mod rights;
+mod versions;
+
+pub(crate) use certificates::Bundle;
+pub(crate) use rights::{COMMANDS, NEEDED, Right, Role};
 
 use crate::absent::{Workload, why};
 use crate::show::needs_someone;
 use qscaler_api::QWorker;
-use qscaler_core::names::WEBHOOK_CONFIGURATION;
+use qscaler_core::names::condition;
 use serde::Serialize;
 use std::fmt::Write;
+
+/// The controller's Lease is renewed every few seconds; one that is older has no holder.
+const LEASE_OLD_S: i64 = 60;
+/// Names in one sentence.
+const NAMED_MAX: usize = 5;
 
 /// What was read.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +47,19 @@ pub(crate) struct Part {
     pub(crate) name: String,
     pub(crate) ready: i32,
     pub(crate) wanted: i32,
+    /// By its label.
+    pub(crate) version: Option<String>,
+}
+
+/// A pod of an annotated Deployment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PodFacts {
+    pub(crate) name: String,
+    /// `NAMESPACE/NAME` of its Deployment.
+    pub(crate) workload: String,
+    pub(crate) has_sidecar: bool,
+    /// The sidecar's version, by the pod's annotation.
+    pub(crate) sidecar: Option<String>,
 }
 
 /// Everything that is looked at.
@@ -43,9 +68,21 @@ pub(crate) struct Facts {
     pub(crate) version: Seen<String>,
     /// The API server knows QWorkers; None: it did not say.
     pub(crate) installed: Option<bool>,
-    /// Its webhooks, each with whether it has a CA bundle.
-    pub(crate) webhooks: Seen<Vec<(String, bool)>>,
+    pub(crate) webhooks: Seen<Vec<Bundle>>,
+    /// `tls.crt` of what the webhook serves.
+    pub(crate) served: Seen<Option<Vec<u8>>>,
     pub(crate) parts: Seen<Vec<Part>>,
+    /// Seconds since the Lease was renewed; None: there is none.
+    pub(crate) renewed_s: Seen<Option<i64>>,
+    pub(crate) roles: Seen<Vec<Role>>,
+    /// What the user may do of [`COMMANDS`], in their order.
+    pub(crate) may: Vec<Option<bool>>,
+    /// CustomResourceDefinitions and their versions.
+    pub(crate) definitions: Seen<Vec<(String, Option<String>)>>,
+    /// Of annotated Deployments in namespaces that have opted in.
+    pub(crate) pods: Seen<Vec<PodFacts>>,
+    /// Seconds since the epoch.
+    pub(crate) now_s: i64,
     /// Deployments with annotations of ours.
     pub(crate) workloads: Seen<Vec<Workload>>,
     pub(crate) workers: Seen<Vec<QWorker>>,
@@ -57,6 +94,8 @@ pub(crate) struct Facts {
 pub(crate) enum State {
     Ok,
     Failed,
+    /// It works, and somebody should know.
+    Warning,
     Unknown,
 }
 
@@ -85,15 +124,40 @@ pub(crate) fn checks(facts: &Facts) -> Vec<Check> {
     }];
     out.push(match facts.installed {
         Some(true) => check("the API server knows QWorkers", State::Ok, ""),
-        Some(false) => {
-            check("the API server knows QWorkers", State::Failed, "helm install charts/qscaler; helm upgrade never changes CRDs, kubectl apply does")
-        }
+        Some(false) => check(
+            "the API server knows QWorkers",
+            State::Failed,
+            "QScaler is not installed here: helm install it; with its definitions alone missing, helm upgrade writes them",
+        ),
         None => check("the API server knows QWorkers", State::Unknown, "it did not say"),
     });
+    let none = Vec::new();
+    let known = if let Seen::Yes(parts) = &facts.parts { parts } else { &none };
+    let namespace = known.iter().find(|p| p.name.ends_with("controller")).map(|p| p.namespace.as_str());
     out.extend(parts(&facts.parts));
-    out.extend(webhooks(&facts.webhooks));
+    out.extend(leads(&facts.renewed_s, namespace));
+    out.extend(certificates::checks(&facts.webhooks, &facts.served, namespace, facts.now_s));
+    if namespace.is_some() {
+        out.extend(rights::installed(&facts.roles, known.iter().any(|p| p.name.ends_with("certs"))));
+    }
+    out.push(rights::of_user(&facts.may));
+    out.extend(versions::checks(env!("CARGO_PKG_VERSION"), known, &facts.definitions, &facts.pods));
     out.extend(workloads(facts));
     out
+}
+
+/// Somebody scales. None: no controller is known, which is a failure of its own.
+fn leads(renewed_s: &Seen<Option<i64>>, namespace: Option<&str>) -> Option<Check> {
+    let namespace = namespace?;
+    let fix =
+        |what: &str| format!("{what}: nothing is scaled, tasks are held all the same: kubectl -n {namespace} logs deployment/qscaler-controller");
+    Some(match renewed_s {
+        Seen::Yes(Some(age)) if *age <= LEASE_OLD_S => check("a controller leads", State::Ok, ""),
+        Seen::Yes(Some(age)) => check("a controller leads", State::Failed, fix(&format!("its Lease was renewed {age} s ago"))),
+        Seen::Yes(None) => check("a controller leads", State::Failed, fix("there is no Lease of its")),
+        Seen::NotAllowed => check("a controller leads", State::Unknown, NOT_ALLOWED),
+        Seen::No(why) => check("a controller leads", State::Unknown, why),
+    })
 }
 
 fn parts(parts: &Seen<Vec<Part>>) -> Vec<Check> {
@@ -120,25 +184,6 @@ fn parts(parts: &Seen<Vec<Part>>) -> Vec<Check> {
     out
 }
 
-fn webhooks(webhooks: &Seen<Vec<(String, bool)>>) -> Vec<Check> {
-    let name = format!("MutatingWebhookConfiguration {WEBHOOK_CONFIGURATION} is there");
-    let found = match webhooks {
-        Seen::Yes(found) => found,
-        Seen::NotAllowed => return vec![check(name, State::Unknown, NOT_ALLOWED)],
-        Seen::No(why) => return vec![check(name, State::Failed, format!("{why}: pods are made without the sidecar; helm install or upgrade"))],
-    };
-    let mut out = vec![check(name, State::Ok, "")];
-    out.extend(found.iter().map(|(hook, ca)| {
-        let name = format!("{hook} has a CA bundle");
-        if *ca {
-            check(name, State::Ok, "")
-        } else {
-            check(name, State::Failed, "the API server trusts no certificate of the webhook, so pods are made without the sidecar: see the log of qscaler-certs, or cert-manager's")
-        }
-    }));
-    out
-}
-
 /// Annotated Deployments without a QWorker, and every condition that needs someone.
 fn workloads(facts: &Facts) -> Vec<Check> {
     let (Seen::Yes(workers), Seen::Yes(deployments)) = (&facts.workers, &facts.workloads) else {
@@ -159,12 +204,31 @@ fn workloads(facts: &Facts) -> Vec<Check> {
         if bad.is_empty() {
             out.push(check(format!("{name}: every condition is as it should be"), State::Ok, ""));
         }
+        if !bad.iter().any(|c| c.type_ == condition::INJECTED) {
+            out.extend(bare(&name, &facts.pods));
+        }
         out.extend(bad.iter().map(|c| check(format!("{name}: {} is {} ({})", c.type_, c.status, c.reason), State::Failed, c.message.clone())));
     }
     if workers.is_empty() && deployments.is_empty() {
         out.push(check("no Deployment here is annotated, so nothing is managed", State::Ok, ""));
     }
     out
+}
+
+/// Pods of this workload that have no sidecar, where its QWorker does not say so by itself.
+fn bare(workload: &str, pods: &Seen<Vec<PodFacts>>) -> Option<Check> {
+    let Seen::Yes(pods) = pods else { return None };
+    let all: Vec<&PodFacts> = pods.iter().filter(|pod| pod.workload == workload).collect();
+    let names: Vec<&str> = all.iter().filter(|pod| !pod.has_sidecar).map(|pod| pod.name.as_str()).collect();
+    if names.is_empty() {
+        return None;
+    }
+    let more = if names.len() > NAMED_MAX { ", …" } else { "" };
+    let fix = format!(
+        "{}{more}: their tasks are not held; the controller replaces them one by one as they fall idle, and kubectl qscaler explain says what keeps it from that",
+        names[..names.len().min(NAMED_MAX)].join(", ")
+    );
+    Some(check(format!("{workload}: every pod has the sidecar ({} of {} have none)", names.len(), all.len()), State::Failed, fix))
 }
 
 /// The list for people, and whether all is well.
@@ -174,6 +238,7 @@ pub(crate) fn text(checks: &[Check]) -> (String, bool) {
         let mark = match one.state {
             State::Ok => "ok     ",
             State::Failed => "FAILED ",
+            State::Warning => "warning",
             State::Unknown => "?      ",
         };
         let _ = writeln!(out, "{mark} {}", one.check);
@@ -181,85 +246,11 @@ pub(crate) fn text(checks: &[Check]) -> (String, bool) {
             let _ = writeln!(out, "          {line}");
         }
     }
-    let failed = checks.iter().filter(|c| c.state == State::Failed).count();
-    let unknown = checks.iter().filter(|c| c.state == State::Unknown).count();
-    let _ = writeln!(out, "\n{} checks, {failed} failed, {unknown} unknown", checks.len());
+    let count = |state| checks.iter().filter(|c| c.state == state).count();
+    let (failed, warnings, unknown) = (count(State::Failed), count(State::Warning), count(State::Unknown));
+    let _ = writeln!(out, "\n{} checks, {failed} failed, {warnings} warnings, {unknown} unknown", checks.len());
     (out, failed == 0)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use qscaler_api::{QWorkerSpec, QWorkerStatus};
-    use serde_json::json;
-
-    fn part(name: &str, ready: i32) -> Part {
-        Part { namespace: "qscaler-system".into(), name: name.into(), ready, wanted: 2 }
-    }
-
-    fn workload(name: &str) -> Workload {
-        Workload { namespace: "shop".into(), name: name.into(), labelled: Some(true), annotated: true, mistakes: Vec::new() }
-    }
-
-    fn worker(name: &str, kind: &str, status: &str, message: &str) -> QWorker {
-        let mut worker = QWorker::new(name, QWorkerSpec { target_kind: "Deployment".into(), target_name: name.into() });
-        worker.metadata.namespace = Some("shop".into());
-        let condition = json!({"type": kind, "status": status, "reason": "R", "message": message, "lastTransitionTime": "2026-01-01T00:00:00Z"});
-        worker.status = Some(QWorkerStatus { conditions: vec![serde_json::from_value(condition).unwrap()], ..QWorkerStatus::default() });
-        worker
-    }
-
-    fn good() -> Facts {
-        Facts {
-            version: Seen::Yes("v1.36.3".into()),
-            installed: Some(true),
-            webhooks: Seen::Yes(vec![("pods.qscaler.dev".into(), true)]),
-            parts: Seen::Yes(vec![part("qscaler-controller", 1), part("qscaler-webhook", 2)]),
-            workloads: Seen::Yes(vec![workload("orders")]),
-            workers: Seen::Yes(vec![worker("orders", "HoldEffective", "True", "whole")]),
-        }
-    }
-
-    fn failed(facts: &Facts) -> Vec<String> {
-        checks(facts).into_iter().filter(|c| c.state == State::Failed).map(|c| format!("{}: {}", c.check, c.fix)).collect()
-    }
-
-    #[test]
-    fn a_cluster_where_all_is_well_has_no_failure() {
-        assert_eq!(failed(&good()), Vec::<String>::new());
-        assert!(text(&checks(&good())).1);
-    }
-
-    #[test]
-    fn each_fault_fails_with_the_mend() {
-        let none = || Seen::No("there is none".to_owned());
-        for (facts, part_of) in [
-            (Facts { installed: Some(false), ..good() }, "helm install"),
-            (Facts { webhooks: none(), ..good() }, "pods are made without the sidecar"),
-            (Facts { webhooks: Seen::Yes(vec![("pods.qscaler.dev".into(), false)]), ..good() }, "pods.qscaler.dev has a CA bundle"),
-            (Facts { parts: Seen::Yes(vec![part("qscaler-webhook", 2)]), ..good() }, "the controller is there"),
-            (
-                Facts { parts: Seen::Yes(vec![part("qscaler-webhook", 0), part("qscaler-controller", 1)]), ..good() },
-                "logs deployment/qscaler-webhook",
-            ),
-            (
-                Facts { workloads: Seen::Yes(vec![workload("orders"), Workload { labelled: Some(false), ..workload("mails") }]), ..good() },
-                "kubectl label namespace shop",
-            ),
-            (Facts { workers: Seen::Yes(vec![worker("orders", "HoldEffective", "False", "set `runAsUser: 0`")]), ..good() }, "runAsUser: 0"),
-            (Facts { workers: Seen::Yes(vec![worker("orders", "ScaleDownBlocked", "True", "a rollout")]), ..good() }, "a rollout"),
-        ] {
-            let found = failed(&facts);
-            assert!(found.len() == 1 && found[0].contains(part_of), "{part_of}: {found:?}");
-            let (text, well) = text(&checks(&facts));
-            assert!(!well && text.contains("1 failed"), "{text}");
-        }
-    }
-
-    #[test]
-    fn what_may_not_be_read_is_unknown_and_no_failure() {
-        let blind = Facts { webhooks: Seen::NotAllowed, parts: Seen::NotAllowed, workloads: Seen::NotAllowed, ..good() };
-        let (text, well) = text(&checks(&blind));
-        assert!(well && text.contains("3 unknown"), "{text}");
-    }
-}
+mod tests;

@@ -1,0 +1,138 @@
+//! What `doctor` reads beside the workloads: the installation's roles, definitions, certificate and Lease, the workloads' pods, and what the user may do. In: a
+//! client. Out: facts, or that they may not be read. Left to others: what they mean (`doctor`).
+
+use crate::absent::Workload;
+use crate::cluster::{list, seen};
+use crate::doctor::{COMMANDS, NEEDED, PodFacts, Right, Role, Seen};
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Api, ListParams, PostParams};
+use kube::{Client, ResourceExt};
+use qscaler_core::names::{LEASE, TLS_SECRET, annotation, sidecar};
+use qscaler_inject::{Injected, Owner, owner};
+use std::collections::BTreeSet;
+
+/// The definitions that the chart brings.
+const DEFINITIONS: &[&str] = &["qworkers.qscaler.dev", "qworkercheckpoints.qscaler.dev"];
+/// The label that says of which release an object is.
+pub(crate) const LABEL_VERSION: &str = "app.kubernetes.io/version";
+/// Pods of Deployments have it.
+const LABEL_TEMPLATE: &str = "pod-template-hash";
+
+/// `tls.crt` of what the webhook serves.
+pub(crate) async fn served(client: &Client, namespace: &str) -> Seen<Option<Vec<u8>>> {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    seen(secrets.get_opt(TLS_SECRET).await).map(|secret| secret.and_then(|s| s.data?.remove("tls.crt")).map(|pem| pem.0))
+}
+
+/// Seconds since the controller's Lease was renewed.
+pub(crate) async fn renewed_s(client: &Client, namespace: &str, now_s: i64) -> Seen<Option<i64>> {
+    let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
+    // One that was given back has no holder.
+    let held = |lease: Lease| lease.spec.filter(|spec| spec.holder_identity.as_deref().is_some_and(|holder| !holder.is_empty()))?.renew_time;
+    seen(leases.get_opt(LEASE).await).map(|lease| lease.and_then(held).map(|at| now_s.saturating_sub(at.0.as_second())))
+}
+
+/// The ClusterRoles that are needed, as far as they are there.
+pub(crate) async fn roles(client: &Client) -> Seen<Vec<Role>> {
+    let (roles, bindings): (Api<ClusterRole>, Api<ClusterRoleBinding>) = (Api::all(client.clone()), Api::all(client.clone()));
+    let mut out = Vec::new();
+    for (name, _) in NEEDED {
+        let role = match seen(roles.get_opt(name).await) {
+            Seen::Yes(Some(role)) => role,
+            Seen::Yes(None) => continue,
+            Seen::NotAllowed => return Seen::NotAllowed,
+            Seen::No(why) => return Seen::No(why),
+        };
+        let bound = match seen(bindings.get_opt(name).await) {
+            Seen::Yes(binding) => binding
+                .is_some_and(|b| b.role_ref.name == *name && b.subjects.iter().flatten().any(|s| s.kind == "ServiceAccount" && s.name == *name)),
+            Seen::NotAllowed => return Seen::NotAllowed,
+            Seen::No(why) => return Seen::No(why),
+        };
+        out.push(Role { name: (*name).to_owned(), rights: rights(&role), bound });
+    }
+    Seen::Yes(out)
+}
+
+fn rights(role: &ClusterRole) -> BTreeSet<Right> {
+    let mut out = BTreeSet::new();
+    for rule in role.rules.iter().flatten() {
+        for group in rule.api_groups.iter().flatten() {
+            for resource in rule.resources.iter().flatten() {
+                out.extend(rule.verbs.iter().map(|verb| (group.clone(), resource.clone(), verb.clone())));
+            }
+        }
+    }
+    out
+}
+
+/// What the user may do of [`COMMANDS`]; namespace: there, else everywhere.
+pub(crate) async fn may(client: &Client, namespace: Option<&str>) -> Vec<Option<bool>> {
+    let reviews: Api<SelfSubjectAccessReview> = Api::all(client.clone());
+    let mut out = Vec::new();
+    for (group, resource, verb, _) in COMMANDS {
+        let attributes = ResourceAttributes {
+            group: Some((*group).to_owned()),
+            resource: Some((*resource).to_owned()),
+            verb: Some((*verb).to_owned()),
+            namespace: namespace.filter(|_| *resource != "namespaces").map(str::to_owned),
+            ..ResourceAttributes::default()
+        };
+        let spec = SelfSubjectAccessReviewSpec { resource_attributes: Some(attributes), ..SelfSubjectAccessReviewSpec::default() };
+        let review = SelfSubjectAccessReview { spec, ..SelfSubjectAccessReview::default() };
+        out.push(reviews.create(&PostParams::default(), &review).await.ok().and_then(|answer| answer.status).map(|status| status.allowed));
+    }
+    out
+}
+
+/// The definitions' versions.
+pub(crate) async fn definitions(client: &Client) -> Seen<Vec<(String, Option<String>)>> {
+    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let mut out = Vec::new();
+    for name in DEFINITIONS {
+        match seen(api.get_metadata_opt(name).await) {
+            Seen::Yes(found) => out.extend(found.map(|crd| ((*name).to_owned(), crd.labels().get(LABEL_VERSION).cloned()))),
+            Seen::NotAllowed => return Seen::NotAllowed,
+            Seen::No(why) => return Seen::No(why),
+        }
+    }
+    Seen::Yes(out)
+}
+
+/// The pods of these workloads, of those whose namespace has opted in.
+pub(crate) async fn pods(client: &Client, workloads: &[Workload]) -> Seen<Vec<PodFacts>> {
+    let namespaces: BTreeSet<&str> = workloads.iter().filter(|w| w.labelled == Some(true)).map(|w| w.namespace.as_str()).collect();
+    let mut out = Vec::new();
+    for namespace in namespaces {
+        let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
+        match list(&api, &ListParams::default().labels(LABEL_TEMPLATE)).await {
+            Seen::Yes(pods) => out.extend(pods.iter().filter_map(|pod| of_workload(pod, workloads))),
+            Seen::NotAllowed => return Seen::NotAllowed,
+            Seen::No(why) => return Seen::No(why),
+        }
+    }
+    Seen::Yes(out)
+}
+
+fn of_workload(pod: &Pod, workloads: &[Workload]) -> Option<PodFacts> {
+    let ended = pod.status.as_ref().and_then(|s| s.phase.as_deref()).is_some_and(|phase| matches!(phase, "Succeeded" | "Failed"));
+    if pod.metadata.deletion_timestamp.is_some() || ended {
+        return None;
+    }
+    let Owner::Deployment { name, .. } = owner(&serde_json::to_value(pod).ok()?) else { return None };
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    // A workload with mistakes, or one that only tries, has none on purpose.
+    let wanted = |w: &&Workload| w.namespace == namespace && w.name == name && w.mistakes.is_empty() && !w.dry_run;
+    workloads.iter().find(wanted)?;
+    let injected = pod.annotations().get(annotation::INJECTED).and_then(|text| serde_json::from_str::<Injected>(text).ok());
+    Some(PodFacts {
+        name: pod.name_any(),
+        workload: format!("{namespace}/{name}"),
+        has_sidecar: pod.spec.iter().flat_map(|s| s.init_containers.iter().flatten()).any(|c| c.name == sidecar::CONTAINER),
+        sidecar: injected.map(|injected| injected.version),
+    })
+}
