@@ -8,10 +8,11 @@ use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, 
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Connection, ConnectionProperties};
 use qscaler_broker::activity::{BlockedPops, Bookkeeping, Seen, Waiting, Whose};
-use qscaler_core::framework::{KeyNames, framework};
+use qscaler_core::framework::{Framework, KeyNames, framework};
 use qscaler_sidecar::worker::procs::ProcFs;
 use qscaler_tests::servers::{RabbitServer, RedisServer};
 use qscaler_tests::wait::wait_for;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -50,6 +51,11 @@ impl Desk {
 
 fn seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+fn pops_of(url: &str, worker: &str) -> Option<BlockedPops> {
+    let framework: &'static Framework = framework(worker).unwrap();
+    BlockedPops::open(url, &Whose { framework, names: &KeyNames::default(), queues: &["q".to_owned()] }).unwrap()
 }
 
 /// What these connections of the worker are seen doing, as soon as it is what `wanted` says.
@@ -140,14 +146,14 @@ async fn where_the_books_would_not_tell_there_are_none() {
         assert!(books_of("redis://127.0.0.1:1/0", worker, None).is_none(), "{worker}");
     }
     assert!(books_of("amqp://127.0.0.1:1", "custom", None).is_none());
-    assert!(BlockedPops::open("amqp://127.0.0.1:1", &[]).unwrap().is_none());
+    assert!(pops_of("amqp://127.0.0.1:1", "custom").is_none());
 }
 
 #[tokio::test]
 async fn a_redis_worker_is_seen_waiting_and_no_longer_once_it_has_gone() {
     let redis = RedisServer::start().unwrap();
     let procs = ProcFs::at("/proc");
-    let mut pops = BlockedPops::open(&redis.url(0), &[]).unwrap().unwrap();
+    let mut pops = pops_of(&redis.url(0), "redis-loop").unwrap();
     assert_eq!(pops.sample(&procs.others_ports()).await.unwrap(), None);
     let mut worker: Command = redis.cli(0);
     let mut worker = worker.args(["BLMOVE", "q", "taken", "LEFT", "RIGHT", "0"]).stdout(Stdio::null()).spawn().unwrap();
@@ -162,7 +168,7 @@ async fn a_redis_worker_is_seen_waiting_and_no_longer_once_it_has_gone() {
 async fn a_connection_that_a_worker_opens_late_is_found() {
     let redis = RedisServer::start().unwrap();
     let procs = ProcFs::at("/proc");
-    let pops = BlockedPops::open(&redis.url(0), &[]).unwrap().unwrap();
+    let pops = pops_of(&redis.url(0), "redis-loop").unwrap();
     // The first connection only looks now and then, as Huey's scheduler does.
     let mut scheduler = redis.cli(0).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     std::io::Write::write_all(scheduler.stdin.as_mut().unwrap(), b"PING\n").unwrap();
@@ -176,29 +182,55 @@ async fn a_connection_that_a_worker_opens_late_is_found() {
     }
 }
 
+/// A connection, and its local port as the server sees it.
+async fn connection(redis: &RedisServer) -> (redis::aio::MultiplexedConnection, u16) {
+    let mut connection = redis::Client::open(redis.url(0)).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let info: String = redis::cmd("CLIENT").arg("INFO").query_async(&mut connection).await.unwrap();
+    let address = info.split(' ').find_map(|pair| pair.strip_prefix("addr=")).unwrap();
+    let port = address.rsplit(':').next().unwrap().parse().unwrap();
+    (connection, port)
+}
+
+/// A worker takes a task, in one step as BullMQ's script does.
+async fn take(worker: &mut redis::aio::MultiplexedConnection, task: &str, owner: &str) {
+    let mut taking = redis::pipe();
+    taking.atomic().lpush("bull:q:active", task).ignore();
+    taking.cmd("SET").arg(format!("bull:q:{task}:lock")).arg(owner).arg("PX").arg(30_000).ignore();
+    taking.exec_async(worker).await.unwrap();
+}
+
 #[tokio::test]
-async fn tasks_in_hand_are_with_workers_of_the_queue_that_do_not_wait() {
+async fn a_task_in_hand_is_another_s_once_it_was_taken_while_the_pod_was_silent_and_else_may_be_its_own() {
     let redis = RedisServer::start().unwrap();
-    let client = redis::Client::open(redis.url(0)).unwrap();
-    let (mut waits, mut works) = (client.get_multiplexed_async_connection().await.unwrap(), client.get_multiplexed_async_connection().await.unwrap());
-    // As BullMQ names its connections: prefix and queue, the queue in base 64.
-    for connection in [&mut waits, &mut works] {
-        redis::cmd("CLIENT").arg("SETNAME").arg("bull:cQ==").exec_async(connection).await.unwrap();
-        let popped: redis::Value = redis::cmd("BZPOPMIN").arg("bull:q:marker").arg(0.01).query_async(connection).await.unwrap();
-        assert_eq!(popped, redis::Value::Nil);
-    }
-    let waiting = tokio::spawn(async move { redis::cmd("BZPOPMIN").arg("bull:q:marker").arg(0).exec_async(&mut waits).await });
-    let pops = Mutex::new(BlockedPops::open(&redis.url(0), &["q".to_owned()]).unwrap().unwrap());
-    let look = |tasks: u64, wanted: bool| {
-        let pops = &pops;
-        async move {
-            let seen = pops.lock().await.accounts_for(tasks).await.unwrap();
-            if seen == wanted { Ok(()) } else { Err(format!("{tasks}: {seen}")) }
-        }
+    let ((mut own, own_port), (_second, second_port), (mut other, _)) =
+        (connection(&redis).await, connection(&redis).await, connection(&redis).await);
+    let ports = BTreeSet::from([own_port, second_port]);
+    let mut pops = pops_of(&redis.url(0), "bullmq").unwrap();
+    let mut none_here = async || {
+        let seen = pops.sample(&ports).await.unwrap();
+        assert_eq!(seen.map(|seen| seen.connections), Some(2));
+        pops.none_here(&ports, &ports).await.unwrap().unwrap()
     };
-    wait_for("one task is accounted for", DEADLINE, || look(1, true)).await.unwrap();
-    wait_for("two tasks are not", DEADLINE, || look(2, false)).await.unwrap();
-    waiting.abort();
+    assert!(none_here().await);
+    // The pod's own worker has taken one, and is silent then: it is never another's.
+    take(&mut own, "mine", "0b5c6a34-0f3e-4a0e-9d54-5a5b1f6f7a11:0").await;
+    for _ in 0..8 {
+        assert!(!none_here().await);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    redis::cmd("DEL").arg("bull:q:active").arg("bull:q:mine:lock").exec_async(&mut own).await.unwrap();
+    // Another takes one after the other; the pod is silent.
+    let begin = std::time::Instant::now();
+    for number in 0.. {
+        take(&mut other, &format!("other-{number}"), &format!("7f0b2a55-9c1d-4c57-8e3b-2d4c6b8a9e22:{number}")).await;
+        if none_here().await {
+            break;
+        }
+        assert!(begin.elapsed() < DEADLINE, "nothing was proved");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    take(&mut own, "mine-2", "0b5c6a34-0f3e-4a0e-9d54-5a5b1f6f7a11:1").await;
+    assert!(!none_here().await);
 }
 
 #[tokio::test]

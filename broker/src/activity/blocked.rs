@@ -1,14 +1,15 @@
 //! Workers that wait for their next task in a blocking command of Redis. In: the local ports of the pod's connections, those of the sidecar left
-//! out. Out: how many of these connections wait, and how many there are. Left to others: what a worker with several at once means (`sidecar`).
+//! out. Out: how many of these connections wait, and how many there are. Left to others: what a worker with several at once means (`sidecar`), whose the
+//! tasks in hand are (`owners`).
 //!
 //! A connection is the pod's own when Redis sees it from the address from which it sees us, and on one of the pod's ports: so a broker behind
 //! address translation that keeps ports is fine, and one that does not gives "unknown". The list of all clients costs Redis time in proportion to
 //! their number: it is read only to find the connections, which then are asked for by number (Redis 6.2 and newer).
 
+use super::Whose;
+use super::owners::{End, Owners};
 use crate::redis::{Link, RESPONSE_TIMEOUT};
 use crate::{BrokerError, Retry};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use qscaler_broker_url::RedisUrl;
 use redis::{Cmd, Value, cmd};
 use std::collections::BTreeSet;
@@ -25,8 +26,6 @@ const CONNECTIONS_MAX: usize = 256;
 /// After so many looks in a row that saw nobody wait, connections are searched for anew: a worker may open the one it waits on late (Huey).
 const DRY_LOOKS: u32 = 4;
 
-/// Looks in a row that must account for every task: a worker between two waits does not wait for a moment.
-const FLEET_LOOKS: u32 = 2;
 /// Below this number the list of all clients is cheap: a fifth of a millisecond of the server's time.
 const CLIENTS_FEW: usize = 64;
 
@@ -45,12 +44,9 @@ pub(super) struct Blocked {
     waiting: Vec<u64>,
     /// Looks in a row at which none waited.
     dry: u32,
-    /// The queues' names as clients carry them.
-    labels: Vec<String>,
-    /// When the whole fleet was looked at last, and how many looks in a row accounted for every task.
-    fleet: Option<(Instant, u32)>,
-    /// When the fleet, or this pod's connections, may be looked for again.
-    fleet_at: Instant,
+    /// Who has the tasks in hand, where the framework's locks tell.
+    owners: Option<Owners>,
+    /// When this pod's connections may be looked for again.
     search_at: Instant,
 }
 
@@ -70,7 +66,8 @@ struct Client<'a> {
     address: SocketAddr,
     blocked: bool,
     command: &'a str,
-    name: &'a str,
+    /// Seconds since it was last heard, or answered.
+    idle_s: u64,
 }
 
 impl<'a> Client<'a> {
@@ -81,7 +78,7 @@ impl<'a> Client<'a> {
             address: field("addr")?.parse().ok()?,
             blocked: field("flags")?.contains('b'),
             command: field("cmd")?,
-            name: field("name").unwrap_or_default(),
+            idle_s: field("idle")?.parse().ok()?,
         })
     }
 
@@ -91,44 +88,48 @@ impl<'a> Client<'a> {
 }
 
 impl Blocked {
-    pub(super) fn new(url: RedisUrl, queues: &[String]) -> Self {
-        let now = Instant::now();
+    pub(super) fn new(url: RedisUrl, whose: &Whose<'_>) -> Self {
         Self {
             link: Link::new(url, RESPONSE_TIMEOUT),
             ids: BTreeSet::new(),
             waiting: Vec::new(),
             dry: 0,
-            labels: queues.iter().map(|queue| STANDARD.encode(queue)).collect(),
-            fleet: None,
-            fleet_at: now,
-            search_at: now,
+            owners: Owners::of(whose),
+            search_at: Instant::now(),
         }
     }
 
-    /// See [`super::BlockedPops::accounts_for`].
-    pub(super) async fn accounts_for(&mut self, tasks: u64) -> Result<bool, BrokerError> {
-        if self.fleet_at <= Instant::now() {
-            let all = self.text(cmd("CLIENT").arg("LIST").arg("TYPE").arg("normal")).await?;
-            let is_ours =
-                |client: &Client<'_>| WAITING.contains(&client.command) && self.labels.iter().any(|label| client.name.contains(label.as_str()));
-            let ours: Vec<Client<'_>> = all.lines().filter_map(Client::parse).filter(is_ours).collect();
-            let at_work = ours.iter().filter(|client| !client.waits()).count() as u64;
-            let looks = self.fleet.map_or(0, |(_, looks)| looks);
-            let now = Instant::now();
-            self.fleet = Some((now, if tasks <= at_work { looks + 1 } else { 0 }));
-            self.fleet_at = now + list_period(all.lines().count());
+    /// See [`super::BlockedPops::none_here`].
+    pub(super) async fn none_here(&mut self, ports: &BTreeSet<u16>, to_broker: &BTreeSet<u16>) -> Result<Option<bool>, BrokerError> {
+        let Some(owners) = self.owners.as_mut() else { return Ok(None) };
+        let Some(look) = owners.read(&self.link).await? else { return Ok(Some(false)) };
+        // Asked for after the locks: whoever has taken or renewed one of them has been heard by then.
+        let mut pipeline = redis::pipe();
+        look.ask_left(&mut pipeline);
+        pipeline.cmd("CLIENT").arg("LIST").arg("ID").arg(self.ids.iter().copied().chain([0]).collect::<Vec<_>>()).cmd("TIME");
+        let mut values = self.link.run_all(OPERATION, &mut pipeline).await?;
+        let (time, clients) = (values.pop(), values.pop().and_then(text).unwrap_or_default());
+        let clients: Vec<Client<'_>> = clients.lines().filter_map(Client::parse).filter(|client| self.ids.contains(&client.id)).collect();
+        let known: BTreeSet<u16> = clients.iter().map(|client| client.address.port()).collect();
+        let all_known = !clients.is_empty() && to_broker.is_subset(&known);
+        let end = End {
+            at: Instant::now(),
+            server: time,
+            connections: clients.iter().map(|client| client.id).collect(),
+            idle_s: clients.iter().map(|client| client.idle_s).min().filter(|_| all_known),
+        };
+        let none_here = owners.judge(look, &values, end);
+        if !all_known && self.search_at <= Instant::now() {
+            self.find(ports).await?;
         }
-        Ok(self.fleet.is_some_and(|(_, looks)| looks >= FLEET_LOOKS))
+        Ok(Some(none_here))
     }
 
     /// None: no connection of the worker is to be found.
     pub(super) async fn sample(&mut self, ports: &BTreeSet<u16>) -> Result<Option<Waiting>, BrokerError> {
         self.waiting.clear();
         if self.ids.is_empty() && self.search_at <= Instant::now() {
-            let (ids, clients) = self.search(ports).await?;
-            self.ids = ids;
-            // The first few looks come soon: a worker starts.
-            self.search_at = Instant::now() + if clients < CLIENTS_FEW { Duration::ZERO } else { list_period(clients) };
+            self.find(ports).await?;
         }
         if self.ids.is_empty() {
             return Ok(None);
@@ -163,6 +164,14 @@ impl Blocked {
         Ok(self.link.run_all(OPERATION, &mut pipeline).await?.iter().all(|answer| *answer == Value::Int(1)))
     }
 
+    async fn find(&mut self, ports: &BTreeSet<u16>) -> Result<(), BrokerError> {
+        let (ids, clients) = self.search(ports).await?;
+        self.ids = ids;
+        // The first few looks come soon: a worker starts.
+        self.search_at = Instant::now() + if clients < CLIENTS_FEW { Duration::ZERO } else { list_period(clients) };
+        Ok(())
+    }
+
     /// The pod's connections, and how many clients there are.
     async fn search(&self, ports: &BTreeSet<u16>) -> Result<(BTreeSet<u64>, usize), BrokerError> {
         let own = self.text(cmd("CLIENT").arg("INFO")).await?;
@@ -175,16 +184,20 @@ impl Blocked {
 
     async fn text(&self, command: &Cmd) -> Result<String, BrokerError> {
         let mut values = self.link.run_all(OPERATION, redis::pipe().add_command(command.clone())).await?;
-        match values.pop() {
-            Some(Value::BulkString(bytes)) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-            Some(Value::VerbatimString { text, .. } | Value::SimpleString(text)) => Ok(text),
-            _ => Err(BrokerError {
-                operation: OPERATION,
-                place: self.link.place(),
-                message: "no list of clients".to_owned(),
-                retry: Retry::AfterChange,
-            }),
-        }
+        values.pop().and_then(text).ok_or_else(|| BrokerError {
+            operation: OPERATION,
+            place: self.link.place(),
+            message: "no list of clients".to_owned(),
+            retry: Retry::AfterChange,
+        })
+    }
+}
+
+fn text(value: Value) -> Option<String> {
+    match value {
+        Value::BulkString(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
+        Value::VerbatimString { text, .. } | Value::SimpleString(text) => Some(text),
+        _ => None,
     }
 }
 
@@ -199,7 +212,7 @@ mod tests {
     #[test]
     fn a_client_that_waits_is_told_from_one_that_works() {
         let client = Client::parse(WAITS).unwrap();
-        assert_eq!((client.id, client.address.port(), client.waits()), (12, 46002, true));
+        assert_eq!((client.id, client.address.port(), client.idle_s, client.waits()), (12, 46002, 1, true));
         assert!(!Client::parse(&WAITS.replace("flags=b", "flags=N")).unwrap().waits());
         assert!(!Client::parse(&WAITS.replace("cmd=blmove", "cmd=wait")).unwrap().waits());
         assert_eq!(Client::parse("id=1 addr=/tmp/redis.sock:0 flags=N cmd=ping"), None);

@@ -70,7 +70,7 @@ impl Books {
             Shape::Processes(shape) => {
                 Kind::Processes(ByProcess { shape, framework, names: whose.names.clone(), host: host.to_owned(), entries: Vec::new(), done: None })
             }
-            Shape::Fleet => {
+            Shape::Fleet | Shape::Locks { .. } => {
                 let query = |queue: &String| QueueQuery { queue: queue.clone(), framework, names: whose.names.clone() };
                 Kind::Fleet { stats: Box::new(RedisStats::new(url.clone())), queries: whose.queues.iter().map(query).collect() }
             }

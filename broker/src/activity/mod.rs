@@ -12,6 +12,7 @@ mod celery_redis;
 mod connections;
 pub mod kombu;
 mod look;
+mod owners;
 
 pub use blocked::Waiting;
 pub use look::look;
@@ -205,13 +206,13 @@ pub struct BlockedPops {
 }
 
 impl BlockedPops {
-    /// At this broker. `queues`: of this worker, for [`Self::accounts_for`]. None: it is no Redis.
+    /// At this broker, of this worker. None: it is no Redis.
     ///
     /// # Errors
     /// When the URL is not valid; never because the server is away.
-    pub fn open(url: &str, queues: &[String]) -> Result<Option<Self>, BrokerError> {
+    pub fn open(url: &str, whose: &Whose<'_>) -> Result<Option<Self>, BrokerError> {
         Ok(match crate::read_url(url)? {
-            BrokerUrl::Redis(url) => Some(Self { blocked: Blocked::new(url, queues) }),
+            BrokerUrl::Redis(url) => Some(Self { blocked: Blocked::new(url, whose) }),
             BrokerUrl::Amqp(_) => None,
         })
     }
@@ -224,14 +225,14 @@ impl BlockedPops {
         self.blocked.sample(ports).await
     }
 
-    /// Whether so many tasks can all be with workers of these queues that do not wait, by two looks in a row at all clients of the broker that carry the
-    /// queue's name (BullMQ's do, in base 64). The list of all clients is dear: it is asked for every few seconds, and more rarely the longer it is; in
-    /// between the last answer counts.
+    /// Whether every task in hand, of the whole fleet, is proved to be another worker's; true also where there is none. To be asked right after each
+    /// [`Self::sample`], whatever that says: the proof is made of what happens between two questions. `ports` as there; `to_broker` are those of them whose
+    /// other end has the broker's port. None: the framework's locks name no owners.
     ///
     /// # Errors
     /// When the broker cannot be reached or refuses.
-    pub async fn accounts_for(&mut self, tasks: u64) -> Result<bool, BrokerError> {
-        self.blocked.accounts_for(tasks).await
+    pub async fn none_here(&mut self, ports: &BTreeSet<u16>, to_broker: &BTreeSet<u16>) -> Result<Option<bool>, BrokerError> {
+        self.blocked.none_here(ports, to_broker).await
     }
 
     /// Ends the wait of every connection that waited at the last look, as a timeout would. True: each of them did wait until now, so none has been

@@ -11,7 +11,15 @@ pub enum Books {
     /// Only what the whole fleet has in hand is known: nothing in hand anywhere is nothing in hand here, and something is not known where. What is in
     /// hand: the framework's keys of work.
     Fleet,
-    /// The same, from Dramatiq's sets: one for each process and queue, with what it has fetched.
+    /// The same, and beside each task that is in hand a lock whose value begins with its owner's name: a random one (a UUID), which every worker object makes
+    /// for itself, and a number behind a colon. Which pod that is stands nowhere.
+    Locks {
+        /// A lock's name before the task's, with `{prefix}` and `{queue}`.
+        before: &'static str,
+        /// And after it.
+        after: &'static str,
+    },
+    /// The same as `Fleet`, from Dramatiq's sets: one for each process and queue, with what it has fetched.
     FleetAcks {
         /// A sorted set whose members are the processes.
         processes: &'static str,

@@ -12,7 +12,7 @@ pub(super) static BULLMQ: Framework = Framework {
     later: &[due(Clock::Millis4096, "{prefix}:{queue}:delayed")],
     working: &[list("{prefix}:{queue}:active")],
     age: Age::Job { next: End::Right, hash: "{prefix}:{queue}:", fields: &["timestamp", "opts", "processedOn"], stamp: Stamp::BullMq },
-    books: Books::Fleet,
+    books: Books::Locks { before: "{prefix}:{queue}:", after: ":lock" },
     note: "The application must call worker.close() on SIGTERM.",
     ..Framework::PLAIN
 };

@@ -139,6 +139,12 @@ impl Framework {
         keys.iter().flat_map(of).collect()
     }
 
+    /// A name of its books of one queue.
+    #[must_use]
+    pub fn queue_book_name(&self, template: &str, queue: &str, names: &KeyNames) -> String {
+        keys::names(template, queue, names, self.prefix, str::to_owned).swap_remove(0)
+    }
+
     /// A name of its books, with the prefix in it.
     #[must_use]
     pub fn book_name(&self, template: &str, names: &KeyNames) -> String {

@@ -2,7 +2,8 @@
 //! `broker::activity`. Out: samples, and a gap where they never tell. Left to others: reading the books.
 //!
 //! How many connections of a worker wait while it has no task is learned: as many as ever waited at once. The annotation `concurrency` is a lower bound of
-//! it, and no more: a worker with four loops of which three wait has a task, whatever anyone wrote.
+//! it, and no more: a worker with four loops of which three wait has a task, whatever anyone wrote. It is none where one connection waits for all that a
+//! worker runs at once, whenever it has room (BullMQ): there the locks of the tasks in hand have to be others', too.
 
 use crate::gaps::Gaps;
 use crate::gate::freeze::FrozenView;
@@ -13,8 +14,10 @@ use crate::input::{Activity, tell};
 use crate::worker::procs::ProcFs;
 use qscaler_broker::BrokerError;
 use qscaler_broker::activity::{BlockedPops, Bookkeeping, Seen, Waiting};
+use qscaler_core::framework::{Books, Framework};
 use qscaler_core::message::{Busy, GapReason};
 use qscaler_runtime::backoff::Backoff;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -148,17 +151,23 @@ async fn read(books: &mut Bookkeeping) -> Result<Answer, BrokerError> {
     })
 }
 
-/// The worker's connections, and what else has to be so.
+/// The worker's connections.
 pub(super) struct Pops {
     pub(super) pops: BlockedPops,
     /// So many of them wait at least while nothing runs.
-    pub(super) concurrency: u32,
-    /// A worker of several tasks that waits while it has room: nothing may be in hand either (BullMQ).
-    pub(super) books: Option<Bookkeeping>,
+    pub(super) at_least: u32,
     /// Most connections that ever waited at once, for the gate.
     pub(super) most: Arc<AtomicUsize>,
     pub(super) frozen: FrozenView,
     pub(super) procs: ProcFs,
+    /// Ports at which the broker listens.
+    pub(super) broker_ports: BTreeSet<u16>,
+}
+
+/// So many connections of a worker wait at least while it has no task. One that waits while it has room (its locks tell whose the tasks are) has one connection
+/// for all that it runs at once; of the others each loop has its own.
+pub(super) fn waits_at_least(framework: &Framework, concurrency: u32) -> u32 {
+    if matches!(framework.books, Books::Locks { .. }) { 1 } else { concurrency }
 }
 
 /// Samples the worker's connections until the driver is gone. A frozen worker waits for nothing, and has no task: that was proved when it was frozen.
@@ -194,18 +203,14 @@ pub(super) async fn pops(mut worker: Pops, ends: Ends) {
 impl Pops {
     /// None: busy by a first look, which proves nothing yet.
     async fn look(&mut self, looks: &mut Looks) -> Result<Option<Answer>, BrokerError> {
-        let seen = self.pops.sample(&self.procs.others_ports()).await?;
-        let answer = looks.look(seen, self.concurrency);
+        let ports = self.procs.others_ports();
+        let seen = self.pops.sample(&ports).await?;
+        let none_here = self.pops.none_here(&ports, &self.procs.others_ports_to(&self.broker_ports)).await?;
+        let answer = looks.look(seen, self.at_least);
         self.most.store(looks.most, Ordering::Relaxed);
         let is_idle = matches!(&answer, Some(Answer::Known(activity)) if activity.busy == Busy::Idle);
-        let Some(books) = self.books.as_mut().filter(|_| is_idle) else { return Ok(answer) };
-        Ok(Some(match books.sample().await? {
-            // Every task in hand has a worker that does not wait: none of them is here.
-            Seen::Elsewhere(Some(tasks)) if self.pops.accounts_for(tasks).await? => Answer::Known(Activity::only(Busy::Idle)),
-            Seen::Elsewhere(_) => Answer::Elsewhere,
-            Seen::Unknown => Answer::Unknown,
-            _ => Answer::Known(Activity::only(Busy::Idle)),
-        }))
+        // A worker that waits while it has room: idle once every task in hand is proved to be another's.
+        Ok(if is_idle && none_here == Some(false) { Some(Answer::Elsewhere) } else { answer })
     }
 }
 
@@ -227,13 +232,13 @@ impl Looks {
     }
 
     /// None: busy by a first look.
-    fn look(&mut self, seen: Option<Waiting>, concurrency: u32) -> Option<Answer> {
+    fn look(&mut self, seen: Option<Waiting>, at_least: u32) -> Option<Answer> {
         let Some(seen) = seen else {
             self.busy = 0;
             return Some(Answer::Unknown);
         };
         self.most = self.most.max(seen.waiting);
-        if seen.waiting >= needed(concurrency, self.most, seen.connections) {
+        if seen.waiting >= needed(at_least, self.most, seen.connections) {
             self.busy = 0;
             return Some(Answer::Known(Activity::only(Busy::Idle)));
         }
@@ -278,6 +283,14 @@ mod tests {
         assert_eq!(busy(looks.look(seen(5, 1), 1)), Some(Busy::Idle));
         // The annotation is a lower bound.
         assert_eq!(busy(looks.look(seen(5, 1), 2)), None);
+    }
+
+    #[test]
+    fn one_connection_waits_for_all_that_a_bullmq_worker_runs_at_once() {
+        let at_least = |worker: &str| waits_at_least(qscaler_core::framework::framework(worker).unwrap(), 10);
+        assert_eq!((at_least("bullmq"), at_least("redis-loop")), (1, 10));
+        let seen = Some(Waiting { connections: 2, waiting: 1 });
+        assert_eq!(busy(Looks::default().look(seen, at_least("bullmq"))), Some(Busy::Idle));
     }
 
     #[tokio::test(start_paused = true)]

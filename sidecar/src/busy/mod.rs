@@ -19,7 +19,7 @@ use crate::gate::freeze::{Freeze, FrozenView, Proof};
 use crate::gate::{self, GateSwitch, Remote, Way};
 use crate::input::Input;
 use crate::input::MainReceiver;
-use crate::worker::container::Container;
+use crate::worker::container::{self, Container};
 use crate::worker::procs::ProcFs;
 use qscaler_broker::BrokerError;
 use qscaler_broker::activity::{BlockedPops, Bookkeeping, Whose};
@@ -92,11 +92,9 @@ impl Sources {
                 let concurrency = settings.config.concurrency;
                 let config = &settings.config;
                 let most = Arc::new(AtomicUsize::new(0));
-                let open = || BlockedPops::open(settings.broker.as_str(), &config.queues);
-                let Some(pops) = known(open(), "busy: blocked-pop", &gaps) else { return (None, Vec::new()) };
                 let whose = Whose { framework: framework(&config.worker).unwrap_or(&CUSTOM), names: &config.key_names, queues: &config.queues };
-                let fleet = || Bookkeeping::open(settings.broker.as_str(), &whose, &host, None).ok().flatten();
-                let books = (whose.framework.books == Books::Fleet).then(fleet).flatten();
+                let open = || BlockedPops::open(settings.broker.as_str(), &whose);
+                let Some(pops) = known(open(), "busy: blocked-pop", &gaps) else { return (None, Vec::new()) };
                 let proof = freezes(&settings).then(open).and_then(Result::ok).flatten().map(|pops| Proof::Pops {
                     pops,
                     concurrency,
@@ -106,7 +104,9 @@ impl Sources {
                 let mend = "none of the worker's connections is found at its broker: with a proxy between them busy and idle cannot be told; say where they \
                     can with the annotation busy";
                 let ends = Ends { main, inputs, gaps, mend: mend.to_owned() };
-                work.push(Box::pin(broker::pops(broker::Pops { pops, concurrency, books, most, frozen, procs }, ends)));
+                let broker_ports = container::ports(settings.broker.as_str());
+                let at_least = broker::waits_at_least(whose.framework, concurrency);
+                work.push(Box::pin(broker::pops(broker::Pops { pops, at_least, most, frozen, procs, broker_ports }, ends)));
                 (switch, work)
             }
             BusySource::Unknown => {

@@ -221,6 +221,8 @@ pub(crate) fn needed(concurrency: u32, most: usize, connections: usize) -> usize
 mod tests {
     use super::*;
     use crate::input::Main;
+    use qscaler_broker::activity::Whose;
+    use qscaler_core::framework::KeyNames;
     use rustix::process::{Pid, PidfdFlags, pidfd_open};
     use std::process::{Child, Command};
 
@@ -236,7 +238,8 @@ mod tests {
         let (_, main) = watch::channel(Some(Arc::new(Main { pid, incarnation, pidfd })));
         let (frozen, view) = watch::channel(None);
         // Nobody listens there: there is no proof.
-        let pops = BlockedPops::open("redis://127.0.0.1:1/0", &[]).unwrap().unwrap();
+        let whose = Whose { framework: &qscaler_core::framework::CUSTOM, names: &KeyNames::default(), queues: &[] };
+        let pops = BlockedPops::open("redis://127.0.0.1:1/0", &whose).unwrap().unwrap();
         (
             Freeze::new(Proof::Pops { pops, concurrency: 1, most: Arc::default() }, procs, main.clone(), frozen, Gaps::default()),
             FrozenView::new(view, main),

@@ -119,7 +119,7 @@ impl Container {
 
 /// The ports at which a broker of this URL listens; several servers are separated by commas or semicolons. None known: by a process's connections
 /// nobody works.
-fn ports(url: &str) -> BTreeSet<u16> {
+pub(crate) fn ports(url: &str) -> BTreeSet<u16> {
     let mut found = BTreeSet::new();
     let mut scheme = "";
     for part in url.split(';') {

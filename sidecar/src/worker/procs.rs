@@ -127,6 +127,14 @@ impl ProcFs {
         self.connections().into_iter().filter(|row| !own.contains(&row.inode)).map(|row| row.local).collect()
     }
 
+    /// The same, of connections whose other end has one of these ports.
+    #[must_use]
+    pub fn others_ports_to(&self, remote: &BTreeSet<u16>) -> BTreeSet<u16> {
+        let own: BTreeSet<u64> = own_sockets(&self.root.join("self/fd"));
+        let is_wanted = |row: &Connection| !own.contains(&row.inode) && remote.contains(&row.remote);
+        self.connections().into_iter().filter(is_wanted).map(|row| row.local).collect()
+    }
+
     /// The established connections of this network namespace: by inode, the port at the other end.
     #[must_use]
     pub fn established(&self) -> BTreeMap<u64, u16> {
