@@ -35,6 +35,13 @@ impl FakeProc {
         fs::write(path.join("status"), "Name:\tx\nUid:\t1000\t1000\t1000\t1000\nGid:\t1000\t1000\t1000\t1000\nVmHWM:\t    1024 kB\n").unwrap();
     }
 
+    /// A file of this text, below the folder.
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        let path = self.folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
     /// A real process, shown as the top process of a container.
     pub(crate) fn add_real(&self, pid: i32, container: &str, cgroup: &str) {
         self.add_real_child(pid, 0, container, cgroup);

@@ -5,6 +5,7 @@
 //! it, and no more: a worker with four loops of which three wait has a task, whatever anyone wrote. It is none where one connection waits for all that a
 //! worker runs at once, whenever it has room (BullMQ): there the locks of the tasks in hand have to be others', too.
 
+use crate::busy::start::Start;
 use crate::gaps::Gaps;
 use crate::gate::freeze::FrozenView;
 use crate::gate::freeze::needed;
@@ -32,8 +33,6 @@ const FIGURES_PERIOD: Duration = Duration::from_secs(5);
 const POPS_PERIOD: Duration = Duration::from_secs(1);
 /// A worker between two waits looks busy for a moment: only two looks in a row that say so are believed.
 const BUSY_LOOKS: u32 = 2;
-/// A worker of which a source has told nothing for this long has a gap: said within a minute, and late enough for a slow start.
-const GAP_AFTER: Duration = Duration::from_secs(40);
 
 /// A source's end: where its samples and its gap go.
 pub(super) struct Ends {
@@ -45,6 +44,8 @@ pub(super) struct Ends {
     pub(super) gaps: Gaps,
     /// What to do then, in words for people.
     pub(super) mend: String,
+    /// Until when that is no gap.
+    pub(super) start: Start,
 }
 
 /// One answer of a source.
@@ -74,8 +75,9 @@ impl Asked {
 
     /// Hands one answer on, and waits for the time of the next question. False: the driver is gone.
     async fn answer(&mut self, answer: Result<Answer, BrokerError>, period: Duration) -> bool {
-        let there = self.ends.main.borrow().is_some();
-        self.say(there, &answer);
+        let worker = self.ends.main.borrow().as_ref().map(|main| main.incarnation);
+        let there = worker.is_some();
+        self.say(worker, &answer);
         let (activity, pause) = match answer {
             Ok(answer) => {
                 self.backoff.reset();
@@ -103,24 +105,26 @@ impl Asked {
     }
 
     /// The gap, once nothing has been told for long enough; closed by the first word.
-    fn say(&mut self, there: bool, answer: &Result<Answer, BrokerError>) {
+    fn say(&mut self, worker: Option<u64>, answer: &Result<Answer, BrokerError>) {
         let why = match answer {
             Ok(Answer::Unknown) => String::new(),
             Err(error) => format!(" ({error})"),
             Ok(Answer::Known(_) | Answer::Elsewhere) => {
                 self.silent_since = None;
+                self.ends.start.told();
                 if std::mem::take(&mut self.has_gap) {
                     self.ends.gaps.clear(GapReason::IdleUnknown);
                 }
                 return;
             }
         };
-        if !there {
+        let Some(worker) = worker else {
             self.silent_since = None;
             return;
-        }
+        };
         let since = *self.silent_since.get_or_insert_with(Instant::now);
-        if since.elapsed() >= GAP_AFTER && !std::mem::replace(&mut self.has_gap, true) {
+        if !self.has_gap && self.ends.start.is_gap(worker, since) {
+            self.has_gap = true;
             self.ends.gaps.set(GapReason::IdleUnknown, format!("{}{why}", self.ends.mend));
         }
     }
@@ -302,7 +306,9 @@ mod tests {
         let (inputs, mut driver) = mpsc::channel(64);
         tokio::spawn(async move { while driver.recv().await.is_some() {} });
         let gaps = Gaps::default();
-        let mut asked = Asked::new(Ends { main, inputs, gaps: gaps.clone(), mend: "say busy".to_owned() });
+        // Where the broker's port is not known every worker counts as connected.
+        let start = Start::new(ProcFs::at("/proc"), "");
+        let mut asked = Asked::new(Ends { main, inputs, gaps: gaps.clone(), mend: "say busy".to_owned(), start });
         let begin = Instant::now();
         while gaps.list().is_empty() {
             assert!(begin.elapsed() < Duration::from_secs(60));

@@ -1,12 +1,13 @@
 //! Celery: the worker's own heartbeat events, which say how many tasks run and how many it has begun; where there are none, its remote control, asked now
 //! and then. In: events of this host's nodes, their answers. Out: samples; the nodes' names for the gate; the gaps where neither comes. Left to
-//! others: the wire (`broker::activity`), closing the gate (`gate`).
+//! others: the wire (`broker::activity`), closing the gate (`gate`), how long a start may take (`start`).
 //!
 //! While the gate is closed, a heartbeat alone does not prove idle: it may have been under way, and prefetched tasks still follow. The worker
 //! is then asked what it runs and what it holds.
 //! A node that was heard and is silent now is asked, too; one that does not answer either has a task (a solo pool neither beats nor answers meanwhile).
 
 use crate::busy::nodes::{ASK_PERIOD, Nodes};
+use crate::busy::start::Start;
 use crate::gaps::Gaps;
 use crate::gate::{GateView, Remote};
 use crate::input::Input;
@@ -26,8 +27,6 @@ use tokio::time::Instant;
 const TICK: Duration = Duration::from_secs(1);
 /// A worker that beats does so within a few seconds of its start; then it is asked.
 const ASK_AFTER: Duration = Duration::from_secs(6);
-/// A worker of which nothing was heard for this long since it started has a gap: said within a minute, and late enough for a slow start.
-const GAP_AFTER: Duration = Duration::from_secs(40);
 
 /// The source.
 pub(super) struct Celery {
@@ -41,6 +40,7 @@ pub(super) struct Celery {
     pub(super) gate: GateView,
     pub(super) remote: Remote,
     pub(super) gaps: Gaps,
+    pub(super) start: Start,
 }
 
 /// The subscription, made anew after each failure.
@@ -121,7 +121,7 @@ impl Celery {
             };
             let now = Instant::now();
             let mut activity = self.nodes.borrow().activity(now);
-            self.say(&mut watch, activity.busy, now);
+            self.say(&mut watch, activity.busy);
             // A repeated old sample is no new evidence; the beginning of silence is told.
             if !heard && (known == Busy::Unknown || activity.busy != Busy::Unknown) {
                 if self.inputs.is_closed() {
@@ -182,13 +182,16 @@ impl Celery {
     }
 
     /// Says in a gap that nothing is heard of the worker, and takes it back.
-    fn say(&self, watch: &mut Watch, busy: Busy, now: Instant) {
+    fn say(&mut self, watch: &mut Watch, busy: Busy) {
         if busy != Busy::Unknown && !std::mem::replace(&mut watch.heard, true) {
             self.gaps.clear(GapReason::IdleUnknown);
             self.gaps.clear(GapReason::GateCannotClose);
         }
-        let top = self.main.borrow().as_ref().map(|main| main.pid);
-        let Some(top) = top.filter(|_| !watch.heard && now.duration_since(watch.since) >= GAP_AFTER) else { return };
+        let worker = self.main.borrow().as_ref().map(|main| (main.pid, main.incarnation));
+        let Some((top, worker)) = worker.filter(|_| !watch.heard) else { return };
+        if !self.start.is_gap(worker, watch.since) {
+            return;
+        }
         let flags = self.flags(top);
         let seen = if flags.is_empty() { String::new() } else { format!(" (its command line has {})", flags.join(", ")) };
         let words = format!(

@@ -10,9 +10,11 @@ mod file;
 mod http;
 pub mod nodes;
 pub mod service;
+mod start;
 
 use crate::busy::broker::Ends;
 use crate::busy::nodes::Nodes;
+use crate::busy::start::Start;
 use crate::config::Settings;
 use crate::gaps::Gaps;
 use crate::gate::freeze::{Freeze, FrozenView, Proof};
@@ -65,7 +67,8 @@ impl Sources {
                 let (switch, view, gate) = gate::gate(Way::Remote(way), inputs.clone());
                 // A caller of its own: its replies must not mix with the gate's.
                 let remote = remote(format!("{}-quiet", settings.pod_uid));
-                let source = celery::Celery { url, name: settings.pod_uid, host, procs, main, inputs, nodes, gate: view, remote, gaps };
+                let start = Start::new(procs.clone(), settings.broker.as_str());
+                let source = celery::Celery { url, name: settings.pod_uid, host, procs, main, inputs, nodes, gate: view, remote, gaps, start };
                 (Some(switch), vec![Box::pin(gate.run()), Box::pin(source.run())])
             }
             BusySource::Children => {
@@ -84,7 +87,8 @@ impl Sources {
                 let Some(books) = known(open(), "busy: broker", &gaps) else { return (None, Vec::new()) };
                 let proof = freezes(&settings).then(open).and_then(Result::ok).flatten().map(Proof::Books);
                 let (switch, frozen, mut work) = freeze(proof, &procs, &main, &inputs, &gaps);
-                let ends = Ends { main, inputs, gaps, mend: mend_books(&settings, &host) };
+                let start = Start::new(procs, settings.broker.as_str());
+                let ends = Ends { main, inputs, gaps, mend: mend_books(&settings, &host), start };
                 work.push(Box::pin(broker::books(books, frozen, ends)));
                 (switch, work)
             }
@@ -103,7 +107,8 @@ impl Sources {
                 let (switch, frozen, mut work) = freeze(proof, &procs, &main, &inputs, &gaps);
                 let mend = "none of the worker's connections is found at its broker: with a proxy between them busy and idle cannot be told; say where they \
                     can with the annotation busy";
-                let ends = Ends { main, inputs, gaps, mend: mend.to_owned() };
+                let start = Start::new(procs.clone(), settings.broker.as_str());
+                let ends = Ends { main, inputs, gaps, mend: mend.to_owned(), start };
                 let broker_ports = container::ports(settings.broker.as_str());
                 let at_least = broker::waits_at_least(whose.framework, concurrency);
                 work.push(Box::pin(broker::pops(broker::Pops { pops, at_least, most, frozen, procs, broker_ports }, ends)));
