@@ -63,7 +63,7 @@ impl Sources {
                 let url = settings.broker.as_str().to_owned();
                 let prefix = settings.config.key_names.prefix(framework(&settings.config.worker).and_then(|f| f.prefix));
                 let remote = |name: String| Remote::new(url.clone(), name, prefix.clone());
-                let way = gate::Celery::new(remote(settings.pod_uid.clone()), settings.config.queues.clone(), known);
+                let way = gate::Celery::new(remote(settings.pod_uid.clone()), settings.config.queues.clone(), known, procs.clone(), main.clone());
                 let (switch, view, gate) = gate::gate(Way::Remote(way), inputs.clone());
                 // A caller of its own: its replies must not mix with the gate's.
                 let remote = remote(format!("{}-quiet", settings.pod_uid));

@@ -9,7 +9,8 @@ pub mod freeze;
 
 use crate::busy::nodes::Nodes;
 use crate::gate::freeze::Freeze;
-use crate::input::Input;
+use crate::input::{Input, MainReceiver};
+use crate::worker::procs::ProcFs;
 use qscaler_broker::BrokerError;
 use qscaler_broker::activity::CeleryRemote;
 use qscaler_core::drain::worker::WorkerEvent;
@@ -102,6 +103,8 @@ pub struct Celery {
     /// Queues to go back to when the worker's own answer was not kept (this sidecar was restarted meanwhile).
     queues: Vec<String>,
     nodes: watch::Receiver<Nodes>,
+    procs: ProcFs,
+    main: MainReceiver,
     /// By node: what `add_consumer` needs to go back.
     cancelled: BTreeMap<String, Vec<Value>>,
 }
@@ -243,8 +246,8 @@ impl Gate {
 impl Celery {
     /// `nodes` are the pod's, as they become known.
     #[must_use]
-    pub fn new(remote: Remote, queues: Vec<String>, nodes: watch::Receiver<Nodes>) -> Self {
-        Self { remote, queues, nodes, cancelled: BTreeMap::new() }
+    pub fn new(remote: Remote, queues: Vec<String>, nodes: watch::Receiver<Nodes>, procs: ProcFs, main: MainReceiver) -> Self {
+        Self { remote, queues, nodes, procs, main, cancelled: BTreeMap::new() }
     }
 
     /// The queues that each node consumes now. None: not every node has answered, or none is known yet.
@@ -256,6 +259,14 @@ impl Celery {
         let replies = self.remote.call("active_queues", json!({}), &nodes).await?;
         let queues: BTreeMap<_, _> = replies.into_iter().filter_map(|(node, queues)| Some((node, queues.as_array()?.clone()))).collect();
         Ok(nodes.iter().all(|node| queues.contains_key(node)).then_some(queues))
+    }
+
+    /// What a worker that consumes nothing now goes back to: the queues of its command line, else those of the annotation.
+    fn own_queues(&self) -> Vec<String> {
+        let top = self.main.borrow().as_ref().map(|main| main.pid);
+        let family = top.and_then(|top| Some(crate::worker::find::family(&self.procs.processes().ok()?, top))).unwrap_or_default();
+        let lines = family.into_iter().filter_map(|process| self.procs.command_line(process.pid));
+        lines.map(|words| named_queues(&words)).find(|queues| !queues.is_empty()).unwrap_or_else(|| self.queues.clone())
     }
 
     async fn close(&mut self) -> Result<bool, BrokerError> {
@@ -284,7 +295,7 @@ impl Celery {
             let missing: Vec<Value> = match self.cancelled.get(node) {
                 Some(kept) => kept.iter().filter(|kept| !queues.iter().any(|queue| queue["name"] == kept["name"])).cloned().collect(),
                 // A worker that consumes nothing was closed by a sidecar that is gone.
-                None if queues.is_empty() => self.queues.iter().map(|queue| json!({"name": queue})).collect(),
+                None if queues.is_empty() => self.own_queues().into_iter().map(|queue| json!({"name": queue})).collect(),
                 None => Vec::new(),
             };
             for queue in missing {
@@ -306,6 +317,20 @@ impl Celery {
     }
 }
 
+/// The queues that a worker's command line names (`-Q a,b`).
+fn named_queues(words: &[String]) -> Vec<String> {
+    let mut found = Vec::new();
+    for (at, word) in words.iter().enumerate() {
+        let list = match word.split_once('=') {
+            Some(("--queues", list)) => Some(list),
+            _ if word == "-Q" || word == "--queues" => words.get(at + 1).map(String::as_str),
+            _ => word.strip_prefix("-Q").filter(|list| !list.is_empty()),
+        };
+        found.extend(list.into_iter().flat_map(|list| list.split(',')).map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()));
+    }
+    found
+}
+
 /// Of a queue as a worker describes it, what `add_consumer` takes.
 fn consumer_of(queue: &Value) -> Value {
     json!({
@@ -316,6 +341,29 @@ fn consumer_of(queue: &Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::input::Main;
+    use crate::testing::FakeProc;
+    use std::sync::Arc;
+
+    fn celery(procs: ProcFs, main: Option<Arc<Main>>) -> Celery {
+        let ((_, nodes), (_, main)) = (watch::channel(Nodes::default()), watch::channel(main));
+        Celery::new(Remote::new(String::new(), String::new(), String::new()), vec!["annotated".to_owned()], nodes, procs, main)
+    }
+
+    #[test]
+    fn a_worker_that_was_closed_by_a_sidecar_that_is_gone_goes_back_to_the_queues_of_its_command_line() {
+        let fake = FakeProc::new();
+        fake.add(7, 0, "sh", 100, None, "/a");
+        fake.add(8, 7, "celery", 101, None, "/a");
+        let pid = rustix::process::getpid();
+        let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
+        let gate = celery(fake.procs(), Some(Arc::new(Main { pid: 7, incarnation: 1, pidfd })));
+        assert_eq!(gate.own_queues(), ["annotated"]);
+        for line in ["celery -A a worker -Q a,b", "celery -A a worker -Qa, -Q b", "celery --queues=a,b worker", "celery worker --queues a,b -c 2"] {
+            std::fs::write(fake.path(8).join("cmdline"), line.replace(' ', "\0")).unwrap();
+            assert_eq!(gate.own_queues(), ["a", "b"], "{line}");
+        }
+    }
 
     #[test]
     fn a_worker_gets_back_the_queue_that_it_described() {
@@ -325,10 +373,8 @@ mod tests {
 
     #[test]
     fn every_wish_is_a_new_one_even_if_it_says_the_same() {
-        let (_, nodes) = watch::channel(Nodes::default());
         let (inputs, _receiver) = mpsc::channel(1);
-        let (switch, view, gate) =
-            gate(Way::Remote(Celery::new(Remote::new(String::new(), String::new(), String::new()), Vec::new(), nodes)), inputs);
+        let (switch, view, gate) = gate(Way::Remote(celery(ProcFs::at("/proc"), None)), inputs);
         switch.switch(true);
         let first = *gate.wish.borrow();
         switch.switch(true);
