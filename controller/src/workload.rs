@@ -3,6 +3,7 @@
 
 use crate::act::apply::tells_of_scaling;
 use crate::act::backoff::Backoff;
+use crate::act::echo::Echo;
 use crate::act::plan::is_token;
 use crate::act::plan::{Action, Done, Failure, Notice, Outcome};
 use crate::checkpoints::Checkpoints;
@@ -72,10 +73,10 @@ pub struct Workload {
     pub(crate) blocked: Option<String>,
     /// Why fewer pods are asked for than are wanted.
     pub(crate) not_raised: Option<String>,
-    /// The version of the Deployment that the last scaling was made from, and when.
-    pub(crate) scaled: Option<(String, u64)>,
-    /// By pod UID: the version that the last cost was set on, and when.
-    pub(crate) costed: HashMap<String, (String, u64)>,
+    /// The last scaling.
+    pub(crate) scaled: Option<Echo>,
+    /// The last cost that was set, by pod UID.
+    pub(crate) costed: HashMap<String, Echo>,
     keep: Keep,
     pub(crate) replacing: Replacing,
     backoff: Backoff,
@@ -384,7 +385,7 @@ impl Workload {
             match (action, done) {
                 (Action::Scale { resource_version, from, to }, _) => {
                     self.contest.wrote(*to);
-                    self.scaled = Some((resource_version.clone(), now_ms));
+                    self.scaled = Some(Echo::new(resource_version, now_ms));
                     self.counters.scaled_up += u64::from(to.saturating_sub(*from));
                     self.counters.scaled_down += u64::from(from.saturating_sub(*to));
                     if to < from {
@@ -392,7 +393,7 @@ impl Workload {
                     }
                 }
                 (Action::SetCost { pod, .. }, _) => {
-                    self.costed.insert(pod.uid.clone(), (pod.resource_version.clone(), now_ms));
+                    self.costed.insert(pod.uid.clone(), Echo::new(&pod.resource_version, now_ms));
                 }
                 (Action::Resize { pod, from, .. }, Done::Yes) => {
                     self.counters.resized += 1;

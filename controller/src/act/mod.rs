@@ -3,6 +3,7 @@
 pub mod apply;
 pub mod backoff;
 pub mod checkpoint;
+pub mod echo;
 pub mod events;
 pub mod evict;
 pub mod plan;

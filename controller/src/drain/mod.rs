@@ -25,8 +25,6 @@ const DRAIN_PERIOD_MS: u64 = 250;
 const WORD_MAX_MS: u64 = 5_000;
 /// An order to end a hold is repeated this often: a message may be lost, milliseconds.
 const RELEASE_AGAIN_MS: u64 = 5_000;
-/// What was written is not written again before the watch has shown it, or this long, milliseconds.
-const ECHO_MS: u64 = 3_000;
 
 impl Workload {
     /// The useful pods wished for, after pauses. A decision is older than the facts, for a drain is stepped more often than the law: one that only
@@ -44,8 +42,7 @@ impl Workload {
         self.watch_writers(view, now_ms);
         let refused = || view.refusal().filter(|_| config.scaling == Scaling::Managed).map(|why| refused(&why));
         let conflict = self.other_writer(config, view, now_ms).or_else(refused);
-        let waits_for_watch =
-            self.scaled.as_ref().is_some_and(|(v, at)| *v == view.deployment.resource_version && now_ms < at.saturating_add(ECHO_MS));
+        let waits_for_watch = self.scaled.as_ref().is_some_and(|echo| echo.is_awaited(&view.deployment.resource_version, now_ms));
         if config.dry_run || waits_for_watch || self.decision.is_none() || self.broker.mistake.is_some() {
             return Some(now_ms.saturating_add(LAW_PERIOD_MS));
         }
@@ -67,7 +64,7 @@ impl Workload {
     /// Between the version that our write was made from and the write there was no other, so whatever is newer came after it.
     fn watch_writers(&mut self, view: &View, now_ms: u64) {
         let deployment = &view.deployment;
-        if self.scaled.as_ref().is_some_and(|(version, _)| *version != deployment.resource_version) {
+        if self.scaled.as_ref().is_some_and(|echo| echo.is_past(&deployment.resource_version)) {
             self.contest.saw(deployment.spec_replicas, deployment.replicas_writer.as_deref(), now_ms);
         }
     }
@@ -113,7 +110,7 @@ impl Workload {
             FleetEffect::SetDeletionCost { pod_uid, pod_name, resource_version, cost } => {
                 // While nothing is to be changed marks only come off, and `keep` takes them all.
                 if self.config.as_ref().is_some_and(|c| c.changes_nothing())
-                    || self.costed.get(pod_uid).is_some_and(|(v, at)| v == resource_version && now_ms < at.saturating_add(ECHO_MS))
+                    || self.costed.get(pod_uid).is_some_and(|echo| echo.is_awaited(resource_version, now_ms))
                 {
                     return;
                 }

@@ -2,14 +2,13 @@
 //! view, what pods report. Out: a few annotation writes. Left to others: which and when (`core::mark`), writing (`apply`); the hold, which keeps
 //! the task whole whatever a node scaler does.
 
+use crate::act::echo::Echo;
 use crate::act::plan::{Action, PodRef};
 use crate::observe::index::View;
 use crate::observe::reports::Intake;
 use qscaler_core::mark::{Eviction, PodMarks};
 use std::collections::{HashMap, HashSet};
 
-/// A pod that was written is not written again before the watch has shown it, or this long, milliseconds.
-const ECHO_MS: u64 = 3_000;
 /// Marks taken back per look: bounds the load on the API server.
 const TAKEN_BACK_MAX: usize = 10;
 
@@ -17,8 +16,8 @@ const TAKEN_BACK_MAX: usize = 10;
 #[derive(Clone, Debug)]
 pub struct Keep {
     eviction: Eviction,
-    /// By pod UID: the version that was written, and when.
-    written: HashMap<String, (String, u64)>,
+    /// By pod UID.
+    written: HashMap<String, Echo>,
 }
 
 impl Keep {
@@ -55,11 +54,11 @@ impl Keep {
     }
 
     fn is_echo(&self, uid: &str, version: &str, now_ms: u64) -> bool {
-        self.written.get(uid).is_some_and(|(v, at)| v == version && now_ms < at.saturating_add(ECHO_MS))
+        self.written.get(uid).is_some_and(|echo| echo.is_awaited(version, now_ms))
     }
 
     /// It was written.
     pub fn written(&mut self, pod: &PodRef, now_ms: u64) {
-        self.written.insert(pod.uid.clone(), (pod.resource_version.clone(), now_ms));
+        self.written.insert(pod.uid.clone(), Echo::new(&pod.resource_version, now_ms));
     }
 }

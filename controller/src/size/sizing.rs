@@ -1,6 +1,7 @@
 //! Flow 3 for one workload: what its pods needed -> what they should have. In: believed reports, OOM kills as the kubelet shows them, bounds.
 //! Out: the recommendation for new pods, resizes of running ones, what to tell the user. Left to others: the arithmetic (`core::size`), doing it.
 
+use crate::act::echo::Echo;
 use crate::act::plan::{Action, Notice, PodRef};
 use crate::observe::cluster::Cluster;
 use crate::observe::index::View;
@@ -26,8 +27,6 @@ const RESIZES_PER_S: f64 = 1.0;
 const RESIZES_BURST: f64 = 5.0;
 /// For this long after a kill reports are fetched sooner: the killed task may be tried again within a second, and die at the new limit too, milliseconds.
 const AFTER_KILL_MS: u64 = 30_000;
-/// A pod that was patched is not patched again before the watch has shown it, or this long, milliseconds.
-const ECHO_MS: u64 = 3_000;
 
 /// What one look says.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -65,9 +64,7 @@ struct ToSave<'a> {
 /// What was done to a pod last.
 #[derive(Clone, Debug)]
 struct Resized {
-    /// Version of the pod that it was decided from.
-    version: String,
-    at_ms: u64,
+    echo: Echo,
     /// The limit before, bytes.
     before: Option<u64>,
 }
@@ -235,7 +232,7 @@ impl Sizing {
 
     /// The limit at which the container was killed: the one in force, unless it was raised after the kill; 0: unknown.
     fn hit_limit(&self, pod: &PodRecord, container: &ContainerRecord, at_ms: u64) -> u64 {
-        let before = self.resized.get(&*pod.uid).filter(|r| r.at_ms > at_ms).and_then(|r| r.before);
+        let before = self.resized.get(&*pod.uid).filter(|r| r.echo.at_ms() > at_ms).and_then(|r| r.before);
         before.or_else(|| container.memory_limit()).or_else(|| self.peaks.get(&pod.uid).and_then(|p| p.limit)).unwrap_or(0)
     }
 
@@ -347,7 +344,7 @@ impl Sizing {
         let mut foreign: BTreeMap<String, Vec<&str>> = BTreeMap::new();
         for pod in &view.pods {
             let Some(container) = pod.container(&self.container) else { continue };
-            if self.resized.get(&*pod.uid).is_some_and(|r| *r.version == *pod.resource_version && now_ms < r.at_ms.saturating_add(ECHO_MS)) {
+            if self.resized.get(&*pod.uid).is_some_and(|r| r.echo.is_awaited(&pod.resource_version, now_ms)) {
                 continue;
             }
             let facts = self.pod_facts(pod, container, view, heard, now_ms);
@@ -408,14 +405,14 @@ impl Sizing {
             refusal: self.refusals.get(&*pod.uid).copied(),
             other_writer: view.sizer.clone().or_else(|| pod.other_sizer.as_deref().map(str::to_owned)),
             usage_bytes: self.peaks.get(&pod.uid).and_then(|p| p.working_set_max.or(p.vmhwm_sum_max)),
-            last_resize_s: self.resized.get(&*pod.uid).map(|r| r.at_ms as f64 / 1000.0),
+            last_resize_s: self.resized.get(&*pod.uid).map(|r| r.echo.at_ms() as f64 / 1000.0),
             age_s: now_ms.saturating_sub(pod.started_ms.unwrap_or(pod.created_ms)) as f64 / 1000.0,
         }
     }
 
     /// A resize was accepted.
     pub fn resized(&mut self, pod: &PodRef, from: &ContainerResources, now_ms: u64) {
-        self.resized.insert(pod.uid.clone(), Resized { version: pod.resource_version.clone(), at_ms: now_ms, before: from.memory_limit });
+        self.resized.insert(pod.uid.clone(), Resized { echo: Echo::new(&pod.resource_version, now_ms), before: from.memory_limit });
         self.refusals.remove(&pod.uid);
     }
 
