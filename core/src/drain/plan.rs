@@ -9,8 +9,9 @@
 //!   or a work-horse's process holds the task.
 //! * A process without a handler for its signal dies of it: it is not told, unless it has only just started and has no connection at all, so that
 //!   it can have no task. In a shared process namespace a container's top process is not PID 1: the kernel does not protect it.
-//! * Whatever has started the worker may start it again, or end its siblings: it is suspended while they finish, and told SIGTERM when none is left,
-//!   before it goes on. One that reads its children's output is never suspended: they would wait for it.
+//! * Whatever has started the worker may start it again, or end its siblings: it, and each shell above it up to a supervisor, is suspended while they finish, and told SIGTERM
+//!   when none is left, before it goes on. One that reads its children's output is never suspended: they would wait for it. Who stood above a worker is none
+//!   itself when that one is gone, though nothing but its handler says so: it waits for those that are suspended, and would be waited for.
 //! * Each worker process is told once, also one that appears after the hold was called, until the container has none left.
 
 mod choose;
@@ -18,7 +19,7 @@ mod holder;
 #[cfg(test)]
 mod tests;
 
-pub use choose::{in_same_container, plan};
+pub use choose::{Before, in_same_container, plan};
 pub use holder::{HoldAction, Holder};
 
 use crate::framework::Signal;
@@ -137,8 +138,8 @@ pub struct Worker {
     pub is_shell: bool,
     /// It can have no task: it has only just started, and neither it nor what is below it has any connection.
     pub harmless: bool,
-    /// The process that started it and would start it again, where that one may be suspended meanwhile.
-    pub launcher: Option<ProcessId>,
+    /// Who has started it and would start it again, where they may be suspended meanwhile: its parent, and the shells above that up to a supervisor.
+    pub launchers: Vec<ProcessId>,
 }
 
 /// Who is told what when this pod ends now.
@@ -195,7 +196,8 @@ impl HoldPlan {
                 GapReason::NoHandler,
                 format!(
                     "{} (process {}) has no handler for {signal} and would die of it with its task: at its pod's end it is not told, and is held until \
-                     evidence says that it is idle or the grace is over; let it finish and leave on {signal}, or name its signal in qscaler.dev/signal",
+                     evidence says that it is idle or the grace is over; let it finish and leave on {signal}, name its signal in qscaler.dev/signal, or say there none to \
+                     have it ended at once with its task, as without QScaler",
                     worker.comm, worker.id.pid
                 ),
             ));
@@ -218,8 +220,9 @@ impl fmt::Display for HoldPlan {
                 Some(Untold::Starting) => write!(f, "; {signals} to {pid} {comm} once it has a handler")?,
                 Some(Untold::Refused) => write!(f, "; nothing to {pid} {comm}: user {} is not ours", worker.uid)?,
             }
-            if let Some(launcher) = worker.launcher {
-                write!(f, ", {} suspended meanwhile", launcher.pid)?;
+            if !worker.launchers.is_empty() {
+                let launchers: Vec<String> = worker.launchers.iter().map(|id| id.pid.to_string()).collect();
+                write!(f, ", {} suspended meanwhile", launchers.join(", "))?;
             }
         }
         if !self.spared.is_empty() {

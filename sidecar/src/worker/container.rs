@@ -47,7 +47,7 @@ impl Container {
     /// The processes of that container that work, told or not.
     #[must_use]
     pub fn workers(&self, top: i32, framework: &str, signals: &[Signal]) -> Vec<ProcessId> {
-        let plan = plan::plan(&self.processes(top), top, framework, signals, false);
+        let plan = plan::plan(&self.processes(top), top, framework, signals, plan::Before::NOTHING);
         plan.map(|plan| plan.workers.iter().map(|worker| worker.id).collect()).unwrap_or_default()
     }
 

@@ -79,6 +79,21 @@ struct Tree<'a> {
     all: BTreeMap<i32, &'a Process>,
     framework: &'a str,
     signals: &'a [Signal],
+    before: Before<'a>,
+}
+
+/// What is known of this container from an earlier moment of its hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Before<'a> {
+    /// Workers have been told already.
+    pub told: bool,
+    /// These stood above a worker: where nothing but a handler says so, they are none.
+    pub above: &'a BTreeSet<ProcessId>,
+}
+
+impl Before<'static> {
+    /// Nothing.
+    pub const NOTHING: Self = Self { told: false, above: &BTreeSet::new() };
 }
 
 impl<'a> Tree<'a> {
@@ -121,7 +136,7 @@ impl<'a> Tree<'a> {
     }
 
     /// The processes that work, and whether that is known by more than a handler.
-    fn workers(&self, after_others: bool) -> Vec<&'a Process> {
+    fn workers(&self) -> Vec<&'a Process> {
         let all = || self.all.values().copied();
         let connected: Vec<_> = all().filter(|p| self.works_by_connection(p)).collect();
         // A program that has started one of the same name is its launcher: `uv run celery`.
@@ -131,7 +146,7 @@ impl<'a> Tree<'a> {
         };
         let named: Vec<_> = all().filter(|p| self.works_by_name(p) && !launches(p)).collect();
         if connected.is_empty() && named.is_empty() {
-            return self.workers_by_handler(after_others);
+            return self.workers_by_handler();
         }
         let has_named = connected.iter().any(|p| named.iter().any(|n| n.id == p.id));
         // Beside the framework's own program a process that only reads the same broker (an exporter, a cache) and would die of a signal is no worker.
@@ -141,16 +156,16 @@ impl<'a> Tree<'a> {
         chosen
     }
 
-    /// Where neither connection nor name tells. Once others were told (`after_others`), what is left without a handler is no worker.
-    fn workers_by_handler(&self, after_others: bool) -> Vec<&'a Process> {
+    /// Where neither connection nor name tells. Once others were told, what is left without a handler is no worker.
+    fn workers_by_handler(&self) -> Vec<&'a Process> {
         let is_helper = |p: &Process| is_one_of(p, HELPERS);
         let passes_over = |p: &Process| is_shell(p) || is_one_of(p, LAUNCHERS) || is_helper(p);
         let topmost = |is: &dyn Fn(&Process) -> bool| -> Vec<&'a Process> {
             let found: Vec<&'a Process> = self.all.values().copied().filter(|p| is(p)).collect();
             found.iter().copied().filter(|p| !found.iter().any(|q| self.is_below(p, q.id.pid))).collect()
         };
-        let hearing = topmost(&|p| !passes_over(p) && self.hears(p));
-        if !hearing.is_empty() || after_others {
+        let hearing = topmost(&|p| !passes_over(p) && self.hears(p) && !self.before.above.contains(&p.id));
+        if !hearing.is_empty() || self.before.told {
             return hearing;
         }
         // A script with a trap is told as the kubelet would tell it; then whatever could be a worker, without a handler.
@@ -197,21 +212,28 @@ impl<'a> Tree<'a> {
             hears_term: process.hears(Signal::Term) && process.meant(Signal::Term, self.framework) == Signal::Term,
             is_shell: is_shell(process),
             harmless: starting && alone,
-            launcher: self.launcher(process),
+            launchers: self.launchers(process),
         }
     }
 
-    /// Its parent, where that may be stopped for a while: it does not wait for signals as init programs do, is a shell or has no shutdown of its own,
-    /// and reads nothing that a process of the container writes.
-    fn launcher(&self, process: &Process) -> Option<ProcessId> {
-        let parent = self.get(process.parent).filter(|parent| parent.permitted)?;
-        let waits = super::has(parent.blocked, Signal::Term);
-        let orderly = self.hears(parent) || parent.hears(Signal::Term);
-        let known = match &parent.descriptors {
-            Some(descriptors) => !self.reads_output(parent, descriptors),
-            None => is_shell(parent),
+    /// Its parent and the shells above, where they may be stopped for a while: one of them may be the loop that would start all of it again. Not those above
+    /// a supervisor, which is told and waited for: should they end first, it would end with its container.
+    fn launchers(&self, process: &Process) -> Vec<ProcessId> {
+        let supervises = |p: &&Process| p.hears(Signal::Term) && !is_shell(p);
+        let starts = |p: &&Process| p.id.pid == process.parent || is_shell(p);
+        let below = self.ancestors(process).take_while(|p| !supervises(p));
+        below.filter(starts).filter(|p| self.may_be_suspended(p)).map(|p| p.id).collect()
+    }
+
+    /// It does not wait for signals as init programs do, is a shell or has no shutdown of its own, and reads nothing that a process of the container writes.
+    fn may_be_suspended(&self, process: &Process) -> bool {
+        let waits = super::has(process.blocked, Signal::Term);
+        let orderly = self.hears(process) || process.hears(Signal::Term);
+        let known = match &process.descriptors {
+            Some(descriptors) => !self.reads_output(process, descriptors),
+            None => is_shell(process),
         };
-        (!waits && known && (is_shell(parent) || !orderly)).then_some(parent.id)
+        process.permitted && !waits && known && (is_shell(process) || !orderly)
     }
 
     fn reads_output(&self, reader: &Process, descriptors: &Descriptors) -> bool {
@@ -221,15 +243,15 @@ impl<'a> Tree<'a> {
 }
 
 /// Makes the plan. `processes` are those of the container ([`in_same_container`]), without zombies; what was executed into it (parent 0 and not `top`) is
-/// left out here with all below it. `after_others`: workers of this container have been told already. None: `top` is not among them.
+/// left out here with all below it. None: `top` is not among them.
 #[must_use]
-pub fn plan(processes: &[Process], top: i32, framework: &str, signals: &[Signal], after_others: bool) -> Option<HoldPlan> {
-    let everyone = Tree { all: processes.iter().map(|p| (p.id.pid, p)).collect(), framework, signals };
+pub fn plan(processes: &[Process], top: i32, framework: &str, signals: &[Signal], before: Before<'_>) -> Option<HoldPlan> {
+    let everyone = Tree { all: processes.iter().map(|p| (p.id.pid, p)).collect(), framework, signals, before };
     let top = everyone.get(top)?;
     let executed = |p: &Process| p.parent == 0 && p.id != top.id;
     let all = processes.iter().filter(|p| !executed(p) && !everyone.ancestors(p).any(executed)).map(|p| (p.id.pid, p)).collect();
-    let tree = Tree { all, framework, signals };
-    let lifted: BTreeMap<i32, &Process> = tree.workers(after_others).into_iter().map(|p| tree.lifted(p)).map(|p| (p.id.pid, p)).collect();
+    let tree = Tree { all, framework, signals, before };
+    let lifted: BTreeMap<i32, &Process> = tree.workers().into_iter().map(|p| tree.lifted(p)).map(|p| (p.id.pid, p)).collect();
     // A process without a handler that has started a worker that has one is its launcher, whatever it is connected to.
     let launches = |p: &Process| !tree.hears(p) && lifted.values().any(|q| tree.hears(q) && tree.is_below(q, p.id.pid));
     let works: Vec<&Process> = lifted.values().copied().filter(|p| !launches(p)).collect();

@@ -1,7 +1,7 @@
 //! A hold under way, look by look. In: the container's processes as they are now, the time. Out: what to do now, each thing once. Left to others:
 //! doing it, and that a hold is under way (`worker`).
 
-use super::{HoldPlan, Process, ProcessId, Untold, Worker, plan};
+use super::{Before, HoldPlan, Process, ProcessId, Untold, Worker, plan};
 use crate::drain::worker::Telling;
 use crate::framework::Signal;
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,11 +42,19 @@ pub struct Holder {
     spared: BTreeSet<ProcessId>,
     suspended: BTreeSet<ProcessId>,
     resumed: BTreeSet<ProcessId>,
-    /// What stands above the workers and has a handler for SIGTERM, and whether it was told.
-    supervisors: BTreeMap<ProcessId, bool>,
+    /// What stands above the workers and has a handler for SIGTERM.
+    supervisors: BTreeMap<ProcessId, Supervisor>,
     empty_since_ms: Option<u64>,
     said: Option<Telling>,
     has_left: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Supervisor {
+    /// Its name, which another program would change that it executes in its place.
+    comm: String,
+    /// It was told.
+    told: bool,
 }
 
 impl Holder {
@@ -89,7 +97,9 @@ impl Holder {
     /// The plan of this moment; None: the top process is not there.
     #[must_use]
     pub fn plan(&self, processes: &[Process], top: i32) -> Option<HoldPlan> {
-        plan(processes, top, &self.framework, &self.signals, !self.told.is_empty())
+        let above = |p: &&Process| self.supervisors.get(&p.id).is_some_and(|supervisor| supervisor.comm == p.comm);
+        let above = processes.iter().filter(above).map(|p| p.id).collect();
+        plan(processes, top, &self.framework, &self.signals, Before { told: !self.told.is_empty(), above: &above })
     }
 
     /// What to do at this moment of a hold.
@@ -107,8 +117,9 @@ impl Holder {
         self.known.extend(workers.iter().filter(|worker| !worker.is_shell || worker.untold.is_none()).map(|worker| worker.id));
         let above = |id: &ProcessId| !self.known.contains(id) && !self.suspended.contains(id);
         let new: Vec<ProcessId> = plan.supervisors.iter().copied().filter(above).collect();
-        for id in new {
-            self.supervisors.entry(id).or_insert(false);
+        for process in processes.iter().filter(|process| new.contains(&process.id)) {
+            let supervisor = self.supervisors.entry(process.id).or_insert_with(|| Supervisor { comm: process.comm.clone(), told: false });
+            supervisor.comm.clone_from(&process.comm);
         }
         if workers.is_empty() && !orphans && !leaving {
             self.nobody_works(processes, now_ms, &mut actions);
@@ -153,9 +164,13 @@ impl Holder {
 
     fn suspend(&mut self, worker: &Worker, actions: &mut Vec<HoldAction>) {
         // What is not told is not to end either: whoever started it goes on.
-        let Some(launcher) = worker.launcher.filter(|_| matches!(worker.untold, None | Some(Untold::Starting))) else { return };
-        if self.suspended.insert(launcher) {
-            actions.push(HoldAction::Suspend(launcher));
+        if !matches!(worker.untold, None | Some(Untold::Starting)) {
+            return;
+        }
+        for launcher in &worker.launchers {
+            if self.suspended.insert(*launcher) {
+                actions.push(HoldAction::Suspend(*launcher));
+            }
         }
     }
 
@@ -195,7 +210,7 @@ impl Holder {
             }
         }
         self.tell_supervisors(processes, actions);
-        let is_told = |id: &ProcessId| self.supervisors.get(id) == Some(&true) || self.resumed.contains(id);
+        let is_told = |id: &ProcessId| self.supervisors.get(id).is_some_and(|supervisor| supervisor.told) || self.resumed.contains(id);
         let patience_ms = if processes.iter().any(|process| is_told(&process.id)) { SUPERVISOR_LEAVES_MS } else { SCRIPT_LEAVES_MS };
         if now_ms.saturating_sub(since_ms) >= patience_ms && !std::mem::replace(&mut self.has_left, true) {
             actions.push(HoldAction::Left);
@@ -203,9 +218,9 @@ impl Holder {
     }
 
     fn tell_supervisors(&mut self, processes: &[Process], actions: &mut Vec<HoldAction>) {
-        for (id, told) in &mut self.supervisors {
+        for (id, supervisor) in &mut self.supervisors {
             let hears = processes.iter().any(|p| p.id == *id && p.permitted && p.hears(Signal::Term));
-            if hears && !self.known.contains(id) && !std::mem::replace(told, true) {
+            if hears && !self.known.contains(id) && !std::mem::replace(&mut supervisor.told, true) {
                 actions.push(HoldAction::Signal(*id, Signal::Term));
             }
         }

@@ -56,7 +56,7 @@ impl Process {
 }
 
 fn plan_of(processes: &[Process], top: i32, framework: &str, signals: &[Signal]) -> HoldPlan {
-    plan(processes, top, framework, signals, false).unwrap()
+    plan(processes, top, framework, signals, Before::NOTHING).unwrap()
 }
 
 fn told(processes: &[Process], top: i32, framework: &str) -> Vec<i32> {
@@ -205,6 +205,43 @@ fn a_shell_that_loops_is_suspended_and_ends_before_it_starts_a_worker_again() {
 }
 
 #[test]
+fn what_stood_above_a_worker_that_is_gone_is_told_and_waited_for_no_longer_than_a_supervisor() {
+    let outer = run(9, 0, "sh|-c|init bash -c 'worker; true'; true");
+    let init = run(10, 9, "init bash -c").hear(&[TERM]);
+    let inner = run(11, 10, "bash|-c|worker; true");
+    let worker = run(20, 11, "python jobs.py").hear(&[TERM]).broker(1);
+    let mut holder = Holder::new("custom".to_owned(), vec![TERM]);
+    holder.release();
+    let begin = holder.look(&[outer.clone(), init.clone(), inner.clone(), worker.clone()], 9, 0);
+    assert_eq!(begin, [HoldAction::Say(Telling::Told), HoldAction::Suspend(inner.id), HoldAction::Signal(worker.id, TERM)]);
+    // The init waits for the inner shell, which is suspended: that one goes on, too.
+    let gone = holder.look(&[outer.clone(), init.clone(), inner.clone()], 9, 250);
+    assert_eq!(gone, [HoldAction::Signal(inner.id, TERM), HoldAction::Resume(inner.id), HoldAction::Signal(init.id, TERM)]);
+    assert_eq!(holder.look(&[outer.clone(), init.clone()], 9, 250 + SUPERVISOR_LEAVES_MS), [HoldAction::Left]);
+    // One that has become the worker itself is one, and is held.
+    let mut holder = Holder::new("custom".to_owned(), vec![TERM]);
+    holder.release();
+    holder.look(&[init.clone(), Process { parent: 10, ..worker.clone() }], 10, 0);
+    let became = Process { comm: "jobs".to_owned(), ..run(10, 0, "jobs").hear(&[TERM]) };
+    assert_eq!(holder.look(std::slice::from_ref(&became), 10, 250), [HoldAction::Signal(became.id, TERM)]);
+    assert_eq!(holder.look(&[became], 10, 600_000), [], "it may have a task");
+}
+
+#[test]
+fn a_loop_around_a_shell_starts_nothing_again() {
+    let outer = run(9, 0, "bash|-c|while true; do bash -c 'rq worker; true'; done");
+    let tini = Process { blocked: u64::MAX, ..run(8, 9, "tini -- bash -c") };
+    let inner = run(10, 8, "bash|-c|rq worker; true");
+    let worker = run(20, 10, "rq worker q").hear(&[TERM]).broker(1);
+    let mut holder = Holder::new("rq".to_owned(), vec![TERM]);
+    holder.release();
+    let begin = holder.look(&[outer.clone(), tini.clone(), inner.clone(), worker], 9, 0);
+    assert!(begin.contains(&HoldAction::Suspend(outer.id)) && begin.contains(&HoldAction::Suspend(inner.id)), "{begin:?}");
+    let ends = [outer.id, inner.id].map(|shell| [HoldAction::Signal(shell, TERM), HoldAction::Resume(shell)]).concat();
+    assert_eq!(holder.look(&[outer, tini, inner], 9, 250), ends);
+}
+
+#[test]
 fn a_supervisor_below_a_script_is_told_while_what_it_has_started_again_can_have_nothing() {
     let script = run(10, 0, "bash entry.sh");
     let supervisor = run(11, 10, "node /usr/bin/pm2-runtime work.sh").hear(&[TERM]);
@@ -251,7 +288,7 @@ fn a_supervisor_is_told_after_its_workers_and_never_suspended_while_it_reads_the
     let mut script = run(10, 0, "bash log.sh");
     script.descriptors.get_or_insert_default().reads.insert(4);
     all[0] = script;
-    assert_eq!(plan_of(&all, 10, "celery", &[TERM]).workers[0].launcher, None);
+    assert_eq!(plan_of(&all, 10, "celery", &[TERM]).workers[0].launchers, []);
 }
 
 #[test]
@@ -269,7 +306,10 @@ fn a_worker_without_a_handler_is_never_told() {
     for processes in [opaque(all), behind.clone(), opaque(behind)] {
         assert_eq!(told(&processes, processes[0].id.pid, "custom"), Vec::<i32>::new());
         assert!(
-            plan_of(&processes, processes[0].id.pid, "custom", &[TERM]).workers.iter().all(|worker| worker.launcher.is_none() || worker.id.pid == 10)
+            plan_of(&processes, processes[0].id.pid, "custom", &[TERM])
+                .workers
+                .iter()
+                .all(|worker| worker.launchers.is_empty() || worker.id.pid == 10)
         );
     }
 }
