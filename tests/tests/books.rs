@@ -131,6 +131,13 @@ async fn of_a_fleet_with_nothing_in_hand_every_pod_is_idle_and_else_none_is_know
     bullmq.says(Seen::Idle).await;
     bullmq.write("LPUSH bull:q:active 1");
     bullmq.says(Seen::Elsewhere(Some(1))).await;
+    let mut taskiq = Desk::open("taskiq-stream");
+    taskiq.says(Seen::Idle).await;
+    taskiq.write("XGROUP CREATE q taskiq $ MKSTREAM");
+    taskiq.write("XADD q * data a");
+    taskiq.says(Seen::Idle).await;
+    taskiq.write("XREADGROUP GROUP taskiq w STREAMS q >");
+    taskiq.says(Seen::Elsewhere(Some(1))).await;
     let mut arq = Desk::open("arq");
     arq.says(Seen::Idle).await;
     // Jobs for later and jobs that wait are nobody's.

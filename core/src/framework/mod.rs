@@ -22,6 +22,7 @@ mod rq;
 mod sidekiq;
 mod signal;
 mod taskiq;
+mod taskiq_stream;
 
 pub use ages::{Age, End, Stamp};
 pub use books::{Books, HostIn, Listed, Processes, Tasks};
@@ -38,6 +39,7 @@ pub static FRAMEWORKS: &[&Framework] = &[
     &huey::HUEY,
     &arq::ARQ,
     &taskiq::TASKIQ,
+    &taskiq_stream::TASKIQ_STREAM,
     &sidekiq::SIDEKIQ,
     &resque::RESQUE,
     &bullmq::BULLMQ,
@@ -55,6 +57,8 @@ pub use custom::CUSTOM;
 pub struct Framework {
     /// The value of the `worker` annotation.
     pub name: &'static str,
+    /// With what its program's name, script or module begins; empty: with its own name.
+    pub program: &'static str,
     /// Sent in this order; with more than one, all but the last quiet the worker, and the last is sent once it is idle.
     pub signals: &'static [Signal],
     /// Default source of busy or idle.
@@ -86,6 +90,7 @@ impl Framework {
     /// What a framework has of which nothing is said.
     const PLAIN: Self = Self {
         name: "",
+        program: "",
         signals: &[Signal::Term],
         busy: BusySource::Unknown,
         promise: Promise::FinishThenExit,
@@ -99,6 +104,12 @@ impl Framework {
         acknowledges_early: false,
         note: "",
     };
+
+    /// With what its program's name, script or module begins.
+    #[must_use]
+    pub fn program(&self) -> &'static str {
+        if self.program.is_empty() { self.name } else { self.program }
+    }
 
     /// The keys of this queue that hold messages that wait.
     #[must_use]

@@ -67,6 +67,12 @@ async fn keys_as_each_framework_writes_them_are_found() {
         ("huey", "LPUSH huey.redis.q a".to_owned(), (Some(1), None)),
         ("arq", format!("ZADD arq:queue 1 a 2 b 3 d {later} c\n SET arq:in-progress:b 1\n SET arq:in-progress:elsewhere 1"), (Some(2), Some(1))),
         ("taskiq", "LPUSH taskiq a b c d".to_owned(), (Some(4), None)),
+        (
+            "taskiq-stream",
+            "XGROUP CREATE tasks taskiq $ MKSTREAM\n XADD tasks * data a\n XADD tasks * data b\n XADD tasks * data c\n XREADGROUP GROUP taskiq w1 COUNT 1 STREAMS tasks >"
+                .to_owned(),
+            (Some(2), Some(1)),
+        ),
         ("sidekiq", "SADD queues q\n LPUSH queue:q a b".to_owned(), (Some(2), None)),
         ("resque", "LPUSH resque:queue:q a".to_owned(), (Some(1), None)),
         ("bullmq", "LPUSH bull:q:wait a b\n ZADD bull:q:prioritized 1 c\n LPUSH bull:q:active d".to_owned(), (Some(3), Some(1))),
@@ -78,6 +84,7 @@ async fn keys_as_each_framework_writes_them_are_found() {
         let queue = match worker {
             "arq" => "arq:queue",
             "taskiq" => "taskiq",
+            "taskiq-stream" => "tasks",
             "custom" => "my-own",
             _ => "q",
         };

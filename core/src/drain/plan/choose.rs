@@ -78,6 +78,8 @@ pub fn in_same_container(top: &str, theirs: &str) -> bool {
 struct Tree<'a> {
     all: BTreeMap<i32, &'a Process>,
     framework: &'a str,
+    /// With what its program's name begins.
+    program: &'a str,
     signals: &'a [Signal],
     before: Before<'a>,
 }
@@ -132,7 +134,7 @@ impl<'a> Tree<'a> {
     }
 
     fn works_by_name(&self, process: &Process) -> bool {
-        !is_shell(process) && names(process).any(|name| words(name).any(|word| word.starts_with(self.framework)))
+        !is_shell(process) && names(process).any(|name| words(name).any(|word| word.starts_with(self.program)))
     }
 
     /// The processes that work, and whether that is known by more than a handler.
@@ -246,11 +248,12 @@ impl<'a> Tree<'a> {
 /// left out here with all below it. None: `top` is not among them.
 #[must_use]
 pub fn plan(processes: &[Process], top: i32, framework: &str, signals: &[Signal], before: Before<'_>) -> Option<HoldPlan> {
-    let everyone = Tree { all: processes.iter().map(|p| (p.id.pid, p)).collect(), framework, signals, before };
+    let program = crate::framework::framework(framework).map_or(framework, |known| known.program());
+    let everyone = Tree { all: processes.iter().map(|p| (p.id.pid, p)).collect(), framework, program, signals, before };
     let top = everyone.get(top)?;
     let executed = |p: &Process| p.parent == 0 && p.id != top.id;
     let all = processes.iter().filter(|p| !executed(p) && !everyone.ancestors(p).any(executed)).map(|p| (p.id.pid, p)).collect();
-    let tree = Tree { all, framework, signals, before };
+    let tree = Tree { all, framework, program, signals, before };
     let lifted: BTreeMap<i32, &Process> = tree.workers().into_iter().map(|p| tree.lifted(p)).map(|p| (p.id.pid, p)).collect();
     // A process without a handler that has started a worker that has one is its launcher, whatever it is connected to.
     let launches = |p: &Process| !tree.hears(p) && lifted.values().any(|q| tree.hears(q) && tree.is_below(q, p.id.pid));

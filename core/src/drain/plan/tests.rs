@@ -146,6 +146,13 @@ fn a_program_of_no_known_name_is_known_by_its_connection_and_else_by_its_handler
 }
 
 #[test]
+fn a_framework_that_is_not_named_after_its_program_is_known_by_that() {
+    let all = opaque(vec![run(10, 0, "start jobs").hear(&[TERM]), run(20, 10, "python -m taskiq worker jobs:broker").hear(&[TERM])]);
+    assert_eq!(told(&all, 10, "taskiq-stream"), [20]);
+    assert_eq!(told(&all, 10, "custom"), [10]);
+}
+
+#[test]
 fn a_master_without_a_connection_is_told_and_not_its_forks_that_have_one() {
     let master = run(20, 0, "python -m dramatiq tasks").hear(&[TERM]);
     let forks = vec![Process::forked(&master, 21).broker(1), Process::forked(&master, 22).broker(2)];
