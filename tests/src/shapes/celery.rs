@@ -53,6 +53,13 @@ static TEE: Shape = started(
     named("tee", "`sh -c \"celery … 2>&1 | tee log\"`"),
     &["/bin/sh", "-c", "celery -A tasks worker -l INFO -c 1 -Q {queue} 2>&1 | tee /tmp/log"],
 );
+static NESTED: Shape = started(
+    Framework {
+        files: &[LEDGER, SEND, TASKS, ("init.py", include_str!("../../apps/shapes/init.py"))],
+        ..named("nested", "`sh -c \"init bash -c 'celery …; true'; true\"`, an init with a handler")
+    },
+    &["/bin/sh", "-c", "cd /app; python3 init.py /bin/bash -c 'celery -A tasks worker -l INFO -c 1 -Q {queue}; true'; true"],
+);
 static SUPERVISORD: Shape = started(
     Framework {
         files: &[LEDGER, SEND, TASKS, ("supervisord.conf", include_str!("../../apps/shapes/supervisord.conf"))],
@@ -141,6 +148,7 @@ pub static SHAPES: &[&Shape] = &[
     &TWO,
     &FIRST,
     &TEE,
+    &NESTED,
     &SUPERVISORD,
     &HONCHO,
     &MULTI,
