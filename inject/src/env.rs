@@ -9,7 +9,9 @@
 //! `optional` in the copy, and a sidecar without a URL starts blind. One exception: where the worker is the pod's only container and itself waits for
 //! the very same object, the copy waits with it. Nothing is lost by that, and a Secret that is made after its Deployment is then known to both.
 
-use crate::{MESH_PROXIES, Settings, array, name};
+use crate::Settings;
+use crate::mesh::PROXIES;
+use crate::pod::{array, name};
 use qscaler_broker_url::expand::{escape, expand, references};
 use qscaler_broker_url::{Management, parse};
 use qscaler_core::config::{BrokerRef, ManagementRef, WorkerConfig};
@@ -151,7 +153,7 @@ impl<'a> WorkerEnv<'a> {
         let list = |key: &str| container.get(key).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         // Another container, or an init container, may be what makes the Secret: it must not be held up by ours.
         let others = array(pod, "initContainers").iter().chain(array(pod, "containers"));
-        let alone = others.filter(|c| !MESH_PROXIES.contains(&name(c))).count() <= 1;
+        let alone = others.filter(|c| !PROXIES.contains(&name(c))).count() <= 1;
         Self { container: name(container), env: list("env"), env_from: list("envFrom"), alone }
     }
 

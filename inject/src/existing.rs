@@ -2,8 +2,9 @@
 //! others have changed since that must be put right. Left to others: the first injection.
 
 use crate::ops::Ops;
+use crate::pod::{array, array_of, name, pre_stop};
 use crate::reason::{Refusal, Skip};
-use crate::{Injected, Outcome, array, array_of, name, pre_stop, probes_keep_grace};
+use crate::{Injected, Outcome};
 use qscaler_broker_url::expand::expand;
 use qscaler_core::config::WorkerConfig;
 use qscaler_core::names::{annotation, sidecar};
@@ -78,4 +79,14 @@ pub(super) fn hold(token: &str, container: &str) -> Value {
 fn is_hold(hook: &Value, token: &str) -> bool {
     let path = hook.pointer("/httpGet/path").and_then(Value::as_str).unwrap_or_default();
     path.strip_prefix(sidecar::PATH_HOLD).and_then(|p| p.strip_prefix('/')).and_then(|p| p.strip_prefix(token)).is_some_and(|p| p.starts_with('?'))
+}
+
+/// The probes of a container end it within the grace that the pod had: ours is that of its longest task.
+pub(super) fn probes_keep_grace(ops: &mut Ops<'_>, list: &str, at: usize, container: &Value, grace_s: u64) {
+    for probe in ["livenessProbe", "startupProbe"] {
+        if container.get(probe).is_some_and(|p| p.is_object() && p.get("terminationGracePeriodSeconds").is_none_or(Value::is_null)) {
+            // 0 is no valid grace of a probe.
+            ops.set(&["spec", list, &at.to_string(), probe, "terminationGracePeriodSeconds"], json!(grace_s.max(1)));
+        }
+    }
 }

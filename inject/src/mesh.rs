@@ -6,10 +6,14 @@
 //! has already written the ports into the arguments of its init container (istio: `-d`, manifests/charts/istio-control/istio-discovery/files/
 //! injection-template.yaml; linkerd: `--inbound-ports-to-ignore`, charts/partials/templates/_proxy-init.tpl), and they are added there.
 
+use crate::Meshes;
 use crate::ops::Ops;
-use crate::{Meshes, array, array_of, name};
+use crate::pod::{array, array_of, name};
 use qscaler_core::names::sidecar::PORT;
 use serde_json::{Value, json};
+
+/// Proxies of service meshes, which must start before and end after our sidecar.
+pub(crate) const PROXIES: &[&str] = &["istio-proxy", "linkerd-proxy"];
 
 struct Mesh {
     /// Ports that the proxy leaves alone, comma-separated.

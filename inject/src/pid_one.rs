@@ -4,7 +4,7 @@
 //! In a shared process namespace process 1 is the pod's sandbox: an init system of an image refuses to start as any other, and a probe that asks for
 //! process 1 asks the wrong one, for ever.
 
-use crate::{array, array_of, name};
+use crate::pod::{array, array_of, name};
 use serde_json::Value;
 
 /// Init systems that must be process 1 (s6-overlay: "s6-overlay-suexec: fatal: can only run as pid 1"; systemd(1); runit-init(8)).

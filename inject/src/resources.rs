@@ -1,10 +1,11 @@
 //! Resources: the sidecar's own, and the recommended ones of the working container. In: the pod, settings, a recommendation. Out: values to set.
 //! Left to others: the recommendation itself (`core::size`, kept in the QWorker).
 
+use crate::Settings;
 use crate::limits::Limits;
 use crate::ops::Ops;
+use crate::pod::array;
 use crate::reason::Refusal;
-use crate::{Settings, array};
 use qscaler_api::Resources;
 use qscaler_core::config::WorkerConfig;
 use qscaler_core::units::{Bytes, Millicores};

@@ -1,71 +1,19 @@
 //! Comes in: tasks, pods that take time to start, orders from a policy. Goes out: what became of every task and what the pods cost.
 //! Leaves to others: every choice of how many pods. First in, first out; one task per pod; the pod idle for longest takes the next.
 
-use std::cmp::Ordering;
+mod pod;
+mod run;
+mod values;
+
+pub use run::{Watch, run};
+pub use values::{Conditions, Outcome, Point};
+
 use std::collections::{BinaryHeap, VecDeque};
 
 use crate::crowd::Crowd;
 use crate::rng::Rng;
 use crate::workload::{Task, Workload};
-
-/// A run is given up at this many times its horizon: the policy never gets the work done.
-const GIVE_UP: f64 = 2.0;
-
-/// How the fleet and the broker behave.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Conditions {
-    /// Mean start latency of a pod, seconds.
-    pub start_s: f64,
-    /// Its coefficient of variation.
-    pub start_cv: f64,
-    /// Pods that nodes start at full speed side by side; more share it ([`crate::crowd`]). Infinite: as many as there are.
-    pub start_at_full_speed: f64,
-    /// From, to: the broker tells nobody its figures, and goes on delivering.
-    pub outage: Option<(f64, f64)>,
-    /// Seed of start latencies and victims.
-    pub seed: u64,
-}
-
-/// What a run came to.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Outcome {
-    /// Tasks.
-    pub tasks: usize,
-    /// Tasks that waited longer than promised (to their final start), or never started.
-    pub missed: usize,
-    /// Created to gone, all pods, seconds.
-    pub pod_seconds: f64,
-    /// Running tasks cut.
-    pub interrupted: u64,
-    /// Pod-seconds of work lost by that.
-    pub lost_seconds: f64,
-    /// Pods created.
-    pub starts: u64,
-    /// Wait of each task to its final start, in order of arrival, seconds; infinite when never started.
-    pub waits_s: Vec<f32>,
-    /// Given up because costs exceeded the budget; the figures are then lower bounds.
-    pub cut_short: bool,
-}
-
-impl Outcome {
-    /// Share of tasks that missed the promise.
-    pub fn miss(&self) -> f64 {
-        self.missed as f64 / self.tasks.max(1) as f64
-    }
-}
-
-/// One point of a run over time.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Point {
-    /// When, seconds.
-    pub at_s: f64,
-    /// Messages waiting.
-    pub backlog: u32,
-    /// Pods alive, leaving ones included.
-    pub pods: u32,
-    /// Tasks running.
-    pub busy: u32,
-}
+use pod::{Event, Kind, Leaving, Pod, PodState};
 
 /// How many pods, when: a scaler under test.
 pub trait Policy {
@@ -73,66 +21,6 @@ pub trait Policy {
     fn first_wake_s(&self) -> f64;
     /// Looks and orders; returns the next time it wants to look.
     fn wake(&mut self, world: &mut World<'_>) -> f64;
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum PodState {
-    Starting,
-    Idle,
-    Busy,
-    /// Takes no work and waits to go or to be called back.
-    Parked,
-    Gone,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Leaving {
-    No,
-    /// Leaves after its task; may be called back.
-    Drained,
-    /// Has a deletion timestamp: nothing calls it back.
-    Terminating,
-}
-
-#[derive(Debug, Clone)]
-struct Pod {
-    state: PodState,
-    leaving: Leaving,
-    created_s: f64,
-    ready_s: f64,
-    task: u32,
-    started_s: f64,
-    ends_s: f64,
-    uid: u64,
-    /// Place in `serving`.
-    place: u32,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
-    Ends,
-    Killed,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Event {
-    at_s: f64,
-    kind: Kind,
-    pod: u32,
-}
-
-impl Eq for Event {}
-
-impl Ord for Event {
-    fn cmp(&self, other: &Self) -> Ordering {
-        other.at_s.total_cmp(&self.at_s).then(other.kind.cmp(&self.kind)).then(other.pod.cmp(&self.pod))
-    }
-}
-
-impl PartialOrd for Event {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
 }
 
 /// Broker, pods and clock of one run.
@@ -551,57 +439,4 @@ impl<'a> World<'a> {
         self.outcome.missed = self.outcome.waits_s.iter().filter(|wait| **wait > limit).count();
         self.outcome
     }
-}
-
-/// What to note beside the outcome, and when to stop early.
-#[derive(Debug, Default)]
-pub struct Watch<'a> {
-    /// A point each so many seconds, into the list.
-    pub points: Option<(f64, &'a mut Vec<Point>)>,
-    /// Give up beyond so many pod-seconds.
-    pub budget_pod_s: Option<f64>,
-}
-
-/// Runs a workload under a policy to its end: the horizon, or the last task.
-pub fn run(workload: &Workload, conditions: Conditions, policy: &mut dyn Policy, mut watch: Watch<'_>) -> Outcome {
-    let mut world = World::new(workload, conditions);
-    world.start(workload.min_replicas);
-    let mut next_task = 0usize;
-    let mut wake_s = policy.first_wake_s();
-    let mut note_s = 0.0;
-    loop {
-        let arrival_s = workload.tasks.get(next_task).map_or(f64::INFINITY, |task| task.at_s);
-        let event_s = world.events.peek().map_or(f64::INFINITY, |event| event.at_s);
-        let ready_s = world.next_ready_s();
-        let next_s = event_s.min(ready_s).min(arrival_s).min(wake_s);
-        let end = if world.finished < world.outcome.tasks { GIVE_UP * workload.horizon_s } else { workload.horizon_s };
-        if let Some((every_s, points)) = &mut watch.points {
-            while note_s <= next_s.min(end) {
-                points.push(Point { at_s: note_s, backlog: world.ready_messages(), pods: world.alive, busy: world.busy_count });
-                note_s += *every_s;
-            }
-        }
-        if next_s >= end {
-            world.now_s = world.now_s.max(end);
-            break;
-        }
-        world.now_s = next_s;
-        if event_s <= next_s {
-            if let Some(event) = world.events.pop() {
-                world.happen(event);
-            }
-        } else if ready_s <= next_s {
-            world.ready();
-        } else if arrival_s <= next_s {
-            world.arrive(next_task as u32);
-            next_task += 1;
-        } else {
-            wake_s = policy.wake(&mut world).max(next_s + 1e-6);
-            if watch.budget_pod_s.is_some_and(|budget| world.outcome.pod_seconds > budget) {
-                world.outcome.cut_short = true;
-                break;
-            }
-        }
-    }
-    world.finish()
 }
