@@ -2,25 +2,23 @@
 //! belongs to it. Out: one text, of which [`crate::parse`] reads both; equal texts mean the same broker, spoken to in the same way. Left to others: where
 //! they come from.
 
-use crate::cut::{self, Parts};
-use crate::{Secret, TlsMaterial};
+use crate::cut;
+use crate::material::TlsMaterial;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// Parameters of our own: no client uses these names, and no one writes them by hand.
-const CA: &str = "qscaler_ca";
-const CERTIFICATE: &str = "qscaler_cert";
-const KEY: &str = "qscaler_key";
+/// Read with the rest of the URL (`management`).
 const MANAGEMENT: &str = "management";
 
 /// The URL with these parameters; those that it has already come second, and so do not count. What is no URL stays none.
 #[must_use]
 pub fn attach(url: &str, tls: &TlsMaterial, management: Option<&str>) -> String {
     let url = crate::clean(url);
-    let parameters: Vec<String> =
-        [(CA, tls.ca.as_deref()), (CERTIFICATE, tls.certificate.as_deref()), (KEY, tls.key.as_ref().map(Secret::expose)), (MANAGEMENT, management)]
-            .into_iter()
-            .filter_map(|(name, value)| value.map(|value| format!("{name}={}", utf8_percent_encode(value.trim(), NON_ALPHANUMERIC))))
-            .collect();
+    let parameters: Vec<String> = tls
+        .parameters()
+        .into_iter()
+        .chain([(MANAGEMENT, management)])
+        .filter_map(|(name, value)| value.map(|value| format!("{name}={}", utf8_percent_encode(value.trim(), NON_ALPHANUMERIC))))
+        .collect();
     let urls = cut::split(url);
     let Some((first, others)) = urls.split_first().filter(|_| !parameters.is_empty()) else { return url.to_owned() };
     // Of a list the first URL's parameters are read.
@@ -46,16 +44,10 @@ fn with_parameters(url: &str, added: &str) -> String {
     if before.ends_with('?') { format!("{before}{added}&{after}") } else { format!("{before}?{added}{after}") }
 }
 
-/// What [`attach`] has put there.
-pub(crate) fn material(url: &Parts) -> TlsMaterial {
-    let option = |name| url.option(name).map(str::to_owned);
-    TlsMaterial { ca: option(CA), certificate: option(CERTIFICATE), key: option(KEY).map(Secret::from) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{BrokerUrl, parse};
+    use crate::{BrokerUrl, Secret, parse};
 
     #[test]
     fn what_is_attached_is_read_again_and_the_url_stays_what_it_was() {

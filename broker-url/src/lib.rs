@@ -13,13 +13,15 @@ mod attach;
 mod cut;
 pub mod expand;
 mod management;
+mod material;
 mod secret;
 mod tls;
 
 pub use attach::attach;
 pub use management::{Management, VALID as VALID_MANAGEMENT};
+pub use material::TlsMaterial;
 pub use secret::{Login, Secret};
-pub use tls::{Tls, TlsMaterial, Verify};
+pub use tls::{Tls, Verify};
 
 use cut::Parts;
 use std::fmt;

@@ -1,7 +1,8 @@
 //! How a server's certificate is checked. In: a scheme, the parameters that clients use for TLS. Out: [`Tls`]. Left to others: doing it (`broker`).
 
+use crate::UrlError;
 use crate::cut::Parts;
-use crate::{Secret, UrlError};
+use crate::material::TlsMaterial;
 
 /// What must be true of the server's certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -13,17 +14,6 @@ pub enum Verify {
     ChainOnly,
     /// Nothing (`?ssl_cert_reqs=none`): whoever stands in between can read the password.
     Nothing,
-}
-
-/// Certificates and keys as PEM, from a Secret or from the installation; [`crate::attach`] puts them into a URL.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TlsMaterial {
-    /// Authorities to trust beside the machine's own. None: those alone.
-    pub ca: Option<String>,
-    /// The client's certificate, followed by its intermediate ones.
-    pub certificate: Option<String>,
-    /// Its key, not encrypted.
-    pub key: Option<Secret>,
 }
 
 /// TLS to one broker.
@@ -68,6 +58,6 @@ impl Tls {
             verify = Verify::Nothing;
         }
         let files = ["ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "cacertfile", "certfile", "keyfile", "ssl_ca_file"];
-        Ok(Some(Self { verify, names_file: files.iter().any(|name| url.option(name).is_some()), material: crate::attach::material(url) }))
+        Ok(Some(Self { verify, names_file: files.iter().any(|name| url.option(name).is_some()), material: TlsMaterial::of(url) }))
     }
 }

@@ -3,6 +3,7 @@
 //! Left to others: what a sample means (`core::scale`), what a message does (`core::drain`).
 
 pub mod activity;
+mod clock;
 mod rabbitmq;
 mod redis;
 mod tls;
@@ -13,13 +14,14 @@ pub mod contract;
 pub mod memory;
 
 use async_trait::async_trait;
+pub(crate) use clock::now_ms;
 use qscaler_broker_url::BrokerUrl;
 use qscaler_core::framework::{Framework, KeyNames};
 use qscaler_core::message::{ControlMessage, Report};
 use qscaler_core::scale::QueueSample;
 use qscaler_core::workload::ControlAddress;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// What to do about an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -204,11 +206,6 @@ pub(crate) fn read_url(text: &str) -> Result<BrokerUrl, BrokerError> {
         message: error.to_string(),
         retry: Retry::AfterChange,
     })
-}
-
-/// Milliseconds since the Unix epoch: messages carry the hour at which they die, which only a clock on the wall can tell.
-pub(crate) fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// A message taken and not acknowledged yet.

@@ -77,7 +77,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         seed: args.seed,
     };
     let report = simulate(tasks, &options);
-    std::fs::write(&args.html, report.html()).with_context(|| format!("cannot write {}", args.html.display()))?;
+    std::fs::write(&args.html, qscaler_sim::page::html(&report)).with_context(|| format!("cannot write {}", args.html.display()))?;
     let text = if args.json { format!("{}\n", report.json()) } else { format!("{}\ncurves: {}\n", report.table(), args.html.display()) };
     std::io::stdout().write_all(text.as_bytes()).context("cannot write the result")
 }

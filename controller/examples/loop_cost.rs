@@ -4,8 +4,9 @@
 use anyhow::Context;
 use clap::Parser;
 use qscaler_broker::Reports;
+use qscaler_controller::act::known::Known;
 use qscaler_controller::act::plan::{Action, Done, Outcome};
-use qscaler_controller::act::qworker::{Known, Loaded};
+use qscaler_controller::act::qworker::Loaded;
 use qscaler_controller::input::{Life, Measured};
 use qscaler_controller::lead::managed::Managed;
 use qscaler_controller::observe::cluster::Cluster;

@@ -1,52 +1,10 @@
-//! When what the next life needs of a workload is saved, and what that is. In: what was learned and counted. Out: a checkpoint when one is due. Left to
-//! others: writing it (`act::checkpoint`), what people read (`show`).
+//! What the next life needs of a workload. In: what was learned and counted. Out: a checkpoint when one is due. Left to others: when that is (`due`),
+//! writing it (`act::checkpoint`), what people read (`show`).
 
+use crate::due::{News, Saving};
 use crate::size::sizing::Sizing;
-use crate::workload::{Saving, Workload};
+use crate::workload::Workload;
 use qscaler_api::{QWorkerCheckpointSpec, SavedSize};
-
-/// What the law has learned changes every second and matters only to the next life, milliseconds.
-const LEARNED_MS: u64 = 30_000;
-/// The estimate of sizes, likewise; an OOM kill is written at once, milliseconds.
-const SIZES_MS: u64 = 5_000;
-
-/// What was saved last.
-#[derive(Clone, Debug, Default)]
-pub struct Checkpoints {
-    at_ms: u64,
-    cut: u64,
-    any: bool,
-}
-
-/// What has been learned since.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct News {
-    /// An OOM kill or a cut: the answer and the count must survive whatever comes next.
-    urgent: bool,
-    /// Sizes.
-    sizes: bool,
-    /// Rates and times.
-    law: bool,
-}
-
-impl Checkpoints {
-    /// An earlier life has saved so many cuts, a moment ago as far as is known.
-    pub fn restore(cut: u64, now_ms: u64) -> Self {
-        Self { cut, at_ms: now_ms, any: false }
-    }
-
-    fn is_due(&self, news: News, saving: Saving, now_ms: u64) -> bool {
-        let age = now_ms.saturating_sub(self.at_ms);
-        // Where there is none what an older release has kept in the status is moved, and then it is there.
-        let first = !self.any && !saving.apart;
-        news.urgent || saving.room && (first || news.sizes && age >= SIZES_MS || news.law && age >= LEARNED_MS)
-    }
-
-    /// It was written.
-    pub fn written(&mut self, saved: &QWorkerCheckpointSpec, now_ms: u64) {
-        *self = Self { at_ms: now_ms, cut: saved.cut, any: true };
-    }
-}
 
 impl Workload {
     /// What to save, if it is time to.
@@ -79,26 +37,6 @@ mod tests {
     use crate::testing::look::*;
     use crate::testing::{T0_MS, deployment, orders, pod, replicaset, view};
     use serde_json::{Value, json};
-
-    const QUIET: News = News { urgent: false, sizes: false, law: false };
-
-    #[test]
-    fn what_was_learned_is_saved_now_and_then_and_a_kill_or_a_cut_at_once() {
-        let mut kept = Checkpoints::default();
-        assert!(kept.is_due(QUIET, Saving { apart: false, ..ROOM }, 10_000), "there is none: it is made");
-        kept.written(&QWorkerCheckpointSpec::default(), 10_000);
-        for (news, saving, ms, due) in [
-            (QUIET, ROOM, 99_000, false),
-            (News { law: true, ..QUIET }, ROOM, 39_000, false),
-            (News { law: true, ..QUIET }, ROOM, 40_000, true),
-            (News { law: true, ..QUIET }, BUSY, 40_000, false),
-            (News { sizes: true, ..QUIET }, ROOM, 14_000, false),
-            (News { sizes: true, ..QUIET }, ROOM, 15_000, true),
-            (News { urgent: true, ..QUIET }, BUSY, 10_001, true),
-        ] {
-            assert_eq!(kept.is_due(news, saving, ms), due, "{news:?} {saving:?} at {ms}");
-        }
-    }
 
     #[test]
     fn the_memory_of_an_older_release_is_moved_out_of_the_status_once_it_is_kept_elsewhere() {

@@ -7,7 +7,9 @@
 pub mod act;
 pub mod args;
 pub mod checkpoints;
+pub mod clock;
 pub mod drain;
+pub mod due;
 pub mod input;
 pub mod lead;
 pub mod mark;

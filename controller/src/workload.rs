@@ -6,10 +6,10 @@ use crate::act::backoff::Backoff;
 use crate::act::echo::Echo;
 use crate::act::plan::is_token;
 use crate::act::plan::{Action, Done, Failure, Notice, Outcome};
-use crate::checkpoints::Checkpoints;
 use crate::drain::facts::record;
-use crate::drain::replace::Replacing;
+use crate::drain::replacing::Replacing;
 use crate::drain::settings::fleet_settings;
+use crate::due::{Checkpoints, Saving};
 use crate::mark::pods::Keep;
 use crate::observe::cluster::Cluster;
 use crate::observe::cuts::Cuts;
@@ -121,15 +121,6 @@ pub(crate) struct Broker {
     pub(crate) messages: (Option<u64>, Option<u64>),
     /// When it last answered.
     pub(crate) good_ms: u64,
-}
-
-/// How what is known may be written now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Saving {
-    /// A write that can wait may be made.
-    pub room: bool,
-    /// There is a checkpoint, so the status need not remember anything.
-    pub apart: bool,
 }
 
 /// What to do now, and when to look again.

@@ -64,7 +64,7 @@ impl Backoff {
         debug_assert!((0.0..=1.0).contains(&unit), "jitter {unit} is outside 0..1");
         self.ceiling = grow(self.ceiling, self.factor, self.max);
         let low = self.min.max(self.ceiling / 2);
-        (low + (self.ceiling - low).mul_f64(unit.clamp(0.0, 1.0))).clamp(self.min, self.max)
+        (low + (self.ceiling - low).mul_f64(unit.clamp(0.0, 1.0))).max(self.min).min(self.max)
     }
 
     /// It worked: the next failure starts from the beginning.
@@ -86,7 +86,7 @@ impl Backoff {
 /// `ceiling * factor`, at most `max`, without ever leaving what a Duration can hold.
 fn grow(ceiling: Duration, factor: f64, max: Duration) -> Duration {
     let seconds = ceiling.as_secs_f64() * factor;
-    if seconds >= max.as_secs_f64() { max } else { Duration::from_secs_f64(seconds).clamp(ceiling, max) }
+    if seconds >= max.as_secs_f64() { max } else { Duration::from_secs_f64(seconds).max(ceiling).min(max) }
 }
 
 #[cfg(test)]

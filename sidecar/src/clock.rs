@@ -18,6 +18,12 @@ impl WallClock {
     }
 }
 
+/// Now, seconds, as records of use have it.
+#[must_use]
+pub fn wall_s() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
+}
+
 /// Now, as messages count time.
 #[must_use]
 pub fn wall_ms() -> u64 {

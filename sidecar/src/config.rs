@@ -182,7 +182,7 @@ fn defaults() -> SidecarConfig {
         busy: BusySource::Unknown,
         concurrency: 1,
         max_task_duration_ms: MAX_TASK_MS,
-        drain_deadline_policy: DeadlinePolicy::Wait,
+        drain_deadline_policy: DeadlinePolicy::default(),
         share_processes: true,
         hook_token: String::new(),
     }

@@ -338,11 +338,6 @@ impl Report {
     pub fn json(&self) -> serde_json::Value {
         serde_json::to_value(self).unwrap_or_default()
     }
-
-    /// One page with table and curves that needs nothing else.
-    pub fn html(&self) -> String {
-        crate::page::html(self)
-    }
 }
 
 /// Whom the law does not beat on both waits and pods, and by how much not.

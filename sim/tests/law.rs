@@ -91,7 +91,7 @@ fn a_users_trace_becomes_a_table_a_page_and_json() {
     assert_eq!(report.keda_settings_tried, 1008);
     assert_eq!(report.rows.len(), 6);
     assert!(report.table().lines().any(|line| line.starts_with("QScaler ")));
-    let page = report.html();
+    let page = qscaler_sim::page::html(&report);
     assert_eq!(page.matches("<svg").count(), 4);
     assert_eq!(page.matches("<circle").count(), 3 + 5, "three choices on a line, five rivals as points");
     assert_eq!(page.matches("<polyline").count(), 18);

@@ -5,13 +5,13 @@
 //! all: only what the whole fleet has in hand is known; nothing in hand anywhere means idle here too, something means that it is not known where.
 
 use super::{Seen, Whose};
+use crate::clock::since_epoch;
 use crate::redis::stats::RedisStats;
 use crate::redis::{Link, RESPONSE_TIMEOUT};
 use crate::{BrokerError, QueueQuery, QueueStats, Retry};
 use qscaler_broker_url::RedisUrl;
 use qscaler_core::framework::{Books as Shape, Framework, HostIn, KeyNames, Listed, Processes, Tasks};
 use redis::{Cmd, FromRedisValue, Value, cmd};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 const OPERATION: &str = "reading the framework's books";
 /// Worker processes of one host, at most: more is no pod.
@@ -138,7 +138,7 @@ impl ByProcess {
     async fn search(&self, desk: &Desk<'_>) -> Result<Vec<String>, BrokerError> {
         let all: Vec<String> = match self.shape.listed {
             Listed::Set(key) => desk.ask(cmd("SMEMBERS").arg(self.named(key))).await?,
-            Listed::AliveUntil(key) => desk.ask(cmd("ZRANGEBYSCORE").arg(self.named(key)).arg(seconds()).arg("+inf")).await?,
+            Listed::AliveUntil(key) => desk.ask(cmd("ZRANGEBYSCORE").arg(self.named(key)).arg(since_epoch().as_secs_f64()).arg("+inf")).await?,
         };
         let is_host = |name: Option<&str>| name == Some(self.host.as_str());
         let own: Vec<String> = match self.shape.host {
@@ -160,7 +160,7 @@ impl ByProcess {
                 // All three are written at once: figures that say quiet were taken after the worker was told to be.
                 let (busy, beat, quiet): (Option<u32>, Option<f64>, Option<String>) =
                     desk.ask(cmd("HMGET").arg(entry).arg(busy).arg(beat).arg(quiet)).await?;
-                let is_fresh = beat.is_some_and(|beat| seconds() - beat <= age_max_s as f64);
+                let is_fresh = beat.is_some_and(|beat| since_epoch().as_secs_f64() - beat <= age_max_s as f64);
                 busy.filter(|_| is_fresh).map(|tasks| Entry { tasks, takes: quiet.as_deref() != Some("true"), done: None })
             }
             Tasks::HashBeside { from, to } => {
@@ -234,8 +234,4 @@ impl Desk<'_> {
             retry: Retry::AfterChange,
         })
     }
-}
-
-fn seconds() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
 }

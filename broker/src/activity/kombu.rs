@@ -1,12 +1,13 @@
 //! The wire of kombu, Celery's messaging library, as far as worker events and remote control go. In: commands, and bytes from the broker. Out:
 //! bytes, worker events, replies. Left to others: carrying them. Formats: seen on the wire of Celery 5.7 and in kombu's pidbox and redis modules.
 
+use crate::clock::since_epoch;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// Exchange of all events.
 pub(super) const EVENT_EXCHANGE: &str = "celeryev";
@@ -129,8 +130,7 @@ pub(super) fn command(call: &Call<'_>, ticket: &str, reply_to: &str) -> Vec<u8> 
 
 /// Seconds since the epoch from which on a command is void.
 pub(super) fn expires_s(call: &Call<'_>) -> f64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    (now + call.wait).as_secs_f64()
+    (since_epoch() + call.wait).as_secs_f64()
 }
 
 /// The same, wrapped for Redis.

@@ -3,9 +3,9 @@
 
 use crate::act::checkpoint;
 use crate::act::events::Events;
+use crate::act::known::Known;
 use crate::act::plan::failure;
 use crate::act::plan::{Action, Done, Failure, Notice, Outcome, PodRef};
-use crate::act::qworker::Known;
 use crate::lead::lease::Leadership;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v1::{Scale, ScaleSpec};

@@ -1,8 +1,8 @@
 //! Reads and writes what the next life needs of a workload. In: names, versions, what to keep. Out: what was kept, the new version. Left to others: when
 //! and what (`workload`), what is made of it (`qscaler_api`). Whoever wrote it last is known by its version, so an old leader's write fails.
 
+use crate::act::known::Known;
 use crate::act::plan::{Failure, failure};
-use crate::act::qworker::Known;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Api, PostParams};
 use kube::{Client, ResourceExt};

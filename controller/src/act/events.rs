@@ -2,6 +2,7 @@
 //! same is said again soon. Left to others: what is worth an Event (`conditions`, `drain`, `sizing`).
 
 use crate::act::plan::Notice;
+use crate::clock;
 use crate::words::shorten;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::{Event, EventSeries};
@@ -53,7 +54,7 @@ impl Events {
     pub async fn tell(&self, notice: &Notice, about: &ObjectReference) -> Result<(), kube::Error> {
         let mut note = notice.note.clone();
         shorten(&mut note, NOTE_MAX);
-        let now = MicroTime(Timestamp::now());
+        let now = MicroTime(clock::now());
         let namespace = about.namespace.as_deref().unwrap_or("default");
         let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
         let key: Key = (about.uid.clone().unwrap_or_default(), notice.reason, note.clone());

@@ -6,5 +6,6 @@ pub mod checkpoint;
 pub mod echo;
 pub mod events;
 pub mod evict;
+pub mod known;
 pub mod plan;
 pub mod qworker;

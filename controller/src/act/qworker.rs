@@ -2,6 +2,7 @@
 //! its status (`apply`).
 
 use crate::act::checkpoint;
+use crate::act::known::Known;
 use crate::act::plan::{Failure, failure};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Api, DeleteParams, PostParams, Preconditions};
@@ -10,17 +11,6 @@ use qscaler_api::{QWorker, QWorkerSpec, QWorkerStatus};
 use qscaler_core::names::MANAGER;
 use qscaler_core::workload::WorkloadId;
 use std::time::Duration;
-
-/// A QWorker, and what is remembered beside it, as they were when last read or written.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Known {
-    /// The QWorker's UID.
-    pub uid: String,
-    /// The QWorker's version; empty: not read.
-    pub version: String,
-    /// The checkpoint's version; empty: there is none.
-    pub checkpoint: String,
-}
 
 /// A QWorker as found or made.
 #[derive(Clone, Debug, Default, PartialEq)]

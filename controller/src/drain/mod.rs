@@ -3,6 +3,7 @@
 
 pub mod facts;
 pub mod replace;
+pub mod replacing;
 pub mod settings;
 
 use crate::act::plan::{Action, Notice, PodRef};

@@ -3,6 +3,7 @@
 
 use crate::act::plan::{Notice, PodRef};
 use crate::drain::facts::{Circumstances, fleet_facts};
+use crate::drain::replacing::Replacing;
 use crate::observe::index::View;
 use crate::observe::record::{ContainerRecord, PodRecord};
 use crate::observe::reports::Heard;
@@ -12,30 +13,12 @@ use qscaler_core::drain::fleet::is_fresh;
 use qscaler_core::framework::{Promise, Signal};
 use qscaler_core::message::{AccessLevel, GapReason};
 use qscaler_core::names::event;
-use qscaler_core::replace::{Ask, Candidate, Cause, Net, Replacer, Stands, Step, Tried};
-use qscaler_core::workload::SidecarConfig;
-use qscaler_inject::{GRACE_MARGIN_S, config_hash};
+use qscaler_core::replace::{Ask, Candidate, Cause, Net, Stands, Tried};
+use qscaler_inject::GRACE_MARGIN_S;
 use std::sync::Arc;
 
 /// A pod without sidecar that is this young may be of a time at which the webhook was asked again; milliseconds.
 const BARE_AGE_MS: u64 = 2_000;
-
-/// What is remembered of one workload.
-#[derive(Debug, Default)]
-pub(crate) struct Replacing {
-    engine: Replacer,
-    told: Option<Told>,
-    /// Where it stands, as seen last.
-    pub(crate) step: Option<Step>,
-}
-
-/// The hashes of what new sidecars of one configuration are told.
-#[derive(Debug)]
-struct Told {
-    config: Arc<WorkerConfig>,
-    container: String,
-    hashes: Vec<String>,
-}
 
 impl Workload {
     /// The pod to try now, if there is one. `sidecar_image`: what new pods get; None: not known. `may_ask`: there is room for one more in the cluster.
@@ -115,32 +98,6 @@ impl Workload {
             out.push(Candidate { uid: pod.uid.to_string(), cause, net });
         }
         out
-    }
-}
-
-impl Replacing {
-    /// The sidecar was told other things than a new one would be. Only what this version's webhook has written can be judged.
-    fn has_old_words(&mut self, pod: &PodRecord, config: &Arc<WorkerConfig>, view: &View, uid: &str) -> Option<Cause> {
-        let made = pod.made.as_deref().filter(|made| *made.version == *env!("CARGO_PKG_VERSION"))?;
-        let container = config.container.as_deref().unwrap_or(&made.container);
-        let same = |told: &Told| (Arc::ptr_eq(&told.config, config) || told.config == *config) && told.container == container;
-        if !self.told.as_ref().is_some_and(same) {
-            let id = &view.deployment.id;
-            // What the pod itself says of sharing, and whether the webhook knew the UID, is not to be seen from here.
-            let shares: &[bool] = match config.share_processes {
-                Some(true) => &[true],
-                Some(false) => &[false],
-                None => &[true, false],
-            };
-            let one = |uid: &str, share_processes: bool| {
-                let told = SidecarConfig::new(config, id.clone(), uid.to_owned(), String::new(), container.to_owned(), String::new());
-                config_hash(&SidecarConfig { share_processes, ..told }, config)
-            };
-            let hashes = shares.iter().flat_map(|share| [one(uid, *share), one("", *share)]).collect();
-            self.told = Some(Told { config: Arc::clone(config), container: container.to_owned(), hashes });
-        }
-        let known = self.told.as_ref().is_some_and(|told| told.hashes.iter().any(|hash| **hash == *made.config));
-        (!known).then_some(Cause::OldConfiguration)
     }
 }
 

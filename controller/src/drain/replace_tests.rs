@@ -11,6 +11,8 @@ use qscaler_api::QWorkerStatus;
 use qscaler_core::message::{Busy, WorkerState};
 use qscaler_core::names::condition;
 use qscaler_core::scale::QueueSample;
+use qscaler_core::workload::SidecarConfig;
+use qscaler_inject::config_hash;
 use qscaler_inject::{Allowed, Injection, Outcome, Settings, inject};
 use serde_json::{Value, json};
 

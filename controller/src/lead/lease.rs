@@ -1,9 +1,9 @@
 //! Leader election by one Lease. In: the Lease as read, our own clock. Out: whether we lead, and until when that is sure. Left to others: what a
 //! leader does (`run`). Two clocks are never compared: a foreign Lease is over when it has not changed for its whole duration while we watched.
 
+use crate::clock;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, ObjectMeta, PostParams};
 use qscaler_core::names::LEASE;
 use std::time::Duration;
@@ -222,7 +222,7 @@ fn seen(lease: &Lease) -> Seen {
 }
 
 fn spec(me: &str, old: Option<&LeaseSpec>) -> LeaseSpec {
-    let now = Some(MicroTime(Timestamp::now()));
+    let now = Some(MicroTime(clock::now()));
     let ours = old.is_some_and(|o| o.holder_identity.as_deref() == Some(me));
     let transitions = old.and_then(|o| o.lease_transitions).unwrap_or(0);
     LeaseSpec {

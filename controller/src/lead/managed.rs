@@ -1,8 +1,10 @@
 //! One workload's place in the main loop: loading its QWorker, resolving its broker, one list of actions at a time. In: what the loop hears.
 //! Out: what is due. Left to others: decisions (`workload`), tasks (`run`).
 
+use crate::act::known::Known;
 use crate::act::plan::{Action, Failure, Outcome};
-use crate::act::qworker::{Known, Loaded};
+use crate::act::qworker::Loaded;
+use crate::due::Saving;
 use crate::input::{Life, Measured, Unreachable};
 use crate::observe::cluster::Cluster;
 use crate::observe::index::View;
@@ -10,7 +12,7 @@ use crate::observe::record::{DeploymentRecord, WorkerTemplate};
 use crate::show::metrics::{Metrics, WorkloadMetrics};
 use crate::show::status::Snapshot;
 use crate::show::tally::Totals;
-use crate::workload::{Saving, Workload};
+use crate::workload::Workload;
 use qscaler_broker::{QueueQuery, Reports};
 use qscaler_core::config::{BrokerRef, WorkerConfig};
 use qscaler_core::replace::{Ask, Tried};

@@ -5,6 +5,7 @@ use crate::act::apply::{Applier, Target, tells_of_scaling};
 use crate::act::evict::{Books, evict};
 use crate::act::plan::{Action, Outcome};
 use crate::act::qworker;
+use crate::clock;
 use crate::input::{Input, Life, Unreachable};
 use crate::lead::lease::Leadership;
 use crate::lead::managed::{Links, Managed};
@@ -26,7 +27,7 @@ use qscaler_core::workload::{ControlAddress, WorkloadId};
 use qscaler_runtime::ready::Readiness;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -116,11 +117,6 @@ struct Planned {
     dark: bool,
 }
 
-/// Milliseconds since the epoch: the only place where the clock is read for decisions.
-fn clock_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
-}
-
 /// Runs until shutdown. Inputs are taken from the start; nothing is decided before the caches are filled.
 pub async fn run(parts: Parts, shutdown: CancellationToken) {
     let mut this = Loop::new(parts);
@@ -130,9 +126,9 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) {
         tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
-            _ = tick.tick() => this.turn(clock_ms()),
+            _ = tick.tick() => this.turn(clock::now_ms()),
             input = this.parts.inputs.recv() => match input {
-                Some(input) => this.hear(input, clock_ms()),
+                Some(input) => this.hear(input, clock::now_ms()),
                 None => break,
             },
         }
@@ -152,8 +148,8 @@ impl Loop {
             managed: HashMap::new(),
             orphans: HashMap::new(),
             lives: 0,
-            dark: DarkBudget::new(clock_ms()),
-            replace: Budget::new(clock_ms()),
+            dark: DarkBudget::new(clock::now_ms()),
+            replace: Budget::new(clock::now_ms()),
             cluster: Cluster::default(),
             led: false,
             filled: false,

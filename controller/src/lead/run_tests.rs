@@ -1,7 +1,8 @@
 //! The whole loop between an API server that keeps what it is given and a broker in memory: every call that it makes, and none besides.
 
 use super::*;
-use crate::act::qworker::{Known, Loaded};
+use crate::act::known::Known;
+use crate::act::qworker::Loaded;
 use crate::input::Measured;
 use crate::observe::brokers::Opener;
 use crate::observe::index::{Index, Kind};
@@ -207,7 +208,7 @@ async fn what_an_earlier_life_began_is_dropped_when_the_lease_is_won_again() {
     let (grant, leadership) = Leadership::granted();
     let (parts, _, _) = parts(&[("min-replicas", "0")], leadership);
     let mut leader = Loop::new(parts);
-    let now = clock_ms();
+    let now = clock::now_ms();
     grant.until(Some(tokio::time::Instant::now() + DEADLINE));
     leader.turn(now);
     let first = leader.managed[&orders()].life;
@@ -241,7 +242,7 @@ async fn more_busy_workloads_than_may_be_written_at_once_are_all_written_in_turn
         object["metadata"]["uid"] = json!(format!("uid-{}", id.name));
         put(&mut leader.parts.index.lock(), &object);
     }
-    let start = clock_ms();
+    let start = clock::now_ms();
     leader.turn(start);
     for id in &names {
         let life = leader.managed[id].life;

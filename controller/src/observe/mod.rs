@@ -9,6 +9,7 @@ pub mod index;
 pub mod record;
 pub mod record_bounds;
 pub mod record_made;
+pub mod record_owner;
 pub mod record_pod;
 pub mod reports;
 pub mod resolve;

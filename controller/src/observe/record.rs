@@ -1,6 +1,7 @@
 //! Kubernetes objects -> compact records of what the controller needs of them. In: objects as watched. Out: records; most of each object is
 //! dropped at once, so that a hundred thousand pods fit in memory. Left to others: keeping them (`index`), judging them (`facts`, `sizing`).
 
+use crate::observe::record_owner::owner;
 use crate::words::millis;
 use crate::words::shorten;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
@@ -20,18 +21,14 @@ use std::sync::Arc;
 
 pub use crate::observe::record_bounds::{LimitRecord, QuotaRecord};
 pub use crate::observe::record_made::{Bare, Made};
-pub use crate::observe::record_pod::{ContainerRecord, Ended, Life, OomSeen, PodRecord, Word, resources};
+pub use crate::observe::record_owner::Word;
+pub use crate::observe::record_pod::{ContainerRecord, Ended, Life, OomSeen, PodRecord, resources};
 
 /// Kubernetes' default of `maxUnavailable`, percent.
 const MAX_UNAVAILABLE_DEFAULT_PERCENT: u32 = 25;
 
 /// Most bytes of an API server's refusal that are quoted: a policy may write a page.
 const FAILURE_BYTES_MAX: usize = 1_000;
-
-/// The UID of the owner that controls this object, if its kind is `kind`.
-pub(crate) fn owner(meta: &ObjectMeta, kind: &str) -> Option<String> {
-    meta.owner_references.iter().flatten().find(|o| o.controller == Some(true) && o.kind == kind).map(|o| o.uid.clone())
-}
 
 /// A Deployment that carries annotations of ours.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,7 +1,7 @@
 //! A pod -> how it was made: by which webhook and from which words, or without a sidecar, and then where the broker knows it by. In: metadata and spec.
 //! Out: small records. Left to others: whether a new pod would be another (`replace`).
 
-use crate::observe::record_pod::Word;
+use crate::observe::record_owner::Word;
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use qscaler_inject::Injected;

@@ -1,7 +1,7 @@
 //! A pod -> its compact record. In: the object as watched. Out: what drain and sizing need of it. Left to others: judging it.
 
-use crate::observe::record::owner;
 use crate::observe::record_made::{Bare, Made, bare, made};
+use crate::observe::record_owner::{Word, owner};
 use crate::words::millis;
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodCondition, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -9,10 +9,6 @@ use qscaler_core::mark::Marks;
 use qscaler_core::names::{MANAGER, annotation, sidecar};
 use qscaler_core::size::{ContainerResources, InProgress, Pending, PendingReason, PodPhase, QosClass};
 use qscaler_core::units::{Bytes, Millicores};
-use std::sync::Arc;
-
-/// A text that many records share.
-pub type Word = Arc<str>;
 
 /// A termination message longer than this is not ours: the kubelet itself cuts at 4 KiB.
 const TERMINATION_MESSAGE_MAX: usize = 4096;

@@ -2,6 +2,7 @@
 //! due. Left to others: the decisions (`workload`), the rhythm of writes (`status`).
 
 use crate::act::plan::Action;
+use crate::due::Saving;
 use crate::observe::index::View;
 use crate::show::conditions::Holds;
 use crate::show::hold_effective::{Known, judge};
@@ -11,7 +12,7 @@ use crate::show::stuck::{self, Stuck, Wish};
 use crate::show::tally::SizeFigures;
 use crate::size::sizing::Sizing;
 use crate::words::time;
-use crate::workload::{Saving, Workload};
+use crate::workload::Workload;
 use qscaler_api::{ContainerSize, Counters, Intent, QWorkerStatus, Resources, WorkerIds};
 use qscaler_core::config::{Paused, Scaling, Vertical, WorkerConfig};
 use qscaler_core::drain::fleet::Phase;

@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::act::plan::{Action, Done, Outcome};
+use crate::due::Saving;
 use crate::observe::cluster::Cluster;
-use crate::workload::{Plan, Saving, Workload};
+use crate::workload::{Plan, Workload};
 use qscaler_api::{QWorkerCheckpointSpec, QWorkerStatus};
 use qscaler_core::message::{Report, WorkerState};
 use qscaler_core::scale::QueueSample;

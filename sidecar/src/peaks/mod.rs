@@ -8,6 +8,7 @@
 
 pub mod cgroup;
 
+use crate::clock::wall_s;
 use crate::input::Input;
 use crate::peaks::cgroup::CgroupFiles;
 use crate::worker::procs::{ProcFs, TICKS_PER_SECOND, parse_status};
@@ -120,10 +121,6 @@ impl SharedSampler {
             }
         }
     }
-}
-
-fn wall_s() -> f64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
 }
 
 impl Sampler {

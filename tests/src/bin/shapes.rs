@@ -5,8 +5,9 @@
 use anyhow::{Context, Result, bail, ensure};
 use qscaler_tests::matrix::book::{Book, Made, Measured};
 use qscaler_tests::shapes::cell::Cell;
+use qscaler_tests::shapes::rows;
 use qscaler_tests::shapes::run::{self, Kept};
-use qscaler_tests::shapes::shape::{self, Shape};
+use qscaler_tests::shapes::shape::Shape;
 use qscaler_tests::shapes::table;
 use qscaler_tests::shapes::trial::Trial;
 use std::path::PathBuf;
@@ -37,8 +38,8 @@ fn options() -> Result<Options> {
         match arg.as_str() {
             "--shape" => {
                 let part = value()?;
-                let names: Vec<&str> = shape::all().map(Shape::slug).collect();
-                ensure!(!shape::chosen(std::slice::from_ref(&part)).is_empty(), "--shape {part}: valid is any part of {}", names.join(", "));
+                let names: Vec<&str> = rows::all().map(Shape::slug).collect();
+                ensure!(!rows::chosen(std::slice::from_ref(&part)).is_empty(), "--shape {part}: valid is any part of {}", names.join(", "));
                 options.command.push_str(&format!(" --shape {part}"));
                 options.shapes.push(part);
             }
@@ -78,7 +79,7 @@ async fn main() -> Result<()> {
     };
     let measured: Vec<&Cell> = book.entries().into_iter().flat_map(|(_, cells)| cells).collect();
     let kept: Kept = measured.into_iter().filter(|_| options.keep_bare).map(|cell| (cell.name(), cell.bare.clone())).collect();
-    let (cells, place) = run::run(&shape::chosen(&options.shapes), &options.trials, &kept, |line| println!("{line}")).await?;
+    let (cells, place) = run::run(&rows::chosen(&options.shapes), &options.trials, &kept, |line| println!("{line}")).await?;
     let (number, failed) = (cells.len(), cells.iter().filter(|cell| cell.complaint().is_some()).count());
     let book = book.and(Made { command: options.command, place }, cells);
     if let (Some(report), Some(data)) = (&options.report, &data) {

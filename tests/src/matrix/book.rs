@@ -3,12 +3,14 @@
 
 use super::cell::{Cell, Counts, Hit};
 use super::fault::Fault;
-use super::table::Place;
 use crate::stand::framework::Framework;
 use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+
+/// Where and when a matrix was measured: names and versions, in the order they are shown.
+pub type Place = Vec<(String, String)>;
 
 /// One run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

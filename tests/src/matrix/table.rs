@@ -8,9 +8,6 @@ use crate::stand::framework::FRAMEWORKS;
 use serde_json::{Value, json};
 use std::fmt::Write;
 
-/// Where and when a matrix was measured: names and versions, in the order they are shown.
-pub type Place = Vec<(String, String)>;
-
 fn mark(number: usize) -> String {
     format!("[{number}]")
 }

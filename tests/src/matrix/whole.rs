@@ -1,10 +1,11 @@
 //! The whole matrix. In: rows and columns. Out: every cell, said as it comes, and where it was measured. Left to others: one round (`round`), the page (`table`).
 
+use super::book::Place;
 use super::cell::Cell;
 use super::fault::Fault;
 use super::lab::{Lab, Subject};
 use super::rows::Row;
-use super::table::{self, Place};
+use super::table;
 use super::{now, round};
 use crate::servers;
 use crate::stand::BrokerKind;

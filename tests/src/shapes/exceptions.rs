@@ -32,12 +32,12 @@ pub fn of(shape: &str, trial: Trial) -> Option<&'static Exception> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shapes::shape;
+    use crate::shapes::rows;
 
     #[test]
     fn every_exception_names_shapes_that_exist_and_gives_a_reason() {
         for exception in EXCEPTIONS {
-            assert!(exception.shapes.iter().all(|name| shape::all().any(|shape| shape.slug() == *name)), "{exception:?}");
+            assert!(exception.shapes.iter().all(|name| rows::all().any(|shape| shape.slug() == *name)), "{exception:?}");
             assert!(exception.reason.len() > 40 && (exception.doubled || exception.cut || exception.lost), "{exception:?}");
         }
     }

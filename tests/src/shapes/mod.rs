@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`shape`] | a pod, its application, what must be known to load it |
 //! | [`celery`], [`others`] | the shapes, as data |
+//! | [`rows`] | parts of names -> shapes |
 //! | [`trial`] | the columns |
 //! | [`arm`] | one fleet and one trial -> what became of its tasks |
 //! | [`said`] | a fleet -> what conditions and Events say about it |
@@ -18,6 +19,7 @@ pub mod celery;
 pub mod cell;
 pub mod exceptions;
 pub mod others;
+pub mod rows;
 pub mod run;
 pub mod said;
 pub mod shape;

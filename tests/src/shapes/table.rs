@@ -2,7 +2,7 @@
 
 use super::cell::{Arm, Cell};
 use super::exceptions;
-use super::shape;
+use super::rows;
 use super::trial::Trial;
 use crate::matrix::book::{Book, Measured};
 use serde_json::{Value, json};
@@ -80,7 +80,7 @@ pub fn markdown(book: &Book<Cell>) -> String {
     out.push_str("\n|---|");
     out.push_str(&"---|".repeat(Trial::ALL.len()));
     out.push('\n');
-    for shape in shape::all() {
+    for shape in rows::all() {
         let of = |trial: Trial| cells.iter().find(|cell| cell.shape == shape.slug() && cell.trial == trial);
         if Trial::ALL.iter().all(|trial| of(*trial).is_none()) {
             continue;

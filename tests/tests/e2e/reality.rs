@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use qscaler_tests::shapes::trial::Trial;
-use qscaler_tests::shapes::{run, shape, table};
+use qscaler_tests::shapes::{rows, run, table};
 use qscaler_tests::stand::fleet::{Fleet, FleetOptions, STEP, name_of};
 use qscaler_tests::stand::kubectl::kubectl;
 use qscaler_tests::stand::{BrokerKind, Stand};
@@ -15,7 +15,7 @@ const EMPTY: Duration = Duration::from_secs(180);
 
 #[tokio::test]
 async fn a_worker_that_is_a_script_s_child_keeps_its_tasks_as_it_does_without_qscaler() -> Result<()> {
-    let shapes = shape::chosen(&["entry-child".to_owned(), "tee".to_owned()]);
+    let shapes = rows::chosen(&["entry-child".to_owned(), "tee".to_owned()]);
     let (cells, _) = run::run(&shapes, &[Trial::Wave, Trial::Delete], &run::Kept::new(), |line| println!("{line}")).await?;
     let failed: Vec<String> = cells.iter().filter(|cell| cell.complaint().is_some()).map(table::line).collect();
     ensure!(failed.is_empty() && cells.len() == 4, "{}", failed.join("\n"));
