@@ -1,12 +1,22 @@
 //! Rules about the repository itself that no compiler checks. In: the source tree and `cargo tree`. Out: one sentence per broken rule. It leaves
 //! formatting to rustfmt and code to clippy.
+//!
+//! Who may depend on what (here); no file longer than a reader's patience, the wall clock in one file of a crate, no clamp to computed bounds, no driver that
+//! decides by what the user asked for (`files`); no circle of modules (`circles`); ARCHITECTURE.md names what is there (`architecture`).
 
+mod architecture;
+mod circles;
+mod files;
+mod source;
+
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::Result;
 
 use crate::exec::{self, output};
+use circles::{Crate, circles};
 
 /// Packages that only these crates may depend on directly: what draws the architecture.
 const WRAPPERS: &[(&str, &[&str])] =
@@ -19,9 +29,6 @@ const ABSENT: &[(&str, &[&str])] = &[
 ];
 /// TLS providers other than ring, anywhere.
 const PROVIDERS: &[&str] = &["aws-lc-rs", "openssl-sys", "native-tls"];
-
-/// In these sources nothing is clamped: `clamp` panics where its bounds cross, as computed ones may, and a panic of the controller stops every workload.
-const NO_CLAMP: &str = "core/src/";
 
 /// Every broken rule.
 ///
@@ -51,33 +58,25 @@ pub fn broken_rules(root: &Path) -> Result<Vec<String>> {
     let tree = cargo(&["tree", "--workspace", "--edges=normal,build", "--prefix=none", "--format={p}"])?;
     let names: Vec<&str> = tree.lines().filter_map(|l| l.split_whitespace().next()).collect();
     broken.extend(PROVIDERS.iter().filter(|p| names.contains(p)).map(|p| format!("{p} is in the tree; ring is the one TLS provider")));
-    for file in output(Command::new("git").args(["ls-files", "*.rs"]).current_dir(root))?.lines() {
+    let mut files = BTreeMap::new();
+    for file in output(Command::new("git").args(["ls-files", "--cached", "--others", "--exclude-standard"]).current_dir(root))?.lines() {
         let text = std::fs::read_to_string(root.join(file)).unwrap_or_default();
-        if !text.trim_start().starts_with("//!") {
-            broken.push(format!("{file} does not open by saying what it is for (//!)"));
-        }
-        if file.starts_with(NO_CLAMP) {
-            broken.extend(
-                clamps(&text)
-                    .map(|line| format!("{file}:{line} calls clamp, which panics where bounds cross; use scale::numeric::within, or max and min")),
-            );
-        }
+        broken.extend(files::broken(file, &text));
+        files.insert(file.to_owned(), text);
+    }
+    broken.extend(files::broken_lists(&files));
+    broken.extend(architecture::broken_names(files.get("ARCHITECTURE.md").map_or("", String::as_str), &files));
+    let targets = metadata["packages"].as_array().into_iter().flatten().flat_map(|p| p["targets"].as_array().into_iter().flatten());
+    for root_file in targets.filter_map(|target| target["src_path"].as_str()) {
+        let modules = Crate::read(Path::new(root_file), &|path| std::fs::read_to_string(path).ok());
+        broken.extend(circles(&modules.arrows()).iter().map(|circle| sentence(circle, root)));
     }
     Ok(broken)
 }
 
-/// Lines that call `clamp`, counted from 1.
-fn clamps(text: &str) -> impl Iterator<Item = usize> {
-    text.lines().enumerate().filter(|(_, line)| line.contains(".clamp(") || line.contains("::clamp(")).map(|(at, _)| at + 1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_clamp_is_found_where_it_is() {
-        let text = "let a = within(b, c, d);\nlet a = b.clamp(c, d);\nlet a = f64::clamp(b, c, d); // clamp";
-        assert_eq!(clamps(text).collect::<Vec<_>>(), [2, 3]);
-    }
+/// A circle in words.
+fn sentence(circle: &[(String, String, usize)], root: &Path) -> String {
+    let within = |file: &str| Path::new(file).strip_prefix(root).map_or_else(|_| file.to_owned(), |path| path.display().to_string());
+    let arrows: Vec<String> = circle.iter().map(|(from, to, line)| format!("{}:{line} -> {}", within(from), within(to))).collect();
+    format!("a circle of modules: {}", arrows.join(", "))
 }
