@@ -58,7 +58,7 @@ impl Random {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -68,7 +68,7 @@ impl Random {
     /// A number below `bound`; 0 where that is 0.
     pub fn below(&mut self, bound: usize) -> usize {
         // The remainder is below `bound`.
-        self.next().checked_rem(bound as u64).unwrap_or_default() as usize
+        self.draw().checked_rem(bound as u64).unwrap_or_default() as usize
     }
 
     /// One of them.
@@ -79,7 +79,7 @@ impl Random {
 
 /// Changes `input` in one to a few places; `other` gives pieces.
 pub fn change(input: &mut Vec<u8>, other: &[u8], words: &[&str], random: &mut Random) {
-    for _ in 0..=random.next() % CHANGES_MAX {
+    for _ in 0..=random.draw() % CHANGES_MAX {
         let at = random.below(input.len() + 1);
         let end = (at + random.below(SPAN_MAX)).min(input.len());
         let edge = |random: &mut Random| random.of(EDGES).unwrap_or_default().to_vec();

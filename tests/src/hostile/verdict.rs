@@ -70,7 +70,7 @@ mod tests {
             cut: 2,
             ..Seen::default()
         };
-        assert_eq!(sum(&[good.clone()]), json!({"cases": 1, "worker_not_running": 0, "unexplained": [], "tasks_cut": 0}));
+        assert_eq!(sum(std::slice::from_ref(&good)), json!({"cases": 1, "worker_not_running": 0, "unexplained": [], "tasks_cut": 0}));
         assert_eq!(sum(&[good.clone(), bad.clone()]), json!({"cases": 2, "worker_not_running": 1, "unexplained": ["b"], "tasks_cut": 2}));
         let void = Seen { case: "c".into(), void: Some("no node".into()), ..Seen::default() };
         assert_eq!(sum(&[void])["void"], json!(["c"]));
