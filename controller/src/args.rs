@@ -1,6 +1,8 @@
 //! Command line and environment of `qscaler-controller`. In: arguments. Out: checked values. Left to others: acting on them.
 
 use clap::Parser;
+use qscaler_core::units::Millicores;
+use qscaler_inject::Settings;
 use qscaler_runtime::log::Format;
 use std::net::SocketAddr;
 
@@ -23,6 +25,12 @@ pub struct Args {
     /// Image of the sidecar that the webhook gives to new pods: pods with another are replaced, one by one while they are idle.
     #[arg(long)]
     pub sidecar_image: Option<String>,
+    /// Its CPU request, as the webhook has it: a LimitRange may leave no room for it.
+    #[arg(long, default_value = "5m", value_parser = Millicores::parse)]
+    pub sidecar_cpu_request: Millicores,
+    /// Its CPU limit, as the webhook has it.
+    #[arg(long, value_parser = Millicores::parse)]
+    pub sidecar_cpu_limit: Option<Millicores>,
     /// Takes back what an uninstallation leaves behind (marks on pods, the Lease, the Secrets that certs has made), and ends. Does nothing while the release
     /// is there.
     #[arg(long)]
@@ -36,6 +44,15 @@ pub struct Args {
     /// What is logged, such as info or info,qscaler_controller=debug.
     #[arg(long, env = "QSCALER_LOG", default_value = qscaler_runtime::log::FILTER_DEFAULT)]
     pub log_filter: String,
+}
+
+impl Args {
+    /// What new sidecars are like, as far as this process is told.
+    #[must_use]
+    pub fn sidecar(&self) -> Settings {
+        let settings = Settings { cpu_request: self.sidecar_cpu_request, cpu_limit: self.sidecar_cpu_limit, ..Settings::default() };
+        Settings { image: self.sidecar_image.clone().unwrap_or(settings.image.clone()), ..settings }
+    }
 }
 
 /// Outside a pod no name is given: a random one differs from all others.

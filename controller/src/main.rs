@@ -10,6 +10,7 @@ use qscaler_controller::lead::lease::{self, Leadership};
 use qscaler_controller::lead::run::{self, Decisions, INPUTS_MAX, Parts};
 use qscaler_controller::lead::uninstall::{self, CleanUp};
 use qscaler_controller::observe::brokers::{Brokers, Opener};
+use qscaler_controller::observe::index::Index;
 use qscaler_controller::observe::watch::{self, SharedIndex};
 use qscaler_controller::show::metrics::Metrics;
 use qscaler_runtime::admin::{self, Admin};
@@ -52,7 +53,7 @@ async fn main() -> anyhow::Result<()> {
         return endpoints.await.context("closing the admin endpoints");
     }
     let (sender, inputs) = mpsc::channel(INPUTS_MAX);
-    let index = SharedIndex::default();
+    let index = SharedIndex::new(Index::default().with_sidecar(args.sidecar()));
     watch::start(&client, &index, &sender, &readiness, &stop);
     // The Lease is given back only after the last write.
     let lease_stop = CancellationToken::new();

@@ -78,6 +78,7 @@ pub struct Index {
     foreign_of: HashMap<Key, BTreeSet<(Kind, Key)>>,
     limits: BTreeMap<Key, LimitRecord>,
     quotas: BTreeMap<Key, QuotaRecord>,
+    sidecar: Arc<Settings>,
     nodes: HashMap<String, NodeRecord>,
     words: Words,
     /// The namespaces that the last whole list of each kind covered; a kind that is being listed is not here.
@@ -138,6 +139,8 @@ pub struct View {
     pub limits: Vec<LimitRecord>,
     /// ResourceQuotas on memory of its namespace.
     pub quotas: Vec<QuotaRecord>,
+    /// What new sidecars are like, as far as this process was told.
+    pub sidecar: Arc<Settings>,
     /// Why this may be an incomplete picture, in words that follow "because"; None: every watch behind it is in sync.
     pub out_of_sync: Option<String>,
 }
@@ -148,7 +151,7 @@ impl View {
     pub fn refusal(&self) -> Option<Arc<str>> {
         let least = |pick: fn(&LimitRecord) -> Option<u64>| self.limits.iter().filter_map(pick).min();
         let allowed = Limits { pod_memory_max: least(|l| l.pod_max), pod_cpu_max: least(|l| l.pod_cpu_max_m), ..Limits::default() };
-        let no_room = || self.deployment.size.refusal(&Settings::default(), &allowed).map(|refusal| refusal.sentences().join("; ").into());
+        let no_room = || self.deployment.size.refusal(&self.sidecar, &allowed).map(|refusal| refusal.sentences().join("; ").into());
         // A workload with a mistake is not ours to inject, and says so itself.
         self.deployment.refusal.clone().or_else(|| self.deployment.config.is_ok().then(no_room)?)
     }
@@ -167,6 +170,12 @@ fn pair(namespace: &str, name: &str) -> Key {
 }
 
 impl Index {
+    /// The same, in an installation whose sidecars are like this.
+    #[must_use]
+    pub fn with_sidecar(self, settings: Settings) -> Self {
+        Self { sidecar: settings.into(), ..self }
+    }
+
     /// Takes a record in. Returns the workload that it touches, if one does.
     pub fn apply(&mut self, kind: Kind, record: Record) -> Option<WorkloadId> {
         match record {
@@ -372,6 +381,7 @@ impl Index {
             cordoned,
             limits: self.limits.range(from.clone()..).take_while(|(k, _)| *k.0 == *workload.namespace).map(|(_, l)| l.clone()).collect(),
             out_of_sync: self.out_of_sync(&workload.namespace),
+            sidecar: Arc::clone(&self.sidecar),
             quotas: self.quotas.range(from..).take_while(|(k, _)| *k.0 == *workload.namespace).map(|(_, q)| q.clone()).collect(),
         })
     }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::testing::{deployment, hpa, orders, pod, put, replicaset, with};
+use qscaler_core::units::Millicores;
 use serde_json::{Value, json};
 
 fn name(key: &str) -> Key {
@@ -153,4 +154,19 @@ fn a_namespace_is_in_sync_once_every_list_has_covered_it_and_no_watch_fails() {
     assert!(why(&|i| i.failing(Kind::Pod, true)).is_some_and(|w| w.contains("fails")));
     assert_eq!(why(&|i| i.failing(Kind::Pod, false)), None);
     assert!(why(&|i| i.listing(Kind::ReplicaSet)).is_some_and(|w| w.contains("ReplicaSets")));
+}
+
+#[test]
+fn whether_a_limit_range_leaves_room_is_judged_by_the_installation_s_own_sidecar() {
+    let range = json!({"kind": "LimitRange", "metadata": {"namespace": "shop", "name": "limits"}, "spec": {"limits": [{"type": "Pod", "max": {"cpu": "1"}}]}});
+    let refused = |settings: Settings| {
+        let mut index = Index::default().with_sidecar(settings);
+        for object in [deployment(1, &[]), range.clone()] {
+            put(&mut index, &object);
+        }
+        index.view(&orders()).unwrap().refusal()
+    };
+    assert_eq!(refused(Settings::default()), None);
+    let large = Settings { cpu_request: Millicores(2000), cpu_limit: Some(Millicores(2000)), ..Settings::default() };
+    assert!(refused(large).is_some_and(|why| why.contains("LimitRange") && why.contains("CPU")));
 }

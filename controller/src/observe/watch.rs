@@ -37,6 +37,12 @@ const CALM: Duration = Duration::from_secs(60);
 pub struct SharedIndex(Arc<Mutex<Index>>);
 
 impl SharedIndex {
+    /// Of this one.
+    #[must_use]
+    pub fn new(index: Index) -> Self {
+        Self(Arc::new(Mutex::new(index)))
+    }
+
     /// The index, for a moment.
     pub fn lock(&self) -> MutexGuard<'_, Index> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
