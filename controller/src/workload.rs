@@ -8,7 +8,6 @@ use crate::act::plan::is_token;
 use crate::act::plan::{Action, Done, Failure, Notice, Outcome};
 use crate::drain::facts::record;
 use crate::drain::replacing::Replacing;
-use crate::drain::settings::fleet_settings;
 use crate::due::{Checkpoints, Saving};
 use crate::mark::pods::Keep;
 use crate::observe::cluster::Cluster;
@@ -26,7 +25,7 @@ use qscaler_api::{ContainerSize, Counters, Intent, QWorkerStatus, UnheldPod, Wor
 use qscaler_core::config::WorkerConfig;
 use qscaler_core::cut::CutCause;
 use qscaler_core::drain::contest::Contest;
-use qscaler_core::drain::fleet::{FleetMachine, Phase};
+use qscaler_core::drain::fleet::{FleetMachine, FleetSettings, Phase, Silent};
 use qscaler_core::names::condition;
 use qscaler_core::scale::{FleetSample, Learned, QueueSample, ScaleDecision};
 use qscaler_core::workload::WorkloadId;
@@ -94,8 +93,8 @@ pub struct Workload {
     pub(crate) unheld_pods: Vec<UnheldPod>,
     /// When reports were last fetched.
     pub(crate) reports_ms: u64,
-    /// By pod UID: since when a pod that was asked may be parked without having been heard to say so.
-    pub(crate) hushed: HashMap<String, u64>,
+    /// Pods that may have parked without having been heard to say so.
+    pub(crate) silent: Silent,
     /// The law has learned something since it was saved.
     pub(crate) law_learned: bool,
     pub(crate) notices: Vec<Notice>,
@@ -141,7 +140,7 @@ impl Workload {
         let intent = saved.intent.as_ref().map(record);
         let learned = saved.learned.take().and_then(|l| serde_json::from_value(l).ok()).unwrap_or_default();
         Self {
-            machine: FleetMachine::restore(fleet_settings(&uid, None), intent),
+            machine: FleetMachine::restore(FleetSettings::of(&uid, None), intent),
             config: None,
             learned,
             intake: Intake::restore(&saved.counted_cuts),
@@ -176,7 +175,7 @@ impl Workload {
             unheld: u32::try_from(saved.unheld).unwrap_or(0),
             unheld_pods: std::mem::take(&mut saved.unheld_pods),
             reports_ms: 0,
-            hushed: HashMap::new(),
+            silent: Silent::default(),
             law_learned: false,
             notices: Vec::new(),
             pending_status: None,
@@ -308,7 +307,7 @@ impl Workload {
         };
         if !same {
             self.config = config.cloned();
-            self.machine.set_settings(fleet_settings(&self.uid, self.config.as_deref()));
+            self.machine.set_settings(FleetSettings::of(&self.uid, self.config.as_deref()));
         }
         let container = view.deployment.worker.as_ref().map(|w| w.container.as_str());
         // While the annotations are wrong no container is known, and what was learned stays.

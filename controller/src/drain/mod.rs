@@ -4,54 +4,48 @@
 pub mod facts;
 pub mod replace;
 pub mod replacing;
-pub mod settings;
 
 use crate::act::plan::{Action, Notice, PodRef};
 use crate::drain::facts::{Circumstances, conflict, fleet_facts};
-use crate::drain::settings::TOKEN_TTL_MS;
 use crate::observe::index::View;
 use crate::observe::reports::is_parked;
-use crate::scale::settings::LAW_PERIOD_MS;
+use crate::scale::LAW_PERIOD_MS;
 use crate::show::injected::refused;
 use crate::workload::Workload;
 use qscaler_api::Intent;
-use qscaler_core::config::{Paused, Scaling, WorkerConfig};
-use qscaler_core::drain::fleet::{FleetEffect, Phase};
-use qscaler_core::message::{ControlKind, ControlMessage, VERSION, WorkerState};
+use qscaler_core::config::WorkerConfig;
+use qscaler_core::drain::fleet::{FleetEffect, Phase, TOKEN_TTL_MS, desired};
+use qscaler_core::message::{ControlKind, ControlMessage, VERSION};
 use qscaler_core::names::event;
 
 /// A drain under way is looked at this often, milliseconds: each of its steps waits for a word of a pod or of the API server.
 const DRAIN_PERIOD_MS: u64 = 250;
-/// Longest wait for a word that should be on the way, milliseconds: several rounds of fetching reports.
-const WORD_MAX_MS: u64 = 5_000;
 /// An order to end a hold is repeated this often: a message may be lost, milliseconds.
 const RELEASE_AGAIN_MS: u64 = 5_000;
 
 impl Workload {
-    /// The useful pods wished for, after pauses. A decision is older than the facts, for a drain is stepped more often than the law: one that only
-    /// said "no more than there are" must not start a pod in place of one that has left since.
+    /// The useful pods to ask for, by what was decided and what is there now.
     fn desired(&self, config: &WorkerConfig, view: &View, now_ms: u64) -> u32 {
-        let target = self.decision.as_ref().map_or(self.fleet.useful(), |d| d.target);
         let parked = view.pods.iter().filter(|p| !p.terminating && is_parked(p, &self.intake, now_ms)).count();
-        let there = view.deployment.spec_replicas.saturating_sub(u32::try_from(parked).unwrap_or(u32::MAX));
-        let raises = target > self.fleet.useful() && !matches!(config.paused, Paused::All | Paused::ScaleUp);
-        if raises { target } else { target.min(there) }
+        let target = self.decision.as_ref().map(|d| d.target);
+        desired(config.raises(), target, self.fleet.useful(), view.deployment.spec_replicas, u32::try_from(parked).unwrap_or(u32::MAX))
     }
 
     /// Steps the drain. Returns when to look again.
     pub(crate) fn drain(&mut self, config: &WorkerConfig, view: &View, actions: &mut Vec<Action>, now_ms: u64) -> Option<u64> {
         self.watch_writers(view, now_ms);
-        let refused = || view.refusal().filter(|_| config.scaling == Scaling::Managed).map(|why| refused(&why));
+        let refused = || view.refusal().filter(|_| config.owns_replicas()).map(|why| refused(&why));
         let conflict = self.other_writer(config, view, now_ms).or_else(refused);
         let waits_for_watch = self.scaled.as_ref().is_some_and(|echo| echo.is_awaited(&view.deployment.resource_version, now_ms));
-        if config.dry_run || waits_for_watch || self.decision.is_none() || self.broker.mistake.is_some() {
+        if config.only_explains() || waits_for_watch || self.decision.is_none() || self.broker.mistake.is_some() {
             return Some(now_ms.saturating_add(LAW_PERIOD_MS));
-        }
-        if self.waits_for_a_word(view, now_ms) {
-            return Some(now_ms.saturating_add(DRAIN_PERIOD_MS));
         }
         let stale = self.broker.queues.is_some() || self.decision.as_ref().is_some_and(|d| d.hold.is_some());
         let facts = fleet_facts(view, &self.intake, Circumstances { conflict, data_stale: stale });
+        if self.silent.wait(&facts, self.machine.intent().count > 0, self.reports_ms, now_ms) {
+            return Some(now_ms.saturating_add(DRAIN_PERIOD_MS));
+        }
+        self.machine.keep_parked(self.decision.as_ref().is_some_and(|d| d.keep_parked));
         let step = self.machine.step(&facts, self.desired(config, view, now_ms), now_ms);
         for effect in &step.effects {
             self.effect(effect, view, actions, now_ms);
@@ -72,26 +66,10 @@ impl Workload {
 
     /// Who else writes the replica count, as a sentence.
     pub(crate) fn other_writer(&self, config: &WorkerConfig, view: &View, now_ms: u64) -> Option<String> {
-        if config.scaling != Scaling::Managed {
+        if !config.owns_replicas() {
             return None;
         }
         conflict(&view.scalers).or_else(|| self.contest.conflict(now_ms))
-    }
-
-    /// A pod that was Ready when a wave was opened and is not any more has most likely parked, and its word is on the way: the API server is
-    /// often faster than the broker is asked. Without it the pod would be taken for one that starts, and its token be waited for in vain.
-    fn waits_for_a_word(&mut self, view: &View, now_ms: u64) -> bool {
-        let open = self.machine.intent().count > 0;
-        let silent = |p: &&std::sync::Arc<crate::observe::record::PodRecord>| {
-            let heard = self.intake.heard(&p.uid);
-            open && p.injected && !p.terminating && !p.ready && heard.is_some_and(|h| matches!(h.state, WorkerState::Open | WorkerState::Closing))
-        };
-        let silent: Vec<String> = view.pods.iter().filter(silent).map(|p| p.uid.to_string()).collect();
-        self.hushed.retain(|uid, _| silent.contains(uid));
-        for uid in silent {
-            self.hushed.entry(uid).or_insert(now_ms);
-        }
-        self.hushed.values().any(|since| self.reports_ms <= *since && now_ms < since.saturating_add(WORD_MAX_MS))
     }
 
     /// A drain is under way: reports are wanted sooner than they come by themselves.
@@ -119,8 +97,6 @@ impl Workload {
                 let marks = view.pods.iter().find(|p| *p.uid == **pod_uid).and_then(|p| p.marks.as_deref()).cloned().unwrap_or_default();
                 actions.push(Action::SetCost { pod, cost: *cost, patch: marks.cost(*cost) });
             }
-            // A short trial: those who park are likely to be called back.
-            FleetEffect::Scale { from, to, .. } if to < from && self.decision.as_ref().is_some_and(|d| d.keep_parked) => {}
             FleetEffect::Scale { resource_version, from, to, reason } => {
                 actions.push(Action::Scale { resource_version: resource_version.clone(), from: *from, to: *to });
                 // Where the law wants no more than there are, it is the minimum or a replacement that raises, and the law's words are of another thing.

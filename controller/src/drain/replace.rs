@@ -8,12 +8,11 @@ use crate::observe::index::View;
 use crate::observe::record::{ContainerRecord, PodRecord};
 use crate::observe::reports::Heard;
 use crate::workload::Workload;
-use qscaler_core::config::{Paused, WorkerConfig};
+use qscaler_core::config::WorkerConfig;
 use qscaler_core::drain::fleet::is_fresh;
-use qscaler_core::framework::{Promise, Signal};
 use qscaler_core::message::{AccessLevel, GapReason};
 use qscaler_core::names::event;
-use qscaler_core::replace::{Ask, Candidate, Cause, Net, Stands, Tried};
+use qscaler_core::replace::{Ask, Candidate, Cause, Hindrances, Net, Stands, Tried, hindrance};
 use qscaler_inject::GRACE_MARGIN_S;
 use std::sync::Arc;
 
@@ -64,20 +63,12 @@ impl Workload {
 
     /// Why nothing may be replaced whatever the pods do.
     fn hindrance(&self, config: &WorkerConfig, view: &View, now_ms: u64) -> Option<(Stands, String)> {
-        if config.dry_run || config.paused == Paused::All {
-            return Some((Stands::Paused, "none is replaced: dry-run or paused by annotation".to_owned()));
-        }
-        if view.deployment.refusal.is_some() {
-            return Some((
-                Stands::Fruitless,
-                "none is replaced, since new pods cannot have the sidecar either: condition Injected says why".to_owned(),
-            ));
-        }
-        if let Some(writer) = self.other_writer(config, view, now_ms) {
-            return Some((Stands::Paused, format!("none is replaced: {writer}")));
-        }
-        let drains = self.machine.intent().count > 0 || self.fleet.parked > 0 || self.machine.replacements() > 0;
-        drains.then(|| (Stands::Replacing, "none is replaced while other pods leave".to_owned()))
+        hindrance(&Hindrances {
+            changes_nothing: config.changes_nothing(),
+            fruitless: view.deployment.refusal.is_some(),
+            writer: self.other_writer(config, view, now_ms),
+            others_leave: self.machine.intent().count > 0 || self.fleet.parked > 0 || self.machine.replacements() > 0,
+        })
     }
 
     fn candidates(&mut self, config: &Arc<WorkerConfig>, view: &View, sidecar_image: Option<&str>, now_ms: u64) -> Vec<Candidate> {
@@ -117,45 +108,19 @@ fn worker_has_run(pod: &PodRecord, view: &View) -> bool {
     }
 }
 
-/// On the kubelet's own SIGTERM the worker finishes the task in hand and leaves.
-fn finishes_on_term(config: &WorkerConfig) -> bool {
-    config.framework().promise == Promise::FinishThenExit && matches!(config.signals.as_slice(), [] | [Signal::Term])
-}
-
+/// What the pod template shows of a worker that has no hold.
 fn bare_net(config: &WorkerConfig, view: &View, shells: &[Arc<str>]) -> Net {
-    const MEND: &str = "replace it while nothing is sent to the queue: kubectl rollout restart, or a deletion of the pod";
-    if !finishes_on_term(config) {
-        return Net::None(format!("a {} worker without a hold may lose a task that comes to it in the moment of its SIGTERM; {MEND}", config.worker));
-    }
     let worker = view.deployment.worker.as_ref();
     let is_worker = |name: &str| worker.is_none_or(|w| w.container == name);
-    if shells.iter().any(|name| is_worker(name)) {
-        return Net::None(format!(
-            "its command is a shell that does not pass SIGTERM on, so that its worker would be killed at the end of its grace; {MEND}"
-        ));
-    }
     let remapped = |env: &k8s_openapi::api::core::v1::EnvVar| env.name == "REMAP_SIGTERM" && env.value.as_deref() != Some("SIGTERM");
-    if worker.is_some_and(|w| w.env.iter().any(remapped)) {
-        return Net::None(format!("REMAP_SIGTERM makes SIGTERM cut a task that comes in the last moment; {MEND}"));
-    }
-    let grace_s = config.max_task_duration_ms.div_ceil(1000).saturating_add(GRACE_MARGIN_S);
-    Net::Grace(Some(u32::try_from(grace_s).unwrap_or(u32::MAX)))
+    let shell = shells.iter().any(|name| is_worker(name));
+    Net::of_bare(config, shell, worker.is_some_and(|w| w.env.iter().any(remapped)), GRACE_MARGIN_S)
 }
 
 fn held_net(config: &WorkerConfig, heard: Option<&Heard>) -> Net {
-    let whole = heard.is_none_or(|h| h.gaps.is_empty() && matches!(h.access, AccessLevel::Full | AccessLevel::SignalOnly));
-    if whole {
-        return Net::Held;
-    }
-    let cuts = heard.is_some_and(|h| h.gaps.iter().any(|gap| gap.reason == GapReason::SignalCuts));
-    if finishes_on_term(config) && !cuts {
-        // Its own grace is long enough since its injection.
-        return Net::Grace(None);
-    }
-    Net::None(
-        "its hold is less than whole (condition HoldEffective), and its worker does not finish its task on SIGTERM: replace it while nothing is sent to the queue (kubectl rollout restart)"
-            .to_owned(),
-    )
+    let Some(heard) = heard else { return Net::Held };
+    let signals = matches!(heard.access, AccessLevel::Full | AccessLevel::SignalOnly);
+    Net::of_held(config, signals && heard.gaps.is_empty(), heard.gaps.iter().any(|gap| gap.reason == GapReason::SignalCuts))
 }
 
 #[cfg(test)]

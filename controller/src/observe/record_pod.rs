@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodCondition, 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use qscaler_core::mark::Marks;
 use qscaler_core::names::{MANAGER, annotation, sidecar};
-use qscaler_core::size::{ContainerResources, InProgress, Pending, PendingReason, PodPhase, QosClass};
+use qscaler_core::size::{ContainerResources, InProgress, OomSeen, Pending, PendingReason, PodPhase, QosClass};
 use qscaler_core::units::{Bytes, Millicores};
 
 /// A termination message longer than this is not ours: the kubelet itself cuts at 4 KiB.
@@ -132,19 +132,6 @@ pub struct Ended {
     /// When it started.
     pub started_ms: u64,
     /// When it ended.
-    pub at_ms: u64,
-}
-
-/// An OOM kill of one container instance.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OomSeen {
-    /// Which instance: the container ID, or the restart count where it is missing.
-    pub instance: String,
-    /// A process died and the container left later by itself.
-    pub child: bool,
-    /// When the instance started, milliseconds since the epoch, cut to seconds.
-    pub started_ms: Option<u64>,
-    /// When it ended, likewise.
     pub at_ms: u64,
 }
 

@@ -1,7 +1,7 @@
 //! Objects as the API server gives them, and what is kept of them.
 
-use super::*;
 use crate::testing::{T0_MS, deployment, deployment_record, pod, pod_record, stamp, with};
+use qscaler_core::size::OomSeen;
 use qscaler_core::size::PendingReason;
 use serde_json::json;
 

@@ -2,16 +2,16 @@
 //! Left to others: the law itself (`core::scale`), acting on it (`drain`, which owns the replica count).
 
 pub mod sample;
-pub mod settings;
 
 use crate::observe::index::View;
-use crate::scale::sample::{fleet_sample, without_replacements};
-use crate::scale::settings::{LAW_PERIOD_MS, scale_config};
+use crate::scale::sample::fleet_sample;
 use crate::workload::Workload;
 use qscaler_core::config::WorkerConfig;
 use qscaler_core::framework::BusySource;
-use qscaler_core::scale::{FleetSample, QueueSample, Rule, decide};
+use qscaler_core::scale::{FleetSample, QueueSample, Rule, ScaleConfig, decide};
 
+/// The law is asked at least this often while there are no figures, milliseconds.
+pub(crate) const LAW_PERIOD_MS: u64 = 1_000;
 /// A broker that has failed for less than this only stops lowering; after it the law is told that the figures are unknown, milliseconds.
 const BLIND_AFTER_MS: u64 = 5_000;
 
@@ -33,8 +33,8 @@ impl Workload {
         let tells = config.busy != BusySource::Unknown;
         let mut fleet = fleet_sample(view, &mut self.intake, &mut self.starts, tells, now_ms);
         fleet.broker_down = self.broker.queues.is_some() && self.broker.control.is_some();
-        let fleet = without_replacements(fleet, self.machine.replacements());
-        let decision = decide(&scale_config(config), &mut self.learned, &samples, &fleet, now_ms as f64 / 1000.0);
+        let fleet = fleet.without_replacements(self.machine.replacements());
+        let decision = decide(&ScaleConfig::of(config), &mut self.learned, &samples, &fleet, now_ms as f64 / 1000.0);
         if self.decision.as_ref().is_none_or(|d| (d.target, d.rule) != (decision.target, decision.rule)) {
             self.decided_ms = now_ms;
         }

@@ -128,25 +128,6 @@ pub fn fleet_sample(view: &View, heard: &mut Intake, starts: &mut Starts, tells:
     out
 }
 
-/// The fleet as the law shall see it: a pod that is there only to take over from one on a cordoned node is no capacity to be kept.
-pub(crate) fn without_replacements(mut fleet: FleetSample, mut n: u32) -> FleetSample {
-    fleet.spec_replicas = fleet.spec_replicas.saturating_sub(n);
-    let mut take = |from: &mut u32| {
-        let taken = n.min(*from);
-        *from -= taken;
-        n -= taken;
-    };
-    take(&mut fleet.pending_unschedulable);
-    let mut starting = u32::try_from(fleet.starting.len()).unwrap_or(u32::MAX);
-    take(&mut starting);
-    // The youngest are the replacements.
-    fleet.starting.sort_by(|a, b| b.total_cmp(a));
-    fleet.starting.truncate(starting as usize);
-    take(&mut fleet.restarting);
-    take(&mut fleet.ready);
-    fleet
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,12 +1,10 @@
 //! Flow 1 for one workload, look by look.
 
 use crate::act::plan::Action;
-use crate::scale::sample::without_replacements;
 use crate::testing::look::*;
 use crate::testing::{T0_MS, deployment, hpa, pod, replicaset, report, view, with};
 use qscaler_core::message::{Busy, WorkerState};
 use qscaler_core::names::{condition, event};
-use qscaler_core::scale::FleetSample;
 use serde_json::json;
 
 #[test]
@@ -111,16 +109,6 @@ fn what_cannot_be_injected_is_not_raised_and_the_webhooks_reason_is_said() {
         assert!(holds == "False" && message.contains(reason) && !message.contains("restart"), "{message}");
         assert_eq!(condition_of(&last, condition::SCALING).0, "False");
     }
-}
-
-#[test]
-fn a_replacement_for_a_pod_on_a_cordoned_node_is_no_capacity_to_the_law() {
-    let fleet = FleetSample { spec_replicas: 5, ready: 3, starting: vec![60.0, 1.0], ..FleetSample::default() };
-    let seen = without_replacements(fleet.clone(), 1);
-    assert_eq!((seen.spec_replicas, seen.ready, seen.starting), (4, 3, vec![60.0]), "the youngest");
-    let seen = without_replacements(fleet.clone(), 3);
-    assert_eq!((seen.spec_replicas, seen.ready, seen.starting.len()), (2, 2, 0));
-    assert_eq!(without_replacements(fleet.clone(), 0), fleet);
 }
 
 #[test]

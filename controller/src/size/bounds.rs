@@ -1,40 +1,37 @@
 //! Who bounds the working container's size: the user, the largest node, LimitRanges and ResourceQuotas of the namespace. In: the configuration,
-//! the view, the cluster. Out: `SizeBounds`. Left to others: the arithmetic (`core::size`).
+//! the view, the cluster. Out: `SizeBounds`. Left to others: who bounds what (`core::size`).
 
 use crate::observe::cluster::Cluster;
 use crate::observe::index::View;
 use crate::observe::record::PodRecord;
 use qscaler_core::config::WorkerConfig;
-use qscaler_core::size::{CapSource, ContainerResources, OuterBound, SizeBounds};
+use qscaler_core::size::{ContainerResources, LimitRange, Quota, SizeBounds, Surroundings};
 
-/// All bounds of the working container. A quota is shared out among the pods there may be at most: a size that fits one pod only would keep the
-/// others from coming.
+/// All bounds of the working container.
 #[must_use]
 pub fn size_bounds(config: &WorkerConfig, view: &View, cluster: &Cluster) -> SizeBounds {
-    let others = view.deployment.worker.as_ref().map_or(0, |w| w.others_memory);
-    let memory = cluster.node_memory.map_or(OuterBound::none(CapSource::Node), |allocatable| OuterBound::node(allocatable, others));
-    let mut outer = vec![OuterBound { max_cpu_m: cluster.node_cpu_m, ..memory }];
-    for range in &view.limits {
-        let memory = OuterBound::limit_range(range.container_min, range.container_max, range.pod_max, others);
-        outer.push(OuterBound { min_cpu_m: range.cpu_min_m, max_cpu_m: range.cpu_max_m, ..memory });
-    }
-    let pods = u32::try_from(view.pods.len()).unwrap_or(u32::MAX).max(view.deployment.spec_replicas);
     let ours = |pick: fn(&ContainerResources) -> Option<u64>| -> u64 { view.pods.iter().map(|p| pod_memory(p, pick)).sum() };
-    for quota in &view.quotas {
-        if let Some((hard, used)) = quota.requests {
-            outer.push(OuterBound::quota(hard, used.saturating_sub(ours(|r| r.memory_request)), pods, others));
-        }
-        if let Some((hard, used)) = quota.limits {
-            outer.push(OuterBound::quota(hard, used.saturating_sub(ours(|r| r.memory_limit)), pods, others));
-        }
-    }
-    SizeBounds {
-        min_memory: config.min_memory.map(|b| b.0),
-        max_memory: config.max_memory.map(|b| b.0),
-        min_cpu_m: config.min_cpu.map(|m| m.0),
-        max_cpu_m: config.max_cpu.map(|m| m.0),
-        outer,
-    }
+    let (requests, limits) = (ours(|r| r.memory_request), ours(|r| r.memory_limit));
+    let quota = |of: Option<(u64, u64)>, ours: u64| of.map(|(hard, used)| Quota { hard, used, ours });
+    let range = |r: &crate::observe::record::LimitRecord| LimitRange {
+        container_min: r.container_min,
+        container_max: r.container_max,
+        pod_max: r.pod_max,
+        min_cpu_m: r.cpu_min_m,
+        max_cpu_m: r.cpu_max_m,
+    };
+    SizeBounds::of(
+        config,
+        &Surroundings {
+            others_memory: view.deployment.worker.as_ref().map_or(0, |w| w.others_memory),
+            node_memory: cluster.node_memory,
+            node_cpu_m: cluster.node_cpu_m,
+            limits: view.limits.iter().map(range).collect(),
+            quotas: view.quotas.iter().flat_map(|q| [quota(q.requests, requests), quota(q.limits, limits)]).flatten().collect(),
+            pods: u32::try_from(view.pods.len()).unwrap_or(u32::MAX),
+            spec_replicas: view.deployment.spec_replicas,
+        },
+    )
 }
 
 fn pod_memory(pod: &PodRecord, pick: fn(&ContainerResources) -> Option<u64>) -> u64 {
@@ -45,6 +42,7 @@ fn pod_memory(pod: &PodRecord, pick: fn(&ContainerResources) -> Option<u64>) -> 
 mod tests {
     use super::*;
     use crate::testing::{deployment, pod, replicaset, view};
+    use qscaler_core::size::CapSource;
     use serde_json::json;
 
     const MIB: u64 = 1 << 20;

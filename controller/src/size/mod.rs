@@ -2,7 +2,6 @@
 //! learned, and actions. Left to others: the sizes themselves (`sizing`), performing (`apply`).
 
 pub mod bounds;
-pub mod kills;
 pub mod sizing;
 
 use crate::act::plan::{Action, Notice};
@@ -11,7 +10,7 @@ use crate::observe::index::View;
 use crate::size::bounds::size_bounds;
 use crate::size::sizing::Sizing;
 use crate::workload::Workload;
-use qscaler_core::config::{Paused, WorkerConfig};
+use qscaler_core::config::WorkerConfig;
 use qscaler_core::cut::CutCause;
 use qscaler_core::message::Report;
 use qscaler_core::names::{condition, event};
@@ -102,7 +101,7 @@ impl Workload {
             now_ms,
         );
         self.other_sizer = step.conflict;
-        if config.dry_run || config.paused == Paused::All { Vec::new() } else { step.actions }
+        if config.changes_nothing() { Vec::new() } else { step.actions }
     }
 }
 

@@ -7,14 +7,13 @@ use crate::observe::cluster::Cluster;
 use crate::observe::index::View;
 use crate::observe::record::{ContainerRecord, PodRecord, Word};
 use crate::observe::reports::Intake;
-use crate::size::kills::{Kills, SavedKills};
 use qscaler_api::{ContainerSize, Resources, Saving};
-use qscaler_core::config::{Vertical, WorkerConfig};
+use qscaler_core::config::WorkerConfig;
 use qscaler_core::message::{Busy, Report, WorkerState};
 use qscaler_core::names::{annotation, condition, event};
 use qscaler_core::size::{
-    self, Access, ContainerResources, Estimate, Implausible, Observation, Peaks, RateCap, Recommendation, Refusal, RefusalCause, ReportFacts,
-    ResizePlan, SizeBounds, WaitState,
+    self, Access, ContainerResources, Estimate, Implausible, Kills, Observation, Peaks, RateCap, Recommendation, Refusal, RefusalCause, ReportFacts,
+    ResizePlan, SavedKills, SizeBounds, WaitState,
 };
 use qscaler_core::units::{Bytes, Millicores};
 use serde::{Deserialize, Serialize};
@@ -336,10 +335,10 @@ impl Sizing {
                 cap.source.words()
             ));
         }
-        if let (Some(sizer), true) = (&view.sizer, config.vertical != Vertical::Off) {
+        if let (Some(sizer), true) = (&view.sizer, config.sizes_pods()) {
             out.conflict = Some((condition::REASON_OTHER_SIZER, format!("{sizer} also sizes these pods, so their sizes are left to it")));
         }
-        let Some(version) = cluster.version.filter(|_| config.vertical == Vertical::InPlace) else { return out };
+        let Some(version) = cluster.version.filter(|_| config.sizes_running_pods()) else { return out };
         let mut overdue = Vec::new();
         let mut foreign: BTreeMap<String, Vec<&str>> = BTreeMap::new();
         for pod in &view.pods {

@@ -93,6 +93,20 @@ pub enum Paused {
     ScaleUp,
 }
 
+impl Paused {
+    /// No pod is added, to reach the minimum neither.
+    #[must_use]
+    pub fn stops_raising(self) -> bool {
+        matches!(self, Self::All | Self::ScaleUp)
+    }
+
+    /// No pod is let go.
+    #[must_use]
+    pub fn stops_lowering(self) -> bool {
+        matches!(self, Self::All | Self::ScaleDown)
+    }
+}
+
 /// What the scaling law weighs more where it has the choice: messages that wait, or pods that idle. The field's words: AWS Auto Scaling's scaling strategies
 /// (optimize for availability, balance, optimize for cost), GKE's autoscaling profiles (balanced, optimize-utilization).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -202,6 +216,36 @@ impl WorkerConfig {
     #[must_use]
     pub fn framework(&self) -> &'static Framework {
         framework(&self.worker).unwrap_or(&CUSTOM)
+    }
+
+    /// Whether pods may be added.
+    #[must_use]
+    pub fn raises(&self) -> bool {
+        !self.paused.stops_raising()
+    }
+
+    /// Whether the replica count is ours to write.
+    #[must_use]
+    pub fn owns_replicas(&self) -> bool {
+        self.scaling == Scaling::Managed
+    }
+
+    /// Whether pods get the recommended sizes at all.
+    #[must_use]
+    pub fn sizes_pods(&self) -> bool {
+        self.vertical != Vertical::Off
+    }
+
+    /// Whether running pods do.
+    #[must_use]
+    pub fn sizes_running_pods(&self) -> bool {
+        self.vertical == Vertical::InPlace
+    }
+
+    /// Whether what is decided is only said.
+    #[must_use]
+    pub fn only_explains(&self) -> bool {
+        self.dry_run
     }
 
     /// The user wants nothing changed: all is paused, or decided and explained only.

@@ -19,8 +19,10 @@ mod replace;
 mod rollout;
 #[cfg(test)]
 mod tests;
+mod wanted;
 
 pub use machine::FleetMachine;
+pub use wanted::{Silent, TOKEN_TTL_MS, desired};
 
 use crate::message::{Busy, ControlMessage, WorkerState};
 use serde::{Deserialize, Serialize};

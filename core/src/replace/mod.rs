@@ -7,10 +7,13 @@
 //! finished all the same, by the hold where there is one, else by a worker that finishes its task on SIGTERM within a grace that is long enough. Where one
 //! of the two is missing the pod is left alone, and that is said.
 
+mod nets;
 mod words;
 
 #[cfg(test)]
 mod tests;
+
+pub use nets::{Hindrances, hindrance};
 
 use crate::drain::fleet::{FleetFacts, PodFacts};
 use crate::message::{Busy, WorkerState};

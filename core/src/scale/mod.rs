@@ -30,6 +30,7 @@ pub mod observe;
 mod reason;
 pub mod rise;
 pub mod service;
+mod settings;
 mod settle;
 mod situation;
 pub mod staffing;

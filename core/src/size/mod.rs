@@ -7,7 +7,7 @@
 //! One file per question:
 //! - `peaks`: how much did the container need? `plausible`: can this report be true?
 //! - `window`: the highest need of the last 1000 tasks or 8 days. `cpu`: the percentile of CPU use.
-//! - `estimate`: what is remembered, and how an OOM kill changes it. `bounds`: who may cap. `recommend`: the number and its sentence.
+//! - `estimate`: what is remembered, and how an OOM kill changes it. `kills`: which kills are in it already. `bounds`: who may cap. `share`: what the surroundings leave to each pod. `recommend`: the number and its sentence.
 //! - `pod`: what is known of a pod and of the cluster. `resize`: what to do with it now. `rate`: how many of those at once.
 //!
 //! Nothing here ever evicts or restarts a pod: the largest thing a plan can say is "new pods only".
@@ -15,6 +15,7 @@
 mod bounds;
 mod cpu;
 mod estimate;
+mod kills;
 mod peaks;
 mod plausible;
 mod pod;
@@ -22,17 +23,20 @@ mod qos;
 mod rate;
 mod recommend;
 mod resize;
+mod share;
 mod window;
 
 pub use bounds::{Cap, CapSource, OuterBound, SizeBounds};
 pub use cpu::CpuHistogram;
 pub use estimate::{Estimate, Observation, OomRecord, grow_after_oom};
+pub use kills::{Kills, OomSeen, SavedKills};
 pub use peaks::{Access, AccessGap, Peaks, container_id, need, observations};
 pub use plausible::{Implausible, ReportFacts, plausible};
 pub use pod::{ClusterVersion, ContainerResources, InProgress, Pending, PendingReason, PodFacts, PodPhase, QosClass, Refusal, RefusalCause};
 pub use rate::RateCap;
 pub use recommend::{Confidence, Recommendation};
 pub use resize::{ResizePatch, ResizePlan, WaitState, plan_resize};
+pub use share::{LimitRange, Quota, Surroundings};
 pub use window::Window;
 
 /// Seconds in a day.

@@ -28,6 +28,8 @@ pub struct FleetMachine {
     edges: Edges,
     replacements: Replacements,
     full: Full,
+    /// Those who park stay at hand.
+    keeps_parked: bool,
 }
 
 /// The step under construction.
@@ -51,6 +53,7 @@ impl FleetMachine {
             edges: Edges::default(),
             replacements: Replacements::default(),
             full: Full::default(),
+            keeps_parked: false,
         }
     }
 
@@ -68,6 +71,11 @@ impl FleetMachine {
     /// New settings, the same wave.
     pub fn set_settings(&mut self, settings: FleetSettings) {
         self.settings = settings;
+    }
+
+    /// From now on the count is not lowered: a short trial of fewer pods, after which those who parked are likely to be called back.
+    pub fn keep_parked(&mut self, keep: bool) {
+        self.keeps_parked = keep;
     }
 
     /// The newest wave.
@@ -187,7 +195,7 @@ impl FleetMachine {
         self.echo_since_ms = None;
         self.close_wave(draft);
         match (fresh, blocked) {
-            (Some(fresh), Some(Blocked::Workers(reason))) => draft.let_go_without_workers(fresh, reason),
+            (Some(fresh), Some(Blocked::Workers(reason))) if !self.keeps_parked => draft.let_go_without_workers(fresh, reason),
             _ => Phase::Idle,
         }
     }
@@ -229,7 +237,7 @@ impl FleetMachine {
         let surplus = census.expected.saturating_sub(draft.target);
         // Pods that were never created go at once: no pod is touched.
         let unborn = surplus.min(census.unborn);
-        if unborn > 0 {
+        if unborn > 0 && !self.keeps_parked {
             draft.lower_by(fresh, unborn, format!("{unborn} pods not created yet are not needed any more"));
             return Phase::Lowering;
         }
@@ -254,6 +262,9 @@ impl FleetMachine {
             self.echo_since_ms = None;
         }
         let total = cancelled + quiet.unwrap_or(0);
+        if total > 0 && self.keeps_parked {
+            return Phase::Settling;
+        }
         if total > 0 {
             if quiet.is_some() {
                 self.close_wave(draft);

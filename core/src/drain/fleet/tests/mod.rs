@@ -1,6 +1,7 @@
 //! The fleet's decisions from hand-made facts.
 
 mod room;
+mod wanted;
 
 use super::FleetEffect as F;
 use super::*;

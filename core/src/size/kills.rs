@@ -1,5 +1,5 @@
 //! Which OOM kills are in the estimate. In: what sidecars and the kubelet tell of them. Out: whether it is news. Left to others: what a kill means
-//! (`core::size`), at which limit it was (`sizing`).
+//! (`estimate`), at which limit it was (`controller`).
 //!
 //! The two tellers see the same kills, each in its own way and time, and a later life of the controller hears both again. So kills are kept by container
 //! instance, by the runtime's ID where both tellers know it, and not by the time at which something was heard:
@@ -7,8 +7,7 @@
 //! - the kubelet says that the container ended by a kill, once, and cannot be read wrong;
 //! - it says the same of a container that ends by itself, hours after one of its processes was killed: the runtime remembers. With a counter that is old news.
 
-use crate::observe::record_pod::OomSeen;
-use qscaler_core::size::{Peaks, container_id};
+use super::peaks::{Peaks, container_id};
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 
@@ -25,6 +24,19 @@ const CUT_S: f64 = 1.0;
 const PER_POD: usize = 2;
 /// Instances that are remembered over a restart of the controller, so that the status stays small.
 const SAVED_MAX: usize = 64;
+
+/// An OOM kill of one container instance, as the kubelet tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OomSeen {
+    /// Which instance: the container ID, or the restart count where it is missing.
+    pub instance: String,
+    /// A process died and the container left later by itself.
+    pub child: bool,
+    /// When the instance started, milliseconds since the epoch, cut to seconds.
+    pub started_ms: Option<u64>,
+    /// When it ended, likewise.
+    pub at_ms: u64,
+}
 
 /// The kills of one container instance that are in the estimate.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
