@@ -177,7 +177,11 @@ impl Sizing {
         let facts = ReportFacts {
             pod_exists: true,
             belongs: true,
-            limit_bytes: container.spec.memory_limit.max(container.status.and_then(|s| s.memory_limit)),
+            limit_bytes: size::highest_limit(
+                container.spec.memory_limit.max(container.status.and_then(|s| s.memory_limit)),
+                before.as_ref(),
+                &self.estimate,
+            ),
             node_memory_bytes: cluster.node_memory,
             node_cpu_m: cluster.node_cpu_m,
             age_s: now_ms.saturating_sub(pod.started_ms.unwrap_or(pod.created_ms)) as f64 / 1000.0,

@@ -3,7 +3,7 @@
 use super::*;
 use crate::act::plan::{Done, Failure, Outcome};
 use crate::testing::look::{BUSY, ROOM, checkpoint, left_by};
-use crate::testing::{T0_MS, deployment, orders, pod, replicaset, report, view};
+use crate::testing::{T0_MS, deployment, orders, pod, replicaset, report, view, with};
 use crate::workload::{Plan, Workload};
 use qscaler_api::QWorkerStatus;
 use qscaler_core::size::ClusterVersion;
@@ -76,4 +76,23 @@ fn a_kill_that_could_not_be_saved_is_saved_before_anything_is_done_about_it() {
     let quiet = w.look(&v, &cluster(), BUSY, T0_MS + 600);
     assert_eq!((saved(&quiet), checkpoint(&quiet)), (None, None));
     assert!(!w.sizing.as_ref().unwrap().expects_kills(T0_MS + 100 + AFTER_KILL_MS));
+}
+
+#[test]
+fn after_a_shrink_in_place_the_peak_from_before_it_is_believed_and_a_kill_is_answered() {
+    let limit = |mib: &str| {
+        let resources = json!({"limits": {"memory": mib}, "requests": {"memory": mib, "cpu": "100m"}});
+        let pod = with(pod("a"), "/spec/containers/0/resources", resources.clone());
+        let pod = with(pod, "/status/containerStatuses/0/resources", resources);
+        view(&[deployment(1, &[("vertical", "in-place")]), replicaset("orders-1", 1), pod])
+    };
+    let mut w = Workload::restore(orders(), "dep".into(), QWorkerStatus::default(), T0_MS);
+    w.look(&limit("96Mi"), &cluster(), ROOM, T0_MS);
+    w.reports(&[told(1, 20, 0)], &limit("96Mi"), &cluster(), T0_MS + 1_000);
+    let shrunk = limit("40Mi");
+    w.look(&shrunk, &cluster(), ROOM, T0_MS + 2_000);
+    let mut killed = told(2, 21, 1);
+    killed.peaks.values_mut().for_each(|p| (p.limit, p.oom_limit) = (Some(40 << 20), Some(40 << 20)));
+    w.reports(&[killed], &shrunk, &cluster(), T0_MS + 3_000);
+    assert_eq!(w.sizing.as_ref().map(Sizing::oom_kills), Some(1), "its cgroup's peak is above the limit of now");
 }

@@ -31,7 +31,7 @@ pub use cpu::CpuHistogram;
 pub use estimate::{Estimate, Observation, OomRecord, grow_after_oom};
 pub use kills::{Kills, OomSeen, SavedKills};
 pub use peaks::{Access, AccessGap, Peaks, container_id, need, observations};
-pub use plausible::{Implausible, ReportFacts, plausible};
+pub use plausible::{Implausible, ReportFacts, highest_limit, plausible};
 pub use pod::{ClusterVersion, ContainerResources, InProgress, Pending, PendingReason, PodFacts, PodPhase, QosClass, Refusal, RefusalCause};
 pub use rate::RateCap;
 pub use recommend::{Confidence, Recommendation};

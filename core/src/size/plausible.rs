@@ -1,7 +1,7 @@
 //! Can this report be true? Reports come over a broker that others may write to, so they are believed only within physics.
 //! In: a report and what the API server says of the pod. Out: yes, or the law it breaks. Left to others: counting and dropping.
 
-use super::Peaks;
+use super::{Estimate, Peaks};
 
 /// Slack over a limit, in percent: the kernel charges in batches and reads the counters one after the other.
 const LIMIT_SLACK_PERCENT: u64 = 1;
@@ -82,6 +82,14 @@ pub enum Implausible {
         /// Node CPU times age.
         possible_us: u64,
     },
+}
+
+/// The limit that a container may have come up to. A limit that is lowered in place lowers no peak: what was believed of this instance under a higher one, or is
+/// in the estimate, stays believable, or every report after it would be refused, and kills with it. None: no limit is known.
+#[must_use]
+pub fn highest_limit(now: Option<u64>, previous: Option<&Peaks>, estimate: &Estimate) -> Option<u64> {
+    let of_instance = previous.into_iter().flat_map(|p| [p.limit, p.cgroup_peak, p.working_set_max]);
+    now.map(|now| of_instance.chain([estimate.highest_need()]).flatten().fold(now, u64::max))
 }
 
 /// Believes a report, or says which law it breaks.
