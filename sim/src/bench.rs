@@ -52,6 +52,8 @@ pub mod bar {
     pub const SHIFT: f64 = 1.1;
     /// Pod-seconds of three bursts over those of tuned KEDA, at most, with waits that are no worse.
     pub const THREE_BURSTS: f64 = 1.2;
+    /// Seconds from the last task of one to three bursts to the moment at which no pod is left, at most.
+    pub const EMPTY_AFTER_S: f64 = 60.0;
     /// Messages that an outage of the figures may make late.
     pub const ADDED_MISSES: f64 = 0.0;
     /// One decision, microseconds.

@@ -42,7 +42,7 @@ pub const NAMES: [&str; 11] = ["steady", "diurnal", "flash", "mmpp", "batch", "l
 
 /// Workloads that end in silence: so many bursts, of so many tasks, this far apart, seconds, and then nothing for an hour. Single tasks (the trickle) come at
 /// random. They are held against KEDA as people tune it, not scored with [`NAMES`].
-pub const BURSTS: [(&str, u32, usize, f64); 8] = [
+pub const BURSTS: [(&str, u32, usize, f64); 10] = [
     ("once", 1, 60, 90.0),
     ("three", 3, 60, 90.0),
     ("ten", 10, 60, 90.0),
@@ -51,11 +51,16 @@ pub const BURSTS: [(&str, u32, usize, f64); 8] = [
     ("hourly", 4, 60, 3600.0),
     ("daily", 2, 60, 86_400.0),
     ("trickle", 120, 1, 60.0),
+    ("few once", 1, 3, 90.0),
+    ("few", 3, 3, 90.0),
 ];
+/// Of [`BURSTS`], those of heavy tasks alone.
+const HEAVY: [&str; 2] = ["few once", "few"];
 /// Seconds of silence after the last burst.
 const SILENCE_S: f64 = 3600.0;
 
-/// Generates one of [`BURSTS`]: 60 % of the tasks take 1 to 5 s, 25 % 6 to 20 s, 15 % 31 to 40 s; `None` for another name.
+/// Generates one of [`BURSTS`]: 60 % of the tasks take 1 to 5 s, 25 % 6 to 20 s, 15 % 31 to 40 s, and those of [`HEAVY`] 31 to 45 s, on three pods
+/// at most; `None` for another name.
 pub fn bursts(name: &str, seed: u64) -> Option<Workload> {
     let (index, (_, count, size, apart_s)) = BURSTS.iter().enumerate().find(|(_, (known, ..))| *known == name)?;
     let mut rng = Rng::new(seed, 0xb0 + index as u64);
@@ -63,7 +68,9 @@ pub fn bursts(name: &str, seed: u64) -> Option<Workload> {
     for _ in 0..*count {
         for _ in 0..*size {
             let kind = rng.uniform();
-            let service_s = if kind < 0.6 {
+            let service_s = if HEAVY.contains(&name) {
+                rng.between(31.0, 45.0)
+            } else if kind < 0.6 {
                 rng.between(1.0, 5.0)
             } else if kind < 0.85 {
                 rng.between(6.0, 20.0)
@@ -75,7 +82,8 @@ pub fn bursts(name: &str, seed: u64) -> Option<Workload> {
         at_s += if *size > 1 { *apart_s } else { rng.exponential(*apart_s) };
     }
     let horizon_s = tasks.last().map_or(0.0, |task| task.at_s) + SILENCE_S;
-    Some(Workload { name: name.to_owned(), tasks, max_wait_s: 15.0, min_replicas: 0, max_replicas: 20, horizon_s, shared_capacity: None })
+    let max_replicas = if HEAVY.contains(&name) { 3 } else { 20 };
+    Some(Workload { name: name.to_owned(), tasks, max_wait_s: 15.0, min_replicas: 0, max_replicas, horizon_s, shared_capacity: None })
 }
 
 /// Generates one of [`NAMES`]; `None` for another name.

@@ -404,6 +404,7 @@ impl<'a> World<'a> {
             (Kind::Ends, PodState::Busy) => {
                 self.busy_count -= 1;
                 self.finished += 1;
+                self.outcome.last_task_s = self.now_s;
                 self.completions.push(self.now_s - self.pods[id as usize].started_s);
                 match leaving {
                     Leaving::No => {
@@ -434,6 +435,7 @@ impl<'a> World<'a> {
     }
 
     fn finish(mut self) -> Outcome {
+        self.outcome.last_pod_s = if self.alive > 0 { f64::INFINITY } else { self.alive_since_s };
         self.count_alive(0);
         let limit = self.max_wait_s as f32;
         self.outcome.missed = self.outcome.waits_s.iter().filter(|wait| **wait > limit).count();

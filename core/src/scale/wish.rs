@@ -71,13 +71,16 @@ impl Learned {
         let standing_wait_s = self.standing_wait(cfg, now.rate_per_s, &now.view, &now.service, &now.latency);
         let keeps_wait = in_system / (1.0 + standing_wait_s / now.service.mean_s);
         let (mut staffed, mut rule, mut at_once) = (by_rate, Rule::Rate, false);
-        if standing_wait_s > 0.0 {
+        let last_worth_s = hold::last_worth_s(&cfg.law, now.service.mean_s, &now.latency, cfg.max_wait_s);
+        if self.levels.ended(last_worth_s) {
+            // Whatever the rate was: few tasks that take long leave one behind which chance could make of a silence of minutes.
+            (staffed, at_once) = (0.0, true);
+        } else if standing_wait_s > 0.0 {
             staffed = standing::staffed(&cfg.law, by_rate, in_system, load, standing_wait_s, &now.service, &now.latency);
             rule = Rule::Standing;
         } else if load < standing::LOAD_MIN {
-            let ended = self.levels.missed() || self.arrival.has_ended();
-            let pays = |rate_per_s| hold::last_worker_stays(&cfg.law, rate_per_s, now.service.mean_s, &now.latency, cfg.max_wait_s);
-            let stays = !ended && pays(now.rate_per_s);
+            let pays = |rate_per_s: f64| rate_per_s * last_worth_s > 1.0;
+            let stays = !self.arrival.has_ended() && pays(now.rate_per_s);
             // A second one is there for those alone whom the first would keep waiting.
             let second = pays(now.rate_per_s * staffing::late_with_one(load, &now.service, cfg.law.wait_share * cfg.max_wait_s));
             staffed = match (stays, second) {

@@ -115,6 +115,8 @@ fn main() -> ExitCode {
     let mut promises = report.promises();
     let (over_keda, waits_kept) = bursts::three_bursts_over_keda(&silent);
     promises.push(("three_bursts_pod_seconds_vs_keda", over_keda, over_keda <= bar::THREE_BURSTS && waits_kept));
+    let (empty_after_s, uncut) = bursts::empty_after_s(&silent);
+    promises.push(("bursts_empty_after_s", empty_after_s, empty_after_s <= bar::EMPTY_AFTER_S && uncut));
     let invented: f64 = told.iter().map(|result| result.invented).sum();
     promises.push(("invented_arrivals", invented, invented <= 0.0));
     for (name, value, kept) in &promises {

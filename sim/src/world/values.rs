@@ -32,6 +32,10 @@ pub struct Outcome {
     pub starts: u64,
     /// Wait of each task to its final start, in order of arrival, seconds; infinite when never started.
     pub waits_s: Vec<f32>,
+    /// When the last task ended, seconds.
+    pub last_task_s: f64,
+    /// When the last pod was gone, seconds; infinite where one is left at the end.
+    pub last_pod_s: f64,
     /// Given up because costs exceeded the budget; the figures are then lower bounds.
     pub cut_short: bool,
 }
