@@ -2,22 +2,21 @@
 //! what it means (`doctor`, `absent`).
 
 use crate::absent::Workload;
+use crate::clock;
 use crate::doctor::{Facts, Part, Seen};
+use crate::reading::{list, seen};
 use crate::survey;
 use anyhow::{Context, Result};
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Namespace;
-use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, ListParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config, Resource};
 use qscaler_api::QWorker;
 use qscaler_core::config::{Parsed, parse};
 use qscaler_core::names::{INJECTION_ENABLED, LABEL_INJECTION, WEBHOOK_CONFIGURATION};
-use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
-use std::fmt::Debug;
 use std::path::PathBuf;
 
 /// The group and version whose presence says that QScaler is installed.
@@ -70,22 +69,6 @@ impl Where {
             None => Api::default_namespaced(client.clone()),
         }
     }
-}
-
-pub(crate) fn seen<T>(result: Result<T, kube::Error>) -> Seen<T> {
-    match result {
-        Ok(found) => Seen::Yes(found),
-        Err(kube::Error::Api(status)) if status.code == 403 || status.code == 401 => Seen::NotAllowed,
-        Err(kube::Error::Api(status)) if status.code == 404 => Seen::No("there is none".to_owned()),
-        Err(error) => Seen::No(error.to_string()),
-    }
-}
-
-pub(crate) async fn list<K>(api: &Api<K>, params: &ListParams) -> Seen<Vec<K>>
-where
-    K: Clone + DeserializeOwned + Debug,
-{
-    seen(api.list(params).await.map(|list| list.items))
 }
 
 /// Whether the API server knows QWorkers; None: it does not answer.
@@ -152,7 +135,7 @@ pub(crate) async fn facts(client: &Client, namespace: Option<&str>) -> Facts {
         let namespace = d.metadata.namespace.as_deref().unwrap_or_default();
         read(d, labelled.as_ref().map(|names| names.iter().any(|n| n == namespace)))
     };
-    let now_s = Timestamp::now().as_second();
+    let now_s = clock::now_s();
     let parts = list(&parts, &ListParams::default().labels(PARTS)).await.map(|found| found.iter().map(part).collect::<Vec<_>>());
     let workloads = list(&deployments, &all).await.map(|found| found.iter().map(of_workload).filter(|w| w.annotated).collect::<Vec<_>>());
     // Where QScaler runs is known by its controller.

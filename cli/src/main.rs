@@ -4,6 +4,7 @@
 
 mod absent;
 mod adopt;
+mod clock;
 mod cluster;
 #[cfg(test)]
 mod docs_tests;
@@ -12,6 +13,7 @@ mod history;
 mod manifest;
 mod manual;
 mod pause;
+mod reading;
 mod release;
 mod show;
 mod simulate;

@@ -2,8 +2,8 @@
 //! client. Out: facts, or that they may not be read. Left to others: what they mean (`doctor`).
 
 use crate::absent::Workload;
-use crate::cluster::{list, seen};
 use crate::doctor::{COMMANDS, NEEDED, PodFacts, Right, Role, Seen};
+use crate::reading::{list, seen};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Pod, Secret};

@@ -206,7 +206,7 @@ pub fn config_hash(told: &SidecarConfig, config: &WorkerConfig) -> String {
     format!("{hash:016x}")
 }
 
-/// The value of [`LABEL_WORKLOAD`]: the name, or where it is too long for a label, its beginning.
+/// The value of [`qscaler_core::names::LABEL_WORKLOAD`]: the name, or where it is too long for a label, its beginning.
 #[must_use]
 pub fn workload_label(name: &str) -> &str {
     let mut end = name.len().min(LABEL_MAX);

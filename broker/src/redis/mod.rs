@@ -10,6 +10,7 @@
 //! - sidecar: `~qscaler:ctl:<ns>/<name> ~qscaler:ctl:<ns>/<name>:* ~qscaler:reports:<ns>/<name>` with
 //!   `xadd xack xdel xreadgroup xpending xautoclaim xgroup|create pexpire` (`xpending` is needed only when an entry is too long).
 
+mod answer;
 mod connect;
 mod elsewhere;
 mod guard;

@@ -3,6 +3,7 @@
 //! (`core::framework`).
 //! A list, set or hash that does not exist is empty: Redis has no empty ones. A key of another type is an error of its queue, and names the key.
 
+use super::answer::{Count, complaint, count};
 use super::elsewhere::{self, Elsewhere};
 use super::later::{self, Later};
 use super::oldest::{self, Oldest};
@@ -72,9 +73,6 @@ impl Sweep {
     }
 }
 
-/// A key's count: known, or why not.
-type Count = Result<Option<u64>, String>;
-
 impl RedisStats {
     pub(crate) fn new(url: RedisUrl) -> Self {
         Self { link: Link::new(url, RESPONSE_TIMEOUT), patterns: Mutex::new(HashMap::new()), unseen: Unseen::default(), unread: Mutex::default() }
@@ -141,22 +139,6 @@ fn commands(kind: KeyKind, key: &str, now_ms: u64) -> Vec<Cmd> {
         KeyKind::Hash | KeyKind::CeleryUnacked => vec![one("HLEN")],
         KeyKind::Stream => vec![two("XINFO", "GROUPS"), two("XINFO", "STREAM"), one("XLEN")],
         KeyKind::SetPattern | KeyKind::DueOfAll { .. } | KeyKind::DueList => Vec::new(),
-    }
-}
-
-/// What one command said of `key`.
-pub(super) fn count(key: &str, answer: Option<&Value>) -> Count {
-    match answer {
-        Some(Value::Int(count)) => Ok(u64::try_from(*count).ok()),
-        Some(Value::ServerError(error)) => Err(complaint(key, error)),
-        _ => Ok(None),
-    }
-}
-
-pub(super) fn complaint(key: &str, error: &redis::ServerError) -> String {
-    match error.code() {
-        "WRONGTYPE" => format!("the key {key:?} holds another type than this worker's queue has: check the annotations queue and worker"),
-        code => format!("the key {key:?}: {code} {}", error.details().unwrap_or_default()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Streams with consumer groups. In: what `XINFO` and `XLEN` answer. Out: what waits, what is in work, totals, and where the first entry is that no group of them
 //! has read. Left to others: which keys are streams (`core::framework`), adding up (`stats`).
 
-use super::stats::{complaint, count};
+use super::answer::{complaint, count};
 use redis::{Cmd, Value, cmd};
 use std::collections::HashMap;
 

@@ -18,6 +18,7 @@ const WALL_CLOCK: &[&str] = &["SystemTime::now", "Utc::now", "Timestamp::now", "
 const CLOCKS: &[(&str, &str)] = &[
     ("broker/src/clock.rs", "messages carry the hour at which they die, frameworks' books the hour of a worker's last beat"),
     ("certs/src/run.rs", "a certificate is valid from one hour to another"),
+    ("cli/src/clock.rs", "expiry of certificates, renewal of the Lease"),
     ("controller/src/clock.rs", "times of objects, messages and Events"),
     ("sidecar/src/clock.rs", "messages carry the hour at which they die"),
     ("webhook/src/tls.rs", "how long the certificate is valid is a metric"),
