@@ -52,8 +52,10 @@ pub(super) fn lowest_without_workers(fresh: Fresh<'_>, target: u32, now_ms: u64)
     let facts = fresh.facts();
     let pods: Vec<&PodFacts> = active(facts).collect();
     let free = pods.iter().filter(|pod| is_free(pod, now_ms)).count();
-    let kept = count(&pods).saturating_sub(u32::try_from(free).unwrap_or(u32::MAX));
-    let unborn = facts.spec_replicas.saturating_sub(count(&pods).max(facts.status_replicas));
+    // One that is counted and not listed yet may be at work by now.
+    let there = count(&pods).max(facts.status_replicas);
+    let kept = there.saturating_sub(u32::try_from(free).unwrap_or(u32::MAX));
+    let unborn = facts.spec_replicas.saturating_sub(there);
     // Pods of a new template are created in a moment, unless something refuses them.
     let waits = if fresh_version(facts, now_ms) && create_failure(facts).is_none() { unborn } else { 0 };
     let floor = target.max(kept.saturating_add(waits));
