@@ -7,7 +7,7 @@
 //!   message, which is unknown without them: `lindex`, of RQ also `%R~rq:job:*` with `hmget`, of BullMQ `%R~bull:<queue>:*` with `zrange hmget`, of
 //!   Asynq `%R~asynq:{<queue>}:t:*` with `hmget`, of a stream `xrange`;
 //! - controller: `~qscaler:*` with `xadd xtrim xgroup|create xreadgroup xpending xack xdel pexpire del`;
-//! - sidecar: `~qscaler:ctl:<ns>/<name> ~qscaler:ctl:<ns>/<name>:* ~qscaler:reports:<ns>/<name>` with
+//! - sidecar: `~qscaler:ctl:<ns>/<name> ~qscaler:ctl:<ns>/<name>:* ~qscaler:reports:<ns>/<name> ~qscaler:reports:<ns>/<name>:*` with
 //!   `xadd xack xdel xreadgroup xpending xautoclaim xgroup|create pexpire` (`xpending` is needed only when an entry is too long).
 
 mod answer;

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use crate::cache::Cache;
 use crate::images::Profile;
-use crate::release::{self, Arch};
+use crate::release::{self, Arch, start};
 use crate::source_root;
 
 /// Arguments of `cargo xtask release`.
@@ -25,19 +25,26 @@ pub struct Args {
     /// Compile without optimization: to try, never to publish
     #[arg(long, conflicts_with = "tag")]
     debug: bool,
+    /// Start every program that was made, and see that it says its version: another processor's under QEMU's user mode
+    #[arg(long)]
+    start: bool,
 }
 
 /// Runs the command.
 ///
 /// # Errors
-/// Something cannot be made.
+/// Something cannot be made, or does not start.
 pub fn run(args: Args) -> Result<()> {
     let version = release::version(args.tag.as_deref())?;
     let arches = if args.arch.is_empty() { Arch::ALL.to_vec() } else { args.arch };
     let profile = if args.debug { Profile::Dev } else { Profile::Release };
     let out = if args.out.is_absolute() { args.out } else { source_root().join(args.out) };
-    for name in release::make(&Cache::open()?, &out, &version, &arches, profile)? {
+    let cache = Cache::open()?;
+    for name in release::make(&cache, &out, &version, &arches, profile)? {
         println!("{}", out.join(name).display());
+    }
+    if args.start {
+        println!("{} programs start and are of version {version}", start::all(&cache, &out, &version)?);
     }
     Ok(())
 }

@@ -82,18 +82,3 @@ fn emulator(cache: &Cache, arch: Arch) -> Result<PathBuf> {
     })?;
     Ok(folder.join("root/usr/bin").join(name))
 }
-
-#[cfg(test)]
-mod tests {
-    use super::super::version;
-    use super::*;
-    use crate::source_root;
-
-    #[test]
-    #[ignore = "needs a made release in target/dist"]
-    fn programs_of_every_processor_start() {
-        let version = version(None).expect("a version");
-        let started = all(&Cache::open().expect("a cache"), &source_root().join("target/dist"), &version).expect("all start");
-        assert_eq!(started % 5, 0, "three programs of the control plane, the sidecar and the plugin, of each processor");
-    }
-}
