@@ -23,6 +23,10 @@ const HALF_LIFE_MAX_S: f64 = 86_400.0;
 const SILENT_GAPS: f64 = 4.0;
 /// A silence shorter than this is none, seconds.
 const SILENT_MIN_S: f64 = 45.0;
+/// Messages that came within so many seconds have come once; after as much silence that is over, and says nothing of a rate.
+const ONCE_S: f64 = 30.0;
+/// Fewer moments than this (after forgetting) are one.
+const MOMENTS_MIN: f64 = 1.5;
 /// Entries kept at most: the long window at five ticks a second.
 const WINDOW_MAX: usize = 300;
 
@@ -47,6 +51,11 @@ pub struct ArrivalRate {
     arrivals: f64,
     /// Weighted seconds.
     seconds: f64,
+    /// Weighted moments at which messages came, [`ONCE_S`] apart at least.
+    moments: f64,
+    /// When the last of them was.
+    #[serde(skip)]
+    moment_s: Option<f64>,
     #[serde(skip)]
     window: VecDeque<Entry>,
     #[serde(skip)]
@@ -75,6 +84,9 @@ impl ArrivalRate {
             self.seconds = law.rate_half_life_s;
         }
         self.silent_s = if count > 0.0 { 0.0 } else { self.silent_s + dt_s };
+        if count > 0.0 && self.moment_s.is_none_or(|last_s| !(0.0..ONCE_S).contains(&(now_s - last_s))) {
+            (self.moments, self.moment_s) = (self.moments + 1.0, Some(now_s));
+        }
         self.window.push_back(Entry { at_s: now_s, dt_s, count: count.max(0.0), batch: false });
         self.mark_batch(law, now_s);
         while let Some(entry) = self.window.get(self.in_mean).copied() {
@@ -95,9 +107,10 @@ impl ArrivalRate {
         if self.seconds > 0.0 { self.arrivals / self.seconds } else { 0.0 }
     }
 
-    /// Nothing has come for so long that what came before has ended: four mean gaps, and 45 s.
+    /// Nothing has come for so long that what came before has ended: four mean gaps, and 45 s; or 30 s where it came once only, and so showed no rate.
     pub fn has_ended(&self) -> bool {
-        self.silent_s >= SILENT_MIN_S && self.silent_s * self.mean() >= SILENT_GAPS
+        let once = self.silent_s >= ONCE_S && self.moments < MOMENTS_MIN;
+        once || self.silent_s >= SILENT_MIN_S && self.silent_s * self.mean() >= SILENT_GAPS
     }
 
     /// Forgets the windows and keeps the mean: after a gap the ticks before it no longer join those after it.
@@ -136,6 +149,7 @@ impl ArrivalRate {
         let keep = decay(entry.dt_s, half_life);
         self.arrivals = self.arrivals * keep + if entry.batch { 0.0 } else { entry.count };
         self.seconds = self.seconds * keep + entry.dt_s;
+        self.moments *= keep;
     }
 
     /// Marks the ticks of the short window that make it a batch, and unmarks them when what follows shows a flow.
@@ -191,6 +205,19 @@ mod tests {
         assert!(rate.has_ended());
         rate.observe(&law, 1340.0, 1.0, 1.0, 10.0);
         assert!(!rate.has_ended());
+    }
+
+    #[test]
+    fn what_came_once_shows_no_rate_and_what_came_again_does() {
+        let law = LawParams::default();
+        let ended = |moments: &[u32], until: u32| {
+            let mut rate = ArrivalRate::default();
+            let count = |tick: &u32| f64::from(u8::from(moments.iter().any(|from| (*from..*from + 5).contains(tick)))) * 2.0;
+            (0..until).for_each(|tick| rate.observe(&law, f64::from(tick), 1.0, count(&tick), 90.0));
+            rate.has_ended()
+        };
+        assert!(!ended(&[100], 130) && ended(&[100], 140), "ten messages within five seconds, once");
+        assert!(!ended(&[100, 160], 195) && ended(&[100, 160], 260), "twice: by the mean gap");
     }
 
     #[test]

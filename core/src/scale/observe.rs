@@ -61,6 +61,9 @@ const ACKS_AGE_MAX_S: f64 = 6.0;
 /// Seconds of evidence that the configuration's word counts for.
 const ACKS_PRIOR_S: f64 = 30.0;
 
+/// Seconds of evidence by which early acknowledgement counts as seen.
+const ACKS_SEEN_S: f64 = 5.0;
+
 /// Whether messages are acknowledged before their task runs or after it, seen from the figures themselves: while nothing waits and tasks run,
 /// consumers hold fewer messages than there are tasks if they acknowledge early, and no fewer if late. A preset can only say what its framework does
 /// by default, and each mistake costs: running tasks counted as waiting, or waiting ones hidden behind running ones.
@@ -88,6 +91,12 @@ impl Acks {
     pub fn early(&self, configured: bool) -> bool {
         let prior = |said: bool| if said { ACKS_PRIOR_S } else { 0.0 };
         self.early_s + prior(configured) > self.late_s + prior(!configured)
+    }
+
+    /// Early acknowledgement has been seen, whatever the configuration says. Until then a message counts as one of the broker's until its task is done: taken for
+    /// early, what consumers hold while it runs would count as another that waits; taken for late, one that is gone from the broker is only counted later.
+    pub fn seen_early(&self) -> bool {
+        self.early_s >= self.late_s + ACKS_SEEN_S
     }
 }
 

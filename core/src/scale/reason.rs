@@ -29,6 +29,9 @@ pub(super) fn sentence(cfg: &ScaleConfig, target: u32, rule: Rule, cap: Option<C
         }
         Rule::LengthTarget => format!("messages-per-worker is {}", cfg.messages_per_worker.unwrap_or(1)),
         Rule::ScaleDown => "pods above what was needed lately have been idle".to_owned(),
+        Rule::Busy if inputs.in_flight.is_some_and(|running| running >= u64::from(inputs.useful)) => {
+            "tasks run that are to be finished, and nothing calls for more pods than they occupy".to_owned()
+        }
         Rule::Busy => "more pods than needed, but none of them has been idle for long enough".to_owned(),
         Rule::Unknown => "unknown is not zero, so no pod leaves".to_owned(),
         Rule::Idle => "nothing waits and nothing runs".to_owned(),

@@ -108,7 +108,7 @@ impl Learned {
         let reporting = self.service.reported() || !fleet.busy_ages_s.is_empty();
         let reported = reporting.then_some(fleet.completions.len() as f64);
         let told = observe::Told { ended: reported, begun: fleet.begun.map(f64::from), found: f64::from(fleet.found) };
-        let (arrived, completed) = self.counters.arrivals(now_s, backlog, &told, early.acknowledges_early);
+        let (arrived, completed) = self.counters.arrivals(now_s, backlog, &told, self.acks.seen_early());
         if let Some(completed) = completed {
             self.service.busy_time(dt, view.told, completed, latency.mean_s);
         }

@@ -75,6 +75,9 @@ impl Learned {
         if self.levels.ended(last_worth_s) {
             // Whatever the rate was: few tasks that take long leave one behind which chance could make of a silence of minutes.
             (staffed, at_once) = (0.0, true);
+        } else if now.view.backlog <= 0.0 && self.arrival.has_ended() {
+            // What runs has its pods, and what has ended brings no more, however long what runs may take.
+            (staffed, at_once) = (0.0, true);
         } else if standing_wait_s > 0.0 {
             staffed = standing::staffed(&cfg.law, by_rate, in_system, load, standing_wait_s, &now.service, &now.latency);
             rule = Rule::Standing;
