@@ -12,6 +12,7 @@
 mod attach;
 mod cut;
 pub mod expand;
+mod identity;
 mod management;
 mod material;
 mod secret;

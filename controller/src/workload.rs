@@ -13,6 +13,7 @@ use crate::mark::pods::Keep;
 use crate::observe::cluster::Cluster;
 use crate::observe::cuts::Cuts;
 use crate::observe::index::View;
+use crate::observe::pools::SharedPool;
 use crate::observe::reports::Intake;
 use crate::scale::sample::Starts;
 use crate::show::conditions::{Conditions, Holds};
@@ -60,6 +61,8 @@ pub struct Workload {
     pub(crate) writer: Writer,
     pub(crate) checkpoints: Checkpoints,
     pub(crate) samples: Option<Vec<QueueSample>>,
+    /// The others that take from its queues; None: nobody does.
+    pub(crate) pool: Option<SharedPool>,
     pub(crate) broker: Broker,
     pub(crate) decision: Option<ScaleDecision>,
     pub(crate) decided_ms: u64,
@@ -153,6 +156,7 @@ impl Workload {
             writer: Writer::restore(&saved),
             checkpoints: Checkpoints::restore(saved.counters.cut, now_ms),
             samples: None,
+            pool: None,
             broker: Broker { good_ms: now_ms, ..Broker::default() },
             decision: None,
             decided_ms: now_ms,
@@ -197,6 +201,11 @@ impl Workload {
         self.samples = Some(samples);
         self.broker =
             Broker { messages, mistake: None, queues: None, gap: None, answered: true, good_ms: now_ms, control: self.broker.control.take() };
+    }
+
+    /// From now on its queues are these others' too, or its own alone.
+    pub fn share(&mut self, pool: Option<SharedPool>) {
+        self.pool = pool;
     }
 
     /// The broker gave fewer figures than it could, and why.

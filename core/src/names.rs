@@ -202,19 +202,26 @@ pub mod condition {
     pub const REASON_OTHER_SIZER: &str = "OtherSizer";
     /// Reason of [`CONFLICT`]: another writer has set the resources of some running pods, which are left alone.
     pub const REASON_PODS_RESIZED: &str = "PodsResized";
+    /// Other managed Deployments take from the same queues. The backlog is counted once, and what it needs is divided among them.
+    pub const QUEUE_SHARED: &str = "QueueShared";
+    /// Reason of [`QUEUE_SHARED`]: all of them take from the same queues, so any pod can do any task.
+    pub const REASON_DIVIDED: &str = "Divided";
+    /// Reason of [`QUEUE_SHARED`]: some take from queues that others do not take from.
+    pub const REASON_OVERLAPS: &str = "Overlaps";
     /// More workers do not raise the throughput.
     pub const DOWNSTREAM_LIMITED: &str = "DownstreamLimited";
 
     /// Conditions that are as they should be while they are False.
-    pub const GOOD_WHEN_FALSE: &[&str] = &[SCALE_DOWN_BLOCKED, RESIZE_DEFERRED, MEMORY_CAPPED, CONFLICT, DOWNSTREAM_LIMITED];
+    pub const GOOD_WHEN_FALSE: &[&str] = &[SCALE_DOWN_BLOCKED, RESIZE_DEFERRED, MEMORY_CAPPED, CONFLICT, DOWNSTREAM_LIMITED, QUEUE_SHARED];
 
-    /// Whether a condition is not as it should be; pods that are busy, what is under way or by the user's will are no trouble, and what is not known yet is none
+    /// Whether a condition is not as it should be; pods that are busy, a queue that is divided, what is under way or by the user's will are no trouble, and what is not known yet is none
     /// either.
     #[must_use]
     pub fn is_trouble(kind: &str, status: &str, reason: &str) -> bool {
         let good = if GOOD_WHEN_FALSE.contains(&kind) { "False" } else { "True" };
         let going = kind == UP_TO_DATE && [REASON_REPLACING, REASON_PAUSED].contains(&reason);
-        status != good && status != "Unknown" && !(kind == SCALE_DOWN_BLOCKED && reason == REASON_BUSY) && !going
+        let fine = [(SCALE_DOWN_BLOCKED, REASON_BUSY), (QUEUE_SHARED, REASON_DIVIDED)].contains(&(kind, reason));
+        status != good && status != "Unknown" && !fine && !going
     }
 }
 
@@ -252,6 +259,8 @@ pub mod event {
     pub const MEMORY_CAPPED: &str = "MemoryCapped";
     /// A running task was cut, with its cause.
     pub const TASK_CUT: &str = "TaskCut";
+    /// Another managed Deployment takes from the same queues.
+    pub const QUEUE_SHARED: &str = "QueueShared";
     /// Another writer was seen.
     pub const CONFLICT: &str = "Conflict";
 }

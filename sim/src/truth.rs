@@ -7,12 +7,16 @@ use qscaler_core::scale::{FleetSample, QueueSample, ScaleConfig};
 
 use crate::bench::{START_CV, law_config};
 use crate::policy::law::{Blur, Law};
+use crate::policy::pooled::Pooled;
 use crate::rng::Rng;
 use crate::workload::{Workload, bursts, generate};
 use crate::world::{Conditions, Policy, Watch, run};
 
 /// What is wrong with the figures, by name.
-pub const BLURS: [&str; 9] = ["true", "lag 1 s", "lag 5 s", "lag 10 s", "early acks", "no unacked", "silent workers", "two fleets", "given back"];
+pub const BLURS: [&str; 10] =
+    ["true", "lag 1 s", "lag 5 s", "lag 10 s", "early acks", "no unacked", "silent workers", "two fleets", "given back", POOL];
+/// Nothing is wrong with the figures, but two Deployments take from the queue.
+const POOL: &str = "one pool";
 /// Workloads that it is tried on, first [`bursts`], then [`generate`].
 const WORKLOADS: [&str; 5] = ["three", "slow", "trickle", "flash", "mmpp"];
 /// Mean start latency, seconds.
@@ -96,9 +100,14 @@ fn play(name: &'static str, workload: &Workload, seed: u64) -> (f64, f64) {
     if name == "early acks" {
         cfg = ScaleConfig { acknowledges_early: true, ..cfg };
     }
+    let conditions = Conditions { start_s: START_S, start_cv: START_CV, start_at_full_speed: f64::INFINITY, outage: None, seed };
+    if name == POOL {
+        let mut pooled = Pooled::new(&cfg);
+        run(workload, conditions, &mut pooled, Watch::default());
+        return (workload.tasks.len() as f64, pooled.counted());
+    }
     let mut law = Law::new(cfg, false, seed);
     law.blur = blur(name);
-    let conditions = Conditions { start_s: START_S, start_cv: START_CV, start_at_full_speed: f64::INFINITY, outage: None, seed };
     run(workload, conditions, &mut law as &mut dyn Policy, Watch::default());
     let more = match name {
         "two fleets" => foreign(workload.horizon_s).0,

@@ -6,9 +6,10 @@ use qscaler_sim::csv;
 use qscaler_sim::optimum::optimum;
 use qscaler_sim::policy::keda::{Keda, KedaConfig};
 use qscaler_sim::policy::law::Law;
+use qscaler_sim::policy::pooled::Pooled;
 use qscaler_sim::score::Score;
 use qscaler_sim::simulate::{Options, simulate};
-use qscaler_sim::workload::{Task, Workload, generate};
+use qscaler_sim::workload::{Task, Workload, bursts, generate};
 use qscaler_sim::world::{Conditions, Outcome, Watch, run};
 
 fn conditions(start_s: f64, seed: u64) -> Conditions {
@@ -30,6 +31,18 @@ fn a_few_workloads_cost_less_than_under_keda() {
     assert!(law < 1.15, "{}", report.table());
     assert!(report.geo(|case| &case.keda_v1) / law > 2.3, "{}", report.table());
     assert_eq!(report.interruptions, 0);
+}
+
+#[test]
+fn two_fleets_on_one_queue_cost_what_one_costs_and_count_no_message_twice() {
+    for workload in [bursts("three", 3), bursts("trickle", 3), generate("flash", 3)].into_iter().flatten() {
+        let (one, mut pool) = (law(&workload, conditions(30.0, 3)), Pooled::new(&law_config(&workload)));
+        let two = run(&workload, conditions(30.0, 3), &mut pool, Watch::default());
+        println!("{}: {:.0} and {:.0} pod-seconds, {} and {} late", workload.name, one.pod_seconds, two.pod_seconds, one.missed, two.missed);
+        assert!(two.pod_seconds < 1.1 * one.pod_seconds && two.interrupted == 0, "{}: {} and {}", workload.name, one.pod_seconds, two.pod_seconds);
+        assert!(two.miss() < one.miss() + 0.05, "{}: {} and {} late", workload.name, one.missed, two.missed);
+        assert!(pool.counted() <= workload.tasks.len() as f64, "{}: {} counted of {}", workload.name, pool.counted(), workload.tasks.len());
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::due::Saving;
 use crate::input::{Life, Measured, Unreachable};
 use crate::observe::cluster::Cluster;
 use crate::observe::index::View;
+use crate::observe::pools::SharedPool;
 use crate::observe::record::{DeploymentRecord, WorkerTemplate};
 use crate::show::metrics::{Metrics, WorkloadMetrics};
 use crate::show::status::Snapshot;
@@ -204,6 +205,13 @@ impl Managed {
             Err(problem) => workload.unmeasured(problem),
         }
         self.due_ms = now_ms;
+    }
+
+    /// Who takes from its queues too.
+    pub fn share(&mut self, pool: Option<SharedPool>) {
+        if let Some(workload) = self.workload.as_mut() {
+            workload.share(pool);
+        }
     }
 
     /// Reports were fetched. Where there are none no view is needed.

@@ -14,6 +14,7 @@ use crate::observe::brokers::Brokers;
 use crate::observe::cluster::Cluster;
 use crate::observe::cluster::cluster_version;
 use crate::observe::index::View;
+use crate::observe::pools::{Pools, identities};
 use crate::observe::record::DeploymentRecord;
 use crate::observe::urls::{self, UrlError, Urls};
 use crate::observe::watch::SharedIndex;
@@ -91,6 +92,8 @@ struct Loop {
     parts: Parts,
     applier: Applier,
     managed: HashMap<WorkloadId, Managed>,
+    /// Who takes from the same queues.
+    pools: Pools,
     orphans: HashMap<WorkloadId, u64>,
     /// Slots made so far.
     lives: u64,
@@ -146,6 +149,7 @@ impl Loop {
         Self {
             applier: Applier::new(parts.client.clone(), &parts.instance, parts.leadership.clone()),
             managed: HashMap::new(),
+            pools: Pools::default(),
             orphans: HashMap::new(),
             lives: 0,
             dark: DarkBudget::new(clock::now_ms()),
@@ -212,14 +216,23 @@ impl Loop {
         let Some(managed) = self.managed.get_mut(id).filter(|s| s.life == life) else { return };
         let queries = managed.queries();
         let address = ControlAddress::new(id, &managed.uid);
+        let queues = result.as_ref().map(|urls| identities(id, &urls.queues, &queries)).unwrap_or_default();
         let register =
             |urls: Urls| self.parts.brokers.register(&address, &urls.queues, &urls.control, queries).map_err(|e| Unreachable::Mistake(e.to_string()));
         let result = result.and_then(register);
-        if result.is_err() {
-            self.parts.brokers.deregister(id);
+        match &result {
+            Ok(()) => self.pools.join(id, queues),
+            Err(_) => self.deregister(id),
         }
+        let Some(managed) = self.managed.get_mut(id) else { return };
         managed.registered(result, now_ms);
         self.parts.metrics.connections.set(self.parts.brokers.connections() as f64);
+    }
+
+    /// It is not measured any more, and shares its queues with nobody.
+    fn deregister(&mut self, id: &WorkloadId) {
+        self.parts.brokers.deregister(id);
+        self.pools.leave(id);
     }
 
     /// A workload that has no managed yet gets one, if it is ours.
@@ -247,6 +260,7 @@ impl Loop {
             // What is not led any more is not to be exported as if it were.
             self.managed.drain().for_each(|(_, managed)| managed.end());
             self.parts.brokers.clear();
+            self.pools.clear();
             self.decisions().clear();
             // A new leader has not looked at the nodes yet.
             self.housekeeping_ms = now_ms;
@@ -302,13 +316,14 @@ impl Loop {
         }
         match managed.links(&view.deployment, now_ms) {
             Links::Keep => {}
-            Links::Drop => self.parts.brokers.deregister(id),
+            Links::Drop => self.deregister(id),
             Links::Resolve => {
                 let life = managed.life;
                 self.resolve(id, life, &view.deployment);
             }
         }
         let managed = self.managed.get_mut(id)?;
+        managed.share(self.pools.of(id));
         let (plan, qworker) = managed.look(&view, &self.cluster, self.statuses >= 1.0, &self.parts.metrics, now_ms)?;
         let dark = managed.is_dark();
         let writes = plan.iter().filter(|a| matches!(a, Action::Status(_) | Action::Checkpoint(_))).count();
@@ -385,7 +400,7 @@ impl Loop {
         tracing::info!(workload = %id, "not managed any more");
         let uid = self.managed.remove(id).map(|managed| managed.uid).unwrap_or_default();
         let control = self.parts.brokers.control(id);
-        self.parts.brokers.deregister(id);
+        self.deregister(id);
         self.decisions().remove(id);
         let client = self.parts.client.clone();
         let (gone, address) = (id.clone(), ControlAddress::new(id, &uid));

@@ -6,6 +6,7 @@ pub mod calls;
 pub mod cluster;
 pub mod cuts;
 pub mod index;
+pub mod pools;
 pub mod record;
 pub mod record_bounds;
 pub mod record_made;

@@ -8,6 +8,7 @@ use crate::scale::sample::fleet_sample;
 use crate::workload::Workload;
 use qscaler_core::config::WorkerConfig;
 use qscaler_core::framework::BusySource;
+use qscaler_core::scale::pool::{Member, Takes};
 use qscaler_core::scale::{FleetSample, QueueSample, Rule, ScaleConfig, decide};
 
 /// The law is asked at least this often while there are no figures, milliseconds.
@@ -34,7 +35,15 @@ impl Workload {
         let mut fleet = fleet_sample(view, &mut self.intake, &mut self.starts, tells, now_ms);
         fleet.broker_down = self.broker.queues.is_some() && self.broker.control.is_some();
         let fleet = fleet.without_replacements(self.machine.replacements());
-        let decision = decide(&ScaleConfig::of(config), &mut self.learned, &samples, &fleet, now_ms as f64 / 1000.0);
+        let (cfg, now_s) = (ScaleConfig::of(config), now_ms as f64 / 1000.0);
+        let decision = match self.pool.clone() {
+            Some(pool) => {
+                let left_alone = view.refusal().is_some() || self.other_writer(config, view, now_ms).is_some();
+                let member = Member { cfg, takes: Takes::of(config, left_alone), fleet: fleet.clone() };
+                pool.lock().decide(&self.id, member, &samples, &mut self.learned, now_s)?
+            }
+            None => decide(&cfg, &mut self.learned, &samples, &fleet, now_s),
+        };
         if self.decision.as_ref().is_none_or(|d| (d.target, d.rule) != (decision.target, decision.rule)) {
             self.decided_ms = now_ms;
         }

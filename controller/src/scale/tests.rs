@@ -1,10 +1,14 @@
 //! Flow 1 for one workload, look by look.
 
 use crate::act::plan::Action;
+use crate::observe::pools::Pools;
 use crate::testing::look::*;
-use crate::testing::{T0_MS, deployment, hpa, pod, replicaset, report, view, with};
+use crate::testing::{T0_MS, deployment, hpa, orders, pod, replicaset, report, view, with};
+use crate::workload::Workload;
+use qscaler_api::QWorkerStatus;
 use qscaler_core::message::{Busy, WorkerState};
 use qscaler_core::names::{condition, event};
+use qscaler_core::workload::WorkloadId;
 use serde_json::json;
 
 #[test]
@@ -171,4 +175,39 @@ fn another_writer_of_replicas_is_left_alone_after_a_few_rounds_and_named() {
     let plan = w.look(&applied(version + 1), &cluster(), ROOM, T0_MS + 70_000);
     let (holds, message) = w.conditions.list().into_iter().find(|c| c.type_ == condition::CONFLICT).map(|c| (c.status, c.message)).unwrap();
     assert!(holds == "True" && message.contains("argocd-controller") && message.contains("ignoreDifferences"), "{message} {plan:?}");
+}
+
+#[test]
+fn two_deployments_on_one_queue_ask_together_for_the_pods_of_one_and_each_is_told_of_the_other() {
+    let v = view(&[deployment(0, &[("min-replicas", "0")]), replicaset("orders-1", 0)]);
+    let mut alone = workload();
+    alone.sampled(waiting(30), T0_MS);
+    let one = scales(&alone.look(&v, &cluster(), ROOM, T0_MS));
+    let green = WorkloadId { namespace: "shop".into(), name: "green".into() };
+    let mut pools = Pools::default();
+    [&orders(), &green].into_iter().for_each(|id| pools.join(id, vec!["redis r.shop:6379 /0 orders".into()]));
+    let mut both = [workload(), Workload::restore(green.clone(), "dep".into(), QWorkerStatus::default(), T0_MS)];
+    both[0].share(pools.of(&orders()));
+    both[1].share(pools.of(&green));
+    let (mut asked, mut told) = (vec![0, 0], Vec::new());
+    for second in 0..2 {
+        let now = T0_MS + second * 1_000;
+        for (at, w) in both.iter_mut().enumerate() {
+            w.sampled(waiting(30), now);
+            let plan = w.look(&v, &cluster(), ROOM, now);
+            all_done(w, &plan, now);
+            asked[at] += scales(&plan).iter().map(|(from, to)| to - from).sum::<u32>();
+            if second == 0 {
+                told.push(condition_of(&status(&plan), condition::QUEUE_SHARED));
+                assert!(events(&plan).contains(&event::QUEUE_SHARED));
+            }
+        }
+    }
+    assert_eq!(one, [(0, asked.iter().sum())], "{asked:?}");
+    assert!(asked.iter().all(|pods| *pods > 0), "{asked:?}");
+    assert!(told[0].0 == "True" && told[0].1.contains("shop/green") && told[1].1.contains("shop/orders"), "{told:?}");
+    both[0].share(None);
+    both[0].sampled(waiting(30), T0_MS + 2_000);
+    let plan = both[0].look(&v, &cluster(), ROOM, T0_MS + 2_000);
+    assert_eq!(condition_of(&status(&plan), condition::QUEUE_SHARED).0, "False");
 }

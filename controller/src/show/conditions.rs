@@ -22,6 +22,7 @@ const KINDS: &[&str] = &[
     condition::RESIZE_DEFERRED,
     condition::MEMORY_CAPPED,
     condition::CONFLICT,
+    condition::QUEUE_SHARED,
     condition::DOWNSTREAM_LIMITED,
 ];
 
@@ -123,12 +124,15 @@ impl Conditions {
             return told;
         };
         // Another mistake in the place of the first is news as well, and so is another reason for what is not as it should be.
-        let bad = holds == if kind == condition::SCALE_DOWN_BLOCKED { Holds::True } else { Holds::False };
+        let bad = holds == if [condition::SCALE_DOWN_BLOCKED, condition::QUEUE_SHARED].contains(&kind) { Holds::True } else { Holds::False };
         let another = match kind {
             condition::READY => old.message != message,
-            condition::HOLD_EFFECTIVE | condition::INJECTED | condition::UP_TO_DATE | condition::SCALING | condition::SCALE_DOWN_BLOCKED => {
-                old.reason != reason
-            }
+            condition::HOLD_EFFECTIVE
+            | condition::INJECTED
+            | condition::UP_TO_DATE
+            | condition::SCALING
+            | condition::SCALE_DOWN_BLOCKED
+            | condition::QUEUE_SHARED => old.reason != reason,
             _ => false,
         };
         let news = old.holds != holds || (bad && another);
@@ -190,6 +194,8 @@ fn notice(kind: &str, holds: Holds, reason: &str, first: bool, message: &str) ->
         (condition::RESIZE_DEFERRED, true) => Some(Notice::warning(event::RESIZE_DEFERRED, message)),
         (condition::MEMORY_CAPPED, true) => Some(Notice::warning(event::MEMORY_CAPPED, message)),
         (condition::CONFLICT, true) => Some(Notice::warning(event::CONFLICT, message)),
+        (condition::QUEUE_SHARED, true) if reason == condition::REASON_DIVIDED => Some(Notice::normal(event::QUEUE_SHARED, message)),
+        (condition::QUEUE_SHARED, true) => Some(Notice::warning(event::QUEUE_SHARED, message)),
         _ => None,
     }
 }

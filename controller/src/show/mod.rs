@@ -5,6 +5,7 @@ pub mod hold_effective;
 pub mod injected;
 pub mod lasting;
 pub mod metrics;
+pub mod shared;
 pub mod status;
 pub mod status_writer;
 pub mod stuck;

@@ -79,6 +79,7 @@ impl Workload {
             self.ready_condition(view, now_ms);
             self.broker_condition(view, now_ms);
             self.conflict_condition(view, config, now_ms);
+            self.shared_condition(view, now_ms);
             self.scaling_condition(view, config, now_ms);
             self.injected_condition(view, config, now_ms);
             self.hold_condition(view, config, now_ms);

@@ -12,6 +12,8 @@
 //! 7. [`down`]: what is above the need of the last start latency, and idle, may leave. A running task is never touched.
 //! 8. [`stale`]: without figures nothing is lowered, and [`rise`] says what may be coming unseen. [`stuck`]: tasks that never end count neither as load nor as capacity.
 //!
+//! Where several Deployments take from one queue, [`pool`] decides once for all of them, and [`divide`] says how many pods each has of it.
+//!
 //! **Useful pods** are those ready or on their way. Parked and terminating pods are neither supply nor a reason to let another go; a rising
 //! target is met first by resuming parked pods.
 
@@ -19,6 +21,7 @@ pub mod arrival;
 pub mod budget;
 pub mod crowd;
 pub mod deficit;
+pub mod divide;
 pub mod down;
 pub mod downstream;
 pub mod held;
@@ -27,6 +30,7 @@ pub mod late;
 pub mod latency;
 pub mod numeric;
 pub mod observe;
+pub mod pool;
 mod reason;
 pub mod rise;
 pub mod service;

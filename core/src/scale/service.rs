@@ -159,6 +159,11 @@ impl ServiceTime {
         if seconds < span_s { 0.0 } else { busy_s / (ended + LATELY_ERRORS * ((ended + 1.0) * cv2.max(1.0)).sqrt()) }
     }
 
+    /// How much is known: ended tasks, the older the less.
+    pub(super) fn evidence(&self) -> f64 {
+        self.all.weight
+    }
+
     /// A completion has been reported at least once, so "none reported" means none ended.
     pub fn reported(&self) -> bool {
         self.seen > 0

@@ -3,4 +3,5 @@
 pub mod goscaler;
 pub mod keda;
 pub mod law;
+pub mod pooled;
 pub mod wpa;

@@ -14,6 +14,7 @@ mod input;
 mod job;
 mod matrix;
 mod pictures;
+mod pool;
 mod protocol;
 mod reality;
 mod replace;
