@@ -219,3 +219,31 @@ pub struct Counters {
 fn any_object(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({"type": "object", "nullable": true, "x-kubernetes-preserve-unknown-fields": true})
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::CustomResourceExt;
+
+    #[test]
+    fn kubectl_get_qworkers_fits_into_120_columns() {
+        let crd = QWorker::crd();
+        let columns = crd.spec.versions[0].additional_printer_columns.clone().unwrap_or_default();
+        let shown: Vec<&str> = columns.iter().filter(|c| c.priority.unwrap_or(0) == 0).map(|c| c.name.as_str()).collect();
+        // The longest value of each, as far as it is ours to say; names of Deployments and of queues as they usually are.
+        let longest = |column: &str| match column {
+            "Queue" => "invoices-monthly",
+            "Backlog" => "9999999",
+            "Replicas" | "Desired" => "100000",
+            "Rule" => "length-target",
+            "Hold" => "BrokerUnreachable",
+            "Age" => "364d",
+            other => panic!("{other}: how wide is it?"),
+        };
+        let width = |column: &&str| longest(column).len().max(column.len()) + 3;
+        let line = "orders-worker-monthly".len() + 3 + shown.iter().map(width).sum::<usize>();
+        assert!(line <= 120, "{line} columns: {shown:?}");
+        let wide: Vec<&str> = columns.iter().filter(|c| c.priority == Some(1)).map(|c| c.name.as_str()).collect();
+        assert!(wide.contains(&"Reason"), "the sentence is for -o wide: {wide:?}");
+    }
+}

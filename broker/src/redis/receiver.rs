@@ -276,6 +276,8 @@ impl ControlReceiver for RedisReceiver {
         // Redis cannot return an entry to its group: a copy is added before the original goes, so that it may be doubled and is never lost.
         let mut pipeline = pipe();
         pipeline.add_command(keys::add(&key, keys::CONTROL_ENTRIES_MAX, &message.encode()));
+        // Where the workload went meanwhile, that has made its stream again.
+        pipeline.add_command(keys::expire(&key, if key == self.pod_key { keys::POD_STREAM_TTL_MS } else { keys::STREAM_TTL_MS }));
         done(&mut pipeline, &key, &id);
         self.outstanding.remove(&(key, id));
         self.commands.run_all("giving a control message back", &mut pipeline).await.map(drop)

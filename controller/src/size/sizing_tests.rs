@@ -96,3 +96,19 @@ fn after_a_shrink_in_place_the_peak_from_before_it_is_believed_and_a_kill_is_ans
     w.reports(&[killed], &shrunk, &cluster(), T0_MS + 3_000);
     assert_eq!(w.sizing.as_ref().map(Sizing::oom_kills), Some(1), "its cgroup's peak is above the limit of now");
 }
+
+#[test]
+fn one_idle_report_and_then_silence_is_no_idle_pod_to_make_smaller() {
+    let (v, mut w) = (one_pod(), Workload::restore(orders(), "dep".into(), QWorkerStatus::default(), T0_MS));
+    w.look(&v, &cluster(), ROOM, T0_MS);
+    w.reports(&[told(1, 20, 0)], &v, &cluster(), T0_MS);
+    let pod = &v.pods[0];
+    let container = pod.containers.iter().find(|c| &*c.name == "worker").unwrap();
+    let is_idle = |now_ms: u64| w.sizing.as_ref().unwrap().pod_facts(pod, container, &v, &w.intake, now_ms).idle;
+    assert!(is_idle(T0_MS + 1_000));
+    for minute in 1..=60 {
+        assert!(!is_idle(T0_MS + minute * 60_000), "idle {minute} minutes after the last word");
+    }
+    let blind = View { out_of_sync: Some("the watch of Pods is not in sync".into()), ..one_pod() };
+    assert!(!w.sizing.as_ref().unwrap().pod_facts(pod, container, &blind, &w.intake, T0_MS + 1_000).idle, "nor beside a watch that is behind");
+}

@@ -116,3 +116,24 @@ async fn redis_behind_a_sentinel_keeps_the_contract() {
         panic!("{failures}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_pod_writes_after_its_workload_is_gone_goes_by_itself() {
+    let broker = Redis::start();
+    let address = super::address("gone");
+    let mut ends = broker.ends(&address, "a").unwrap();
+    ends.control.declare(&address).await.unwrap();
+    ends.control.publish(&address, &super::order(1, None)).await.unwrap();
+    let taken = ends.receiver.take(true, super::DEADLINE).await.unwrap().expect("the message");
+    ends.control.remove(&address).await.unwrap();
+    // The pod is told to go on, and reports to the end.
+    ends.receiver.give_back(taken).await.unwrap();
+    ends.receiver.report(&super::report("gone", 1)).await.unwrap();
+    let mut connection = broker.connection().await;
+    let keys: Vec<String> = redis::cmd("KEYS").arg("qscaler:*").query_async(&mut connection).await.unwrap();
+    assert!(keys.iter().any(|key| key.starts_with("qscaler:ctl:")) && keys.iter().any(|key| key.starts_with("qscaler:reports:")), "{keys:?}");
+    for key in keys {
+        let left_ms: i64 = redis::cmd("PTTL").arg(&key).query_async(&mut connection).await.unwrap();
+        assert!(left_ms > 0, "{key} stays for ever");
+    }
+}
