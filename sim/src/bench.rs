@@ -5,17 +5,19 @@
 //! mean. KEDA is given every advantage of hindsight: the best of 1008 settings for each case, and the best single setting over all of them, both
 //! told the true service time. All 1008 are run for the first seed; those that may win go on to the others.
 
+mod rivals;
+
+use std::path::Path;
 use std::time::Instant;
+
+pub use rivals::{FileError, Rival};
 
 use qscaler_core::scale::{Completion, FleetSample, Learned, QueueSample, ScaleConfig, decide};
 
 use crate::optimum::{Optimum, optimum};
 use crate::outage::{self, AFTER_S, HoldsPast, OUTAGE_S, OUTAGES, OutageResult};
-use crate::policy::goscaler::GoScaler;
 use crate::policy::keda::{Keda, KedaConfig, grid};
 use crate::policy::law::Law;
-use crate::policy::wpa::Wpa;
-use crate::progress::Progress;
 use crate::recorded::{self, Jobs};
 use crate::rng::Rng;
 use crate::score::{Score, geometric_mean};
@@ -26,13 +28,6 @@ use crate::world::{Conditions, Outcome, Policy, Watch, run};
 pub const STARTS_S: [f64; 2] = [5.0, 30.0];
 /// Spread of start latencies, as a share of the mean.
 pub const START_CV: f64 = 0.25;
-/// Settings that go on from the first seed: the best of each case, and the best over all.
-const BEST_OF_CASE: usize = 25;
-const BEST_OF_ALL: usize = 25;
-/// A run that costs so many times the optimum can't win and is cut short.
-const HOPELESS: f64 = 8.0;
-/// Factors of the Go scaler that hindsight chooses from; as released it is 1.
-const GO_FACTORS: [f64; 5] = [1.0, 0.5, 0.2, 0.1, 0.05];
 /// Workloads the outage is tried on.
 const OUTAGE_CASES: [&str; 2] = ["steady", "diurnal"];
 
@@ -95,30 +90,12 @@ struct Case {
 /// One case under all scalers.
 #[derive(Debug, Clone)]
 pub struct CaseResult {
-    /// Workload.
-    pub name: String,
-    /// Mean start latency, seconds.
-    pub start_s: f64,
     /// Share of messages that are late even for the optimum.
     pub optimum_miss: f64,
     /// The law.
     pub law: Score,
-    /// KEDA, `value: 1`, all else default.
-    pub keda_v1: Score,
-    /// KEDA as it comes, `value: 20`.
-    pub keda_default: Score,
-    /// The best KEDA setting for this case.
-    pub hindsight: Score,
-    /// Which one that is.
-    pub hindsight_setting: KedaConfig,
-    /// The best single KEDA setting over all cases, here.
-    pub single: Score,
-    /// Go QScaler as released.
-    pub go: Score,
-    /// Go QScaler with its best factor for this case.
-    pub go_hindsight: Score,
-    /// Practo's worker-pod-autoscaler.
-    pub wpa: Score,
+    /// All others, and which case it is.
+    pub rival: Rival,
 }
 
 /// All cases, and what follows from them.
@@ -207,81 +184,30 @@ pub fn law_bench(seed: u64, effort: Effort, jobs: Option<&Jobs>, only: &[&str]) 
     cases(seed, effort.seeds, jobs, only).into_iter().map(|case| (case.name.clone(), case.start_s, case.mean(Round::law))).collect()
 }
 
-/// Runs everything. `only` restricts the workloads; empty for all.
-pub fn bench(seed: u64, effort: Effort, jobs: Option<&Jobs>, only: &[&str]) -> Report {
+/// Runs everything. `only` restricts the workloads; empty for all. `kept`: the file in which the rivals' results are kept.
+///
+/// # Errors
+/// That file cannot be read or written, or is of other cases.
+pub fn bench(seed: u64, effort: Effort, jobs: Option<&Jobs>, only: &[&str], kept: Option<&Path>) -> Result<Report, FileError> {
     let cases = cases(seed, effort.seeds, jobs, only);
-    let settings: Vec<usize> = (0..grid(1.0).len()).step_by(effort.grid_step.max(1)).collect();
-    let mut progress = Progress::new("bench law", cases.len() * (settings.len() + 1));
-    // Costs of every setting, of each case: for the first seed, then for all.
-    let mut costs: Vec<Vec<f64>> = Vec::new();
-    for case in &cases {
-        costs.push(
-            settings
-                .iter()
-                .map(|setting| {
-                    progress.step();
-                    let round = &case.rounds[0];
-                    Score::of(&round.play(Some(HOPELESS), &|round: &Round| round.keda(*setting)), &round.optimum).j
-                })
-                .collect(),
-        );
-    }
-    let overall: Vec<f64> = (0..settings.len()).map(|at| geometric_mean(costs.iter().map(|case| case[at]))).collect();
-    let finalists = best(&overall, BEST_OF_ALL);
-    let mut hindsight = Vec::new();
-    let mut singles: Vec<Vec<Score>> = vec![Vec::new(); finalists.len()];
-    for (case, costs) in cases.iter().zip(&costs) {
-        progress.step();
-        let mut of_case = best(costs, BEST_OF_CASE);
-        of_case.extend(finalists.iter().filter(|at| !of_case.contains(at)).copied().collect::<Vec<_>>());
-        let full: Vec<(usize, Score)> = of_case.iter().map(|at| (*at, case.mean(|round| round.keda(settings[*at])))).collect();
-        for (place, finalist) in finalists.iter().enumerate() {
-            singles[place].extend(full.iter().filter(|(at, _)| at == finalist).map(|(_, score)| *score));
-        }
-        hindsight.extend(full.into_iter().min_by(|a, b| a.1.j.total_cmp(&b.1.j)));
-    }
-    let single = (0..finalists.len())
-        .min_by(|a, b| geometric_mean(singles[*a].iter().map(|s| s.j)).total_cmp(&geometric_mean(singles[*b].iter().map(|s| s.j))))
-        .unwrap_or(0);
+    let played = rivals::rivals(&cases, seed, effort, kept)?;
     let mut interruptions = 0;
-    let results = cases.iter().enumerate().map(|(index, case)| {
+    let results = cases.iter().zip(played.cases).map(|(case, rival)| {
         let law: Vec<Outcome> = case.rounds.iter().map(|round| round.play(None, &Round::law)).collect();
         interruptions += law.iter().map(|outcome| outcome.interrupted).sum::<u64>();
         let law: Vec<Score> = law.iter().zip(&case.rounds).map(|(outcome, round)| Score::of(outcome, &round.optimum)).collect();
-        let go = |factor: f64| case.mean(|round| Box::new(GoScaler::new(factor, round.conditions.seed)));
-        let by_factor: Vec<Score> = GO_FACTORS.iter().map(|factor| go(*factor)).collect();
-        CaseResult {
-            name: case.name.clone(),
-            start_s: case.start_s,
-            optimum_miss: case.rounds.iter().map(|round| round.optimum.miss).sum::<f64>() / case.rounds.len() as f64,
-            law: Score::mean(&law),
-            keda_v1: case.mean(|round| round.keda_with_value(1.0)),
-            keda_default: case.mean(|round| round.keda_with_value(20.0)),
-            hindsight: hindsight[index].1,
-            hindsight_setting: grid(case.rounds[0].workload.mean_service_s())[settings[hindsight[index].0]],
-            single: singles[single][index],
-            go: by_factor[0],
-            go_hindsight: by_factor.iter().copied().min_by(|a, b| a.j.total_cmp(&b.j)).unwrap_or_default(),
-            wpa: case.mean(|round| Box::new(Wpa::new(round.workload.max_wait_s, round.workload.mean_service_s(), round.conditions.seed))),
-        }
+        let optimum_miss = case.rounds.iter().map(|round| round.optimum.miss).sum::<f64>() / case.rounds.len() as f64;
+        CaseResult { optimum_miss, law: Score::mean(&law), rival }
     });
     let results: Vec<CaseResult> = results.collect();
-    Report {
+    Ok(Report {
         cases: results,
-        single_setting: grid(1.0)[settings[finalists[single]]],
+        single_setting: played.single_setting,
         interruptions,
         outages: outages(&cases, seed),
         decide_us: decide_us(),
         tick_ms: tick_ms(),
-    }
-}
-
-/// Places of the `count` smallest.
-fn best(costs: &[f64], count: usize) -> Vec<usize> {
-    let mut places: Vec<usize> = (0..costs.len()).collect();
-    places.sort_by(|a, b| costs[*a].total_cmp(&costs[*b]));
-    places.truncate(count);
-    places
+    })
 }
 
 /// Every case with outages of the figures: see [`crate::outage`].
@@ -377,7 +303,7 @@ impl Report {
     pub fn worst(&self) -> (String, f64) {
         self.cases
             .iter()
-            .map(|case| (format!("{} {:.0}", case.name, case.start_s), case.law.j / case.hindsight.j))
+            .map(|case| (format!("{} {:.0}", case.rival.name, case.rival.start_s), case.law.j / case.rival.hindsight.j))
             .max_by(|a, b| a.1.total_cmp(&b.1))
             .unwrap_or_default()
     }
@@ -394,18 +320,18 @@ impl Report {
         let most = |name, value: f64, bar: f64| (name, value, value <= bar);
         let mut promises = vec![
             most("geo_j", law, bar::GEO_J),
-            least("vs_keda_v1", self.geo(|case| &case.keda_v1) / law, bar::VS_KEDA_V1),
-            least("vs_keda_best_single", self.geo(|case| &case.single) / law, bar::VS_KEDA_SINGLE),
-            least("vs_keda_hindsight", self.geo(|case| &case.hindsight) / law, bar::VS_KEDA_HINDSIGHT),
-            least("vs_go_qscaler", self.geo(|case| &case.go) / law, 1.0),
+            least("vs_keda_v1", self.geo(|case| &case.rival.keda_v1) / law, bar::VS_KEDA_V1),
+            least("vs_keda_best_single", self.geo(|case| &case.rival.single) / law, bar::VS_KEDA_SINGLE),
+            least("vs_keda_hindsight", self.geo(|case| &case.rival.hindsight) / law, bar::VS_KEDA_HINDSIGHT),
+            least("vs_go_qscaler", self.geo(|case| &case.rival.go) / law, 1.0),
             most("worst_case", self.worst().1, bar::WORST_CASE),
             most("interruptions", self.interruptions as f64, 0.0),
             most("added_misses_in_outage", self.added_misses_in_outage() as f64, bar::ADDED_MISSES),
             most("decide_us", self.decide_us, bar::DECIDE_US),
             most("tick_ms_10000", self.tick_ms, bar::TICK_MS),
         ];
-        let shift = self.cases.iter().find(|case| case.name == "shift" && case.start_s > STARTS_S[0]);
-        promises.extend(shift.map(|case| most("shift30_vs_hindsight", case.law.j / case.hindsight.j, bar::SHIFT)));
+        let shift = self.cases.iter().find(|case| case.rival.name == "shift" && case.rival.start_s > STARTS_S[0]);
+        promises.extend(shift.map(|case| most("shift30_vs_hindsight", case.law.j / case.rival.hindsight.j, bar::SHIFT)));
         promises
     }
 
@@ -416,31 +342,31 @@ impl Report {
             String::from("case         QScaler                  KEDA value 1             KEDA best in hindsight   Go QScaler               WPA\n");
         let cell = |score: &Score| format!("{:5.1}/{:5.0}/{:5.2} J {:5.2}", score.miss * 100.0, score.wait_p95_s.min(99_999.0), score.pods, score.j);
         for case in &self.cases {
-            let mark = if case.law.j > case.hindsight.j { "<" } else { " " };
+            let mark = if case.law.j > case.rival.hindsight.j { "<" } else { " " };
             // Writing to a String cannot fail.
             let _ = writeln!(
                 out,
                 "{:8} {:3.0} {}{mark} {}  {}  {}  {}",
-                case.name,
-                case.start_s,
+                case.rival.name,
+                case.rival.start_s,
                 cell(&case.law),
-                cell(&case.keda_v1),
-                cell(&case.hindsight),
-                cell(&case.go),
-                cell(&case.wpa)
+                cell(&case.rival.keda_v1),
+                cell(&case.rival.hindsight),
+                cell(&case.rival.go),
+                cell(&case.rival.wpa)
             );
         }
         let _ = writeln!(
             out,
             "geometric J  QScaler {:.3}  KEDA value 1 {:.3}  KEDA default {:.3}  KEDA best single {:.3}  KEDA hindsight {:.3}  Go {:.3}  Go hindsight {:.3}  WPA {:.3}",
             self.geo(|case| &case.law),
-            self.geo(|case| &case.keda_v1),
-            self.geo(|case| &case.keda_default),
-            self.geo(|case| &case.single),
-            self.geo(|case| &case.hindsight),
-            self.geo(|case| &case.go),
-            self.geo(|case| &case.go_hindsight),
-            self.geo(|case| &case.wpa)
+            self.geo(|case| &case.rival.keda_v1),
+            self.geo(|case| &case.rival.keda_default),
+            self.geo(|case| &case.rival.single),
+            self.geo(|case| &case.rival.hindsight),
+            self.geo(|case| &case.rival.go),
+            self.geo(|case| &case.rival.go_hindsight),
+            self.geo(|case| &case.rival.wpa)
         );
         let _ = writeln!(out, "best single KEDA setting: {}", self.single_setting.describe());
         let _ = writeln!(out, "worst case against hindsight: {} ({:.2}x)", self.worst().0, self.worst().1);

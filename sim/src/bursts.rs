@@ -132,7 +132,7 @@ impl Policy for Renewed {
 }
 
 /// KEDA with a poll of 2 s, no stabilization, no limit of the up policy and one message per pod: what people arrive at who tune it for bursts.
-fn tuned(unacked: bool) -> KedaConfig {
+pub(crate) fn tuned(unacked: bool) -> KedaConfig {
     KedaConfig { down_window_s: 0.0, poll_s: 2.0, cooldown_s: 30.0, unlimited_up: true, unacked, ..KedaConfig::default_with_value(1.0) }
 }
 
@@ -193,11 +193,11 @@ pub fn three_bursts_over_keda(results: &[BurstResult]) -> (f64, bool) {
     })
 }
 
-/// The longest that pods of the law have stayed after the last task, seconds, where 60 tasks or three heavy ones came once and where 60 came three times, and
+/// The longest that pods of the law have stayed after the last task, seconds, where 60 tasks, three heavy ones or a pair came once and where 60 came three times, and
 /// whether no task was cut there.
 #[must_use]
 pub fn empty_after_s(results: &[BurstResult]) -> (f64, bool) {
-    let cases = results.iter().filter(|result| ["once", "three", "few once"].contains(&result.name));
+    let cases = results.iter().filter(|result| ["once", "three", "few once", "pair"].contains(&result.name));
     cases.fold((0.0, true), |(longest_s, uncut), result| (result.came[0].left_s.max(longest_s), uncut && result.came[0].cut == 0))
 }
 
@@ -222,13 +222,24 @@ mod tests {
             "few" => 75.0,
             _ => EMPTY_AFTER_S,
         };
-        for name in ["once", "three", "few once", "few", "trickle"] {
+        for name in ["once", "three", "few once", "few", "pair", "trickle"] {
             for start in STARTS {
                 for seed in 1..7 {
                     let outcome = play(name, Scaler::Law(OptimizeFor::Balanced), start, seed);
                     let left_s = outcome.last_pod_s - outcome.last_task_s;
                     assert!(outcome.interrupted == 0 && left_s <= most_s(name), "{name} {start:?} {seed}: {left_s}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn two_long_tasks_get_two_pods_and_no_more() {
+        // While they run they are seen to take longer and longer, and what came once shows no rate.
+        for start in STARTS {
+            for seed in 1..7 {
+                let outcome = play("pair", Scaler::Law(OptimizeFor::Balanced), start, seed);
+                assert_eq!(outcome.starts, 2, "{start:?} {seed}: {} pod-seconds", outcome.pod_seconds);
             }
         }
     }

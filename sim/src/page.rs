@@ -91,14 +91,14 @@ fn table(out: &mut String, report: &Report) {
 
 /// Waits against pods: the choices of `optimize-for` as a line, the others as points. What is lower and further left is better on both.
 fn tradeoff(out: &mut String, report: &Report) {
-    let ours = report.choices.iter().filter_map(|choice| Some((choice.pod_hours, choice.wait_p95_s?, choice.optimize_for.to_owned(), 0)));
-    let others = report.rows.iter().enumerate().skip(1).filter_map(|(at, row)| Some((row.pod_hours, row.wait_p95_s?, row.scaler.clone(), at)));
+    let ours = report.choices.iter().filter_map(|choice| Some((choice.pod_hours, choice.wait_p99_s?, choice.optimize_for.to_owned(), 0)));
+    let others = report.rows.iter().enumerate().skip(1).filter_map(|(at, row)| Some((row.pod_hours, row.wait_p99_s?, row.scaler.clone(), at)));
     let points: Vec<(f64, f64, String, usize)> = ours.chain(others).collect();
     let most = |value: fn(&(f64, f64, String, usize)) -> f64| points.iter().map(value).fold(1e-9, f64::max);
     let (pods, wait) = (most(|point| point.0), most(|point| point.1));
     let x = |value: f64| LEFT + (WIDTH - LEFT - 120.0) * value / pods;
     let y = |value: f64| TOP + (HEIGHT - TOP - BOTTOM) * (1.0 - (value / wait).sqrt());
-    let title = "Waits (95th percentile) against pod-hours: QScaler by optimize-for, the others as points";
+    let title = "Waits (99th percentile) against pod-hours: QScaler by optimize-for, the others as points";
     let _ = write!(out, "<h2>{title}</h2><svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-size=\"11\" fill=\"#555\" role=\"img\" aria-label=\"{title}\">");
     for tick in 0..=TICKS {
         let share = f64::from(tick) / f64::from(TICKS);

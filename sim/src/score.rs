@@ -1,5 +1,7 @@
 //! Comes in: what a run came to, and the optimum. Goes out: one number per run, and means of them. Leaves to others: running.
 
+use serde::{Deserialize, Serialize};
+
 use crate::optimum::Optimum;
 use crate::world::Outcome;
 
@@ -7,7 +9,7 @@ use crate::world::Outcome;
 pub const MISS_WEIGHT: f64 = 10.0;
 
 /// A run, judged.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Score {
     /// Share of late messages.
     pub miss: f64,
@@ -36,6 +38,12 @@ impl Score {
             starts_per_1000: per_1000(outcome.starts),
             wait_p95_s: quantile(&outcome.waits_s, 0.95),
         }
+    }
+
+    /// With a wait that a file can hold: work that was never done waits for ever.
+    #[must_use]
+    pub fn finite(self) -> Self {
+        Self { wait_p95_s: self.wait_p95_s.min(f64::MAX), ..self }
     }
 
     /// Mean of several runs, field by field.

@@ -13,8 +13,8 @@ use crate::workload::{Workload, bursts, generate};
 use crate::world::{Conditions, Policy, Watch, run};
 
 /// What is wrong with the figures, by name.
-pub const BLURS: [&str; 10] =
-    ["true", "lag 1 s", "lag 5 s", "lag 10 s", "early acks", "no unacked", "silent workers", "two fleets", "given back", POOL];
+pub const BLURS: [&str; 11] =
+    ["true", "lag 1 s", "lag 5 s", "lag 10 s", "early acks", "taken for early", "no unacked", "silent workers", "two fleets", "given back", POOL];
 /// Nothing is wrong with the figures, but two Deployments take from the queue.
 const POOL: &str = "one pool";
 /// Workloads that it is tried on, first [`bursts`], then [`generate`].
@@ -97,7 +97,7 @@ fn blur(name: &str) -> Option<Blur> {
 /// Sent and counted of one workload.
 fn play(name: &'static str, workload: &Workload, seed: u64) -> (f64, f64) {
     let mut cfg = law_config(workload);
-    if name == "early acks" {
+    if ["early acks", "taken for early"].contains(&name) {
         cfg = ScaleConfig { acknowledges_early: true, ..cfg };
     }
     let conditions = Conditions { start_s: START_S, start_cv: START_CV, start_at_full_speed: f64::INFINITY, outage: None, seed };

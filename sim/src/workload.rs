@@ -42,7 +42,7 @@ pub const NAMES: [&str; 11] = ["steady", "diurnal", "flash", "mmpp", "batch", "l
 
 /// Workloads that end in silence: so many bursts, of so many tasks, this far apart, seconds, and then nothing for an hour. Single tasks (the trickle) come at
 /// random. They are held against KEDA as people tune it, not scored with [`NAMES`].
-pub const BURSTS: [(&str, u32, usize, f64); 10] = [
+pub const BURSTS: [(&str, u32, usize, f64); 11] = [
     ("once", 1, 60, 90.0),
     ("three", 3, 60, 90.0),
     ("ten", 10, 60, 90.0),
@@ -53,14 +53,15 @@ pub const BURSTS: [(&str, u32, usize, f64); 10] = [
     ("trickle", 120, 1, 60.0),
     ("few once", 1, 3, 90.0),
     ("few", 3, 3, 90.0),
+    ("pair", 1, 2, 90.0),
 ];
 /// Of [`BURSTS`], those of heavy tasks alone.
 const HEAVY: [&str; 2] = ["few once", "few"];
 /// Seconds of silence after the last burst.
 const SILENCE_S: f64 = 3600.0;
 
-/// Generates one of [`BURSTS`]: 60 % of the tasks take 1 to 5 s, 25 % 6 to 20 s, 15 % 31 to 40 s, and those of [`HEAVY`] 31 to 45 s, on three pods
-/// at most; `None` for another name.
+/// Generates one of [`BURSTS`]: 60 % of the tasks take 1 to 5 s, 25 % 6 to 20 s, 15 % 31 to 40 s, those of [`HEAVY`] 31 to 45 s, on three pods at most, and the
+/// pair 80 to 100 s; `None` for another name.
 pub fn bursts(name: &str, seed: u64) -> Option<Workload> {
     let (index, (_, count, size, apart_s)) = BURSTS.iter().enumerate().find(|(_, (known, ..))| *known == name)?;
     let mut rng = Rng::new(seed, 0xb0 + index as u64);
@@ -70,6 +71,8 @@ pub fn bursts(name: &str, seed: u64) -> Option<Workload> {
             let kind = rng.uniform();
             let service_s = if HEAVY.contains(&name) {
                 rng.between(31.0, 45.0)
+            } else if name == "pair" {
+                rng.between(80.0, 100.0)
             } else if kind < 0.6 {
                 rng.between(1.0, 5.0)
             } else if kind < 0.85 {

@@ -26,10 +26,10 @@ fn workload(tasks: Vec<Task>, horizon_s: f64) -> Workload {
 
 #[test]
 fn a_few_workloads_cost_less_than_under_keda() {
-    let report = bench(4, Effort { seeds: 1, grid_step: 1009 }, None, &["flash", "batch", "long", "sparse"]);
+    let report = bench(4, Effort { seeds: 1, grid_step: 1009 }, None, &["flash", "batch", "long", "sparse"], None).unwrap();
     let law = report.geo(|case| &case.law);
     assert!(law < 1.15, "{}", report.table());
-    assert!(report.geo(|case| &case.keda_v1) / law > 2.3, "{}", report.table());
+    assert!(report.geo(|case| &case.rival.keda_v1) / law > 2.3, "{}", report.table());
     assert_eq!(report.interruptions, 0);
 }
 

@@ -20,7 +20,19 @@ pub struct Args {
     /// Leave out the recorded hour, which is fetched once by pip (25 MB)
     #[arg(long)]
     no_real: bool,
+    /// Keep what the rivals came to in this file: written where it does not exist, else read, so that a changed law is run alone
+    #[arg(long, value_name = "FILE")]
+    rivals: Option<std::path::PathBuf>,
+    /// The bursts that end in silence alone: minutes less
+    #[arg(long)]
+    bursts: bool,
+    /// Draw waits against pod-seconds in docs/bench-law.svg
+    #[arg(long)]
+    update: bool,
 }
+
+/// Where the page on the law finds its picture.
+const PICTURE: &str = "docs/bench-law.svg";
 
 /// Runs the command.
 ///
@@ -29,10 +41,16 @@ pub struct Args {
 pub fn run(args: Args) -> Result<()> {
     let mut cargo = exec::cargo(&["run", "--quiet", "--release", "-p", "qscaler-sim", "--bin", "bench-law", "--"]);
     cargo.args(["--seed", &args.seed.to_string()]);
-    for (wanted, flag) in [(args.json, "--json"), (args.quick, "--quick"), (args.no_real, "--no-real")] {
+    for (wanted, flag) in [(args.json, "--json"), (args.quick, "--quick"), (args.no_real, "--no-real"), (args.bursts, "--bursts")] {
         if wanted {
             cargo.arg(flag);
         }
+    }
+    if let Some(file) = &args.rivals {
+        cargo.arg("--rivals").arg(file);
+    }
+    if args.update {
+        cargo.arg("--picture").arg(crate::source_root().join(PICTURE));
     }
     let status = cargo.status().context("cannot start cargo")?;
     if !status.success() {

@@ -1,11 +1,13 @@
-//! `cargo xtask bench law`: the scaling law beside KEDA, Go QScaler and WPA. In: `--seed S`, `--quick`, `--json`, `--no-real`, `--only NAMES`.
+//! `cargo xtask bench law`: the scaling law beside KEDA, Go QScaler and WPA. In: `--seed S`, `--quick`, `--json`, `--no-real`, `--only NAMES`, `--rivals FILE`,
+//! `--picture FILE`, or one part alone.
 //! Out: a table, and with `--json` one JSON object as the last line. Exit code 1 when a promise is not kept, 64 for wrong arguments.
 #![allow(clippy::print_stdout)]
 
 use qscaler_sim::bench::{Effort, bar, bench, law_bench, outage_bench};
 use qscaler_sim::recorded::Jobs;
 use qscaler_sim::score::geometric_mean;
-use qscaler_sim::{bursts, cache, outage, recorded, truth, workload};
+use qscaler_sim::{bursts, cache, curve, outage, recorded, step, truth, workload};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 const USAGE: &str = "usage: bench-law [--seed S] [--quick] [--json] [--no-real] [--only NAME,NAME] [--outage]
@@ -14,9 +16,12 @@ const USAGE: &str = "usage: bench-law [--seed S] [--quick] [--json] [--no-real] 
   --json      one JSON object as the last line
   --no-real   leave out the recorded hour (no network needed)
   --only      some workloads only
+  --picture   file to which waits against pod-seconds of the bursts are drawn, as SVG
+  --rivals    file that keeps what the rivals came to: written where it does not exist, else read, so that a changed law is run alone
   --outage    the outages alone
   --law       the law alone
   --bursts    the bursts that end in silence alone
+  --step      the load that trebles for good, alone
   --truth     what is counted as arrived and was not sent, alone";
 
 struct Args {
@@ -25,15 +30,30 @@ struct Args {
     json: bool,
     real: bool,
     only: Vec<String>,
+    rivals: Option<PathBuf>,
+    picture: Option<PathBuf>,
     outage: bool,
     law: bool,
     bursts: bool,
+    step: bool,
     truth: bool,
 }
 
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Args, String> {
-    let mut out =
-        Args { seed: 1, effort: Effort::FULL, json: false, real: true, only: Vec::new(), outage: false, law: false, bursts: false, truth: false };
+    let mut out = Args {
+        seed: 1,
+        effort: Effort::FULL,
+        json: false,
+        real: true,
+        only: Vec::new(),
+        rivals: None,
+        picture: None,
+        outage: false,
+        law: false,
+        bursts: false,
+        step: false,
+        truth: false,
+    };
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
         match arg.as_str() {
@@ -41,9 +61,12 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Args, String> {
                 let text = value()?;
                 out.seed = text.parse().map_err(|_| format!("--seed {text:?} is not a whole number from 0 to {}", u64::MAX))?;
             }
+            "--picture" => out.picture = Some(PathBuf::from(value()?)),
+            "--rivals" => out.rivals = Some(PathBuf::from(value()?)),
             "--outage" => out.outage = true,
             "--law" => out.law = true,
             "--bursts" => out.bursts = true,
+            "--step" => out.step = true,
             "--truth" => out.truth = true,
             "--quick" => out.effort = Effort::QUICK,
             "--json" => out.json = true,
@@ -75,6 +98,19 @@ fn jobs() -> Option<Jobs> {
     }
 }
 
+/// The bursts that end in silence: plays them, prints them, draws them where that is asked for.
+fn silences(args: &Args) -> Result<Vec<bursts::BurstResult>, ExitCode> {
+    let silent = bursts::bursts_bench(args.seed);
+    print!("{}{}", bursts::table(&silent), curve::behind(&silent));
+    if let Some(file) = &args.picture {
+        std::fs::write(file, curve::svg(&silent, args.seed)).map_err(|error| {
+            eprintln!("{}: {error}", file.display());
+            ExitCode::FAILURE
+        })?;
+    }
+    Ok(silent)
+}
+
 fn main() -> ExitCode {
     let args = match parse(std::env::args().skip(1)) {
         Ok(args) => args,
@@ -86,7 +122,13 @@ fn main() -> ExitCode {
     let jobs = if args.real { jobs() } else { None };
     let only: Vec<&str> = args.only.iter().map(String::as_str).collect();
     if args.bursts {
-        print!("{}", bursts::table(&bursts::bursts_bench(args.seed)));
+        return match silences(&args) {
+            Ok(_) => ExitCode::SUCCESS,
+            Err(code) => code,
+        };
+    }
+    if args.step {
+        print!("{}", step::table(&step::step_bench(args.seed)));
         return ExitCode::SUCCESS;
     }
     if args.truth {
@@ -105,11 +147,20 @@ fn main() -> ExitCode {
         print!("{}", outage::table(&outage_bench(args.seed, args.effort, jobs.as_ref(), &only)));
         return ExitCode::SUCCESS;
     }
-    let report = bench(args.seed, args.effort, jobs.as_ref(), &only);
+    let report = match bench(args.seed, args.effort, jobs.as_ref(), &only, args.rivals.as_deref()) {
+        Ok(report) => report,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
     print!("{}", report.table());
     print!("{}", outage::table(&report.outages));
-    let silent = bursts::bursts_bench(args.seed);
-    print!("{}", bursts::table(&silent));
+    let silent = match silences(&args) {
+        Ok(silent) => silent,
+        Err(code) => return code,
+    };
+    print!("{}", step::table(&step::step_bench(args.seed)));
     let told = truth::truth_bench(args.seed);
     print!("{}", truth::table(&told));
     let mut promises = report.promises();

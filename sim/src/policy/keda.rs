@@ -3,6 +3,8 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use crate::rng::Rng;
 use crate::world::{Policy, World};
 
@@ -16,7 +18,7 @@ const STATS_S: f64 = 5.0;
 const UP_PODS: u32 = 4;
 
 /// One ScaledObject.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct KedaConfig {
     /// `value` of the queue length trigger (AverageValue).
     pub value: f64,
