@@ -10,6 +10,7 @@ pub mod decide;
 pub mod dial;
 pub mod guests;
 pub mod intake;
+pub mod memory;
 pub mod metrics;
 pub mod run;
 pub mod server;

@@ -7,6 +7,7 @@
 use crate::args::Args;
 use crate::decide::Decider;
 use crate::dial;
+use crate::memory;
 use crate::metrics::Metrics;
 use crate::server;
 use crate::tls::{self, Loader, Served};
@@ -55,6 +56,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         tokio::spawn(async move { world.follow(client, &readiness, end).await })
     };
     let trust = tokio::spawn(dial::follow(client.clone(), reached, readiness.clone(), metrics.clone(), end.clone()));
+    let memory = tokio::spawn(memory::follow(end.clone()));
     let loader = Loader::new(served, metrics, readiness.clone());
     let certificates = match (args.tls_cert, args.tls_key) {
         (Some(cert), Some(key)) => tokio::spawn(tls::follow_files(cert, key, loader, end.clone())),
@@ -68,7 +70,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     readiness.drain();
     tokio::time::sleep(Duration::from_secs(args.drain_seconds)).await;
     end.cancel();
-    for (part, task) in [("server", server), ("admin", admin), ("watches", watching), ("trust", trust), ("certificates", certificates)] {
+    let parts = [("server", server), ("admin", admin), ("watches", watching), ("trust", trust), ("memory", memory), ("certificates", certificates)];
+    for (part, task) in parts {
         task.await.with_context(|| format!("{part} did not end cleanly"))?;
     }
     Ok(())

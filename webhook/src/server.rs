@@ -5,6 +5,7 @@ use crate::admission::{self, Request};
 use crate::decide::Decider;
 use crate::guests::Guests;
 use crate::intake::{CALL_MAX, Intake};
+use crate::memory;
 use crate::metrics::Metrics;
 use axum::Router;
 use axum::body::Body;
@@ -140,8 +141,16 @@ async fn in_time(app: &App, call: impl Future<Output = Response>) -> Response {
 
 async fn read(app: &App, body: Body) -> Result<Request, (StatusCode, String)> {
     let request = match app.intake.read(body).await {
-        // The bytes, and their share, are given back as soon as they are read.
-        Ok(taken) => Request::parse(&taken.bytes).map_err(|error| (StatusCode::BAD_REQUEST, error.to_string())),
+        // The bytes, and their places, are given back as soon as they are read.
+        Ok(taken) => {
+            let (read, length) = (Request::parse(&taken.bytes), taken.bytes.len());
+            drop(taken);
+            if length >= memory::LARGE {
+                // Itself, and its values, which are gone now or with the answer.
+                memory::let_go(2 * length);
+            }
+            read.map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))
+        }
         Err(refused) => Err(refused),
     };
     request.inspect_err(|_| {
@@ -219,6 +228,7 @@ pub async fn serve(
                 () = guest.asked_to_leave() => tracing::debug!("connection closed for another"),
             }
             metrics.connections.dec();
+            memory::let_go(memory::CONNECTION);
         });
     }
     drop(listener);

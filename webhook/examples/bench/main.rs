@@ -88,6 +88,7 @@ async fn measure(args: &Args, target: &Target, pid: Option<u32>) -> Result<()> {
     let beside = calls::at_rate(target, &bodies, args.rate, half).await?;
     trickle.end();
     let many = calls::one_by_one(target, &bodies::of_variables(VARIABLES), VARIABLES_CALLS).await?;
+    let beside_rss = pid.map(rss_mib).transpose()?;
     calls::bombs(target, &[bodies::bomb(bodies::BOMB_LARGE), bodies::bomb(bodies::BOMB_WITHIN)], BOMBS, BOMBS_AT_ONCE).await;
     tokio::time::sleep(AFTER_BOMBS).await;
     let after = pid.map(rss_mib).transpose()?;
@@ -101,7 +102,12 @@ async fn measure(args: &Args, target: &Target, pid: Option<u32>) -> Result<()> {
     line(&format!("the same beside {TRICKLING} trickling connections"), &beside);
     line(&format!("a pod of {VARIABLES} variables, one by one"), &many);
     let mib = |rss: Option<f64>| rss.map_or("not known".to_owned(), |rss| format!("{rss:.1} MiB"));
-    println!("resident memory: {} under the calls, {} after {BOMBS} bodies of 3 and 8 MiB", mib(rss), mib(after));
+    println!(
+        "resident memory: {} under the calls, {} after {TRICKLING} trickling connections, {} after {BOMBS} bodies of 3 and 8 MiB",
+        mib(rss),
+        mib(beside_rss),
+        mib(after)
+    );
     let all = alone.and(beside);
     if args.json {
         let round = |x: f64| (x * 1000.0).round() / 1000.0;
