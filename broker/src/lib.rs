@@ -129,6 +129,10 @@ pub trait ControlReceiver: Send {
     async fn give_back(&mut self, delivery: Delivery) -> Result<(), BrokerError>;
     /// Sends a report to the controller.
     async fn report(&mut self, report: &Report) -> Result<(), BrokerError>;
+    /// What is to be said of this user's rights although everything works: they are too narrow for what this release would do. None: nothing.
+    fn narrowed(&self) -> Option<&str> {
+        None
+    }
     /// Number of malformed messages dropped so far.
     fn malformed(&self) -> u64;
 }

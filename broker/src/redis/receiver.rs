@@ -12,7 +12,7 @@ use keys::Entry;
 use qscaler_broker_url::RedisUrl;
 use qscaler_core::message::{ControlMessage, MESSAGE_BYTES_MAX, Report};
 use qscaler_core::workload::ControlAddress;
-use redis::{Cmd, Value, cmd, pipe};
+use redis::{Cmd, RedisError, Value, cmd, pipe};
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +28,8 @@ const PENDING_MAX: usize = 64;
 /// Entries waited for in the least: Redis takes 0 as "for ever".
 const COUNT: usize = 1;
 
+const REPORTING: &str = "sending a report";
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct RedisReceiver {
@@ -36,6 +38,10 @@ pub(crate) struct RedisReceiver {
     shared_key: String,
     pod_key: String,
     report_key: String,
+    /// The workload's name without a UID, where older releases were; None: that is where this one is, too.
+    by_name: Option<ControlAddress>,
+    /// What is to be said of the rights, where they are those of an older release.
+    narrowed: Option<String>,
     pod_uid: String,
     options: ReceiverOptions,
     /// The blocking read under way, and whether it reads the shared stream too.
@@ -57,6 +63,8 @@ impl RedisReceiver {
             shared_key: keys::control(address),
             pod_key: keys::pod(address, pod_uid),
             report_key: keys::reports(address),
+            by_name: address.uid.is_some().then(|| address.without_uid()),
+            narrowed: None,
             pod_uid: pod_uid.to_owned(),
             options,
             reading: None,
@@ -243,6 +251,39 @@ impl RedisReceiver {
     }
 }
 
+impl RedisReceiver {
+    /// Adds a report to a stream; what the server refuses of it, if anything.
+    async fn send(&self, key: &str, report: &Report) -> Result<Option<RedisError>, BrokerError> {
+        let mut pipeline = pipe();
+        pipeline.add_command(keys::add(key, keys::REPORT_ENTRIES_MAX, &report.encode()));
+        // A pod that ends after its workload makes this stream again: it shall not stay for ever.
+        pipeline.add_command(keys::expire(key, keys::STREAM_TTL_MS));
+        let answers = self.commands.run(REPORTING, &mut pipeline).await?;
+        Ok(answers.into_iter().find_map(|answer| match answer {
+            Value::ServerError(error) => Some(error.into()),
+            _ => None,
+        }))
+    }
+
+    /// From now on this pod is where older releases are, with reports and messages both: the controller sends messages to where it hears a pod. What is pending at the
+    /// other name comes to another pod, or expires.
+    fn go_by_name(&mut self, name: &ControlAddress) {
+        self.narrowed = Some(format!(
+            "the user of {} may not write {}, so this pod reports by the workload's name alone, as older releases do, which a workload of the same name in another cluster \
+             shares: add the key pattern ~{}:*",
+            self.commands.place(),
+            self.report_key,
+            keys::reports(name)
+        ));
+        (self.shared_key, self.pod_key, self.report_key) = (keys::control(name), keys::pod(name, &self.pod_uid), keys::reports(name));
+        (self.by_name, self.tended) = (None, None);
+        self.buffer.clear();
+        if let Some((_, task)) = self.reading.take() {
+            task.abort();
+        }
+    }
+}
+
 fn done(pipeline: &mut redis::Pipeline, key: &str, id: &str) {
     pipeline.cmd("XACK").arg(key).arg(keys::SIDECARS).arg(id).cmd("XDEL").arg(key).arg(id);
 }
@@ -284,11 +325,20 @@ impl ControlReceiver for RedisReceiver {
     }
 
     async fn report(&mut self, report: &Report) -> Result<(), BrokerError> {
-        let mut pipeline = pipe();
-        pipeline.add_command(keys::add(&self.report_key, keys::REPORT_ENTRIES_MAX, &report.encode()));
-        // A pod that ends after its workload makes this stream again: it shall not stay for ever.
-        pipeline.add_command(keys::expire(&self.report_key, keys::STREAM_TTL_MS));
-        self.commands.run_all("sending a report", &mut pipeline).await.map(drop)
+        let Some(refused) = self.send(&self.report_key, report).await? else { return Ok(()) };
+        // Rights that were given to an older release, key by key, do not have the name with the UID.
+        if refused.code() == Some("NOPERM")
+            && let Some(name) = self.by_name.clone()
+            && self.send(&keys::reports(&name), report).await?.is_none()
+        {
+            self.go_by_name(&name);
+            return Ok(());
+        }
+        Err(self.commands.error(REPORTING, &refused))
+    }
+
+    fn narrowed(&self) -> Option<&str> {
+        self.narrowed.as_deref()
     }
 
     fn malformed(&self) -> u64 {

@@ -116,7 +116,8 @@ impl Control {
                         tracing::info!("control messages: the broker answers again");
                     }
                     self.metrics.broker_up.set(1.0);
-                    self.gap(None, String::new());
+                    let narrowed = self.receiver.narrowed().map(str::to_owned);
+                    self.gap(narrowed.is_some().then_some(GapReason::BrokerRefuses), narrowed.unwrap_or_default());
                     backoff.reset();
                     continue;
                 }

@@ -18,6 +18,11 @@ async fn start_with_users() -> (RedisServer, redis::aio::MultiplexedConnection) 
             "sidecar",
             "~qscaler:ctl:shop/orders ~qscaler:ctl:shop/orders:* ~qscaler:reports:shop/orders ~qscaler:reports:shop/orders:* +xadd +xack +xdel +xreadgroup +xpending +xautoclaim +xgroup|create +pexpire",
         ),
+        // As the rights were before names had a UID.
+        (
+            "older",
+            "~qscaler:ctl:shop/orders ~qscaler:ctl:shop/orders:* ~qscaler:reports:shop/orders +xadd +xack +xdel +xreadgroup +xpending +xautoclaim +xgroup|create +pexpire",
+        ),
     ] {
         let mut command = cmd("ACL");
         command.arg("SETUSER").arg(user).arg("reset").arg("on").arg(">pass");
@@ -67,6 +72,31 @@ async fn users_with_only_the_documented_rights_can_do_everything() {
     assert_eq!(control.reports(&orders, 10).await.unwrap().reports.len(), 0);
     control.purge(&orders).await.unwrap();
     control.remove(&orders).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_sidecar_with_an_older_release_s_rights_is_heard_by_its_workload_s_name_and_says_so() {
+    let (server, _admin) = start_with_users().await;
+    let orders = address("orders");
+    let control = open_control(&url_of(&server, "controller")).unwrap();
+    control.declare(&orders).await.unwrap();
+    // The controller looks there now and then.
+    assert_eq!(control.reports(&orders.without_uid(), 10).await.unwrap().reports.len(), 0);
+    let mut receiver = open_receiver(&url_of(&server, "older"), &orders, "a").unwrap();
+    assert!(receiver.take(true, Duration::from_millis(10)).await.unwrap().is_none());
+    assert_eq!(receiver.narrowed(), None);
+    receiver.report(&report("orders", 1)).await.unwrap();
+    receiver.report(&report("orders", 2)).await.unwrap();
+    assert!(receiver.narrowed().unwrap().contains("~qscaler:reports:shop/orders:*"), "{:?}", receiver.narrowed());
+    assert_eq!(control.reports(&orders, 10).await.unwrap().reports.len(), 0);
+    assert_eq!(control.reports(&orders.without_uid(), 10).await.unwrap().reports.len(), 2);
+    // Where it is heard it is also told.
+    for (epoch, target) in [(1, Some("a")), (2, None)] {
+        control.publish(&orders.without_uid(), &order(epoch, target)).await.unwrap();
+        let delivery = receiver.take(true, super::DEADLINE).await.unwrap().unwrap();
+        assert_eq!(delivery.message.epoch, epoch);
+        receiver.ack(delivery).await.unwrap();
+    }
 }
 
 #[tokio::test]
