@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use crate::exec::output;
 
 /// Those that concern the node or the installation (they kill controllers, for one), and run after the others.
-const ALONE: [&str; 5] = ["alone::", "controllers::", "matrix::", "what_was_learned", "an_estimate_outlives"];
+const ALONE: [&str; 6] = ["alone::", "controllers::", "matrix::", "uninstall::", "what_was_learned", "an_estimate_outlives"];
 /// Cluster tests outside the default run, which are asked for by name: what they show is in the matrix' column, too, and in more detail here.
 const BY_NAME: [&str; 1] = ["frameworks::"];
 

@@ -19,6 +19,8 @@ enum Bench {
     Burst(cmd_bench_burst::Args),
     /// Three bursts of Celery tasks and then silence on a real cluster: waits, pod-seconds, how soon no pod is left
     BurstsCluster(cmd_bench_burst::Args),
+    /// Thousands of pods on a real cluster while the webhook is rolled out anew and its authority is rotated: none may be bare
+    Creations(cmd_bench_burst::Args),
     /// Ten minutes without a broker on a real cluster: nothing may be lowered
     Outage(cmd_bench_burst::Args),
     /// The scaling law beside KEDA, Go QScaler and WPA on the same arrivals: waits and pods
@@ -39,6 +41,7 @@ pub fn run(args: Args) -> Result<()> {
     match args.bench {
         Bench::Burst(args) => cmd_bench_burst::burst(args),
         Bench::BurstsCluster(args) => cmd_bench_burst::bursts_cluster(args),
+        Bench::Creations(args) => cmd_bench_burst::creations(args),
         Bench::Outage(args) => cmd_bench_burst::outage(args),
         Bench::Law(args) => cmd_bench_law::run(args),
         Bench::Sidecar(args) => cmd_bench_sidecar::run(args),

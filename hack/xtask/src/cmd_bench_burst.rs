@@ -1,5 +1,6 @@
-//! `cargo xtask bench burst`, `bursts-cluster` and `outage`: the law on the real cluster. In: how to show it. Out: twenty bursts, each from the write to
-//! the queue to `/scale`, and their median; or ten minutes without a broker. They leave the measuring to `qscaler-tests` (bin `bench-burst`, test `scaling`).
+//! `cargo xtask bench burst`, `bursts-cluster`, `creations` and `outage`: what is measured on the real cluster. In: how to show it. Out: twenty bursts, each from the write to
+//! the queue to `/scale`, and their median; pods created while the webhook changes; or ten minutes without a broker. They leave the measuring to `qscaler-tests` (bins `bench-*`,
+//! test `scaling`).
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -9,7 +10,7 @@ use anyhow::{Context, Result};
 use crate::images::Image;
 use crate::stand;
 
-/// Arguments of both.
+/// Arguments of each.
 #[derive(clap::Args)]
 pub struct Args {
     /// Print one JSON object as the last line
@@ -44,6 +45,15 @@ pub fn burst(args: Args) -> Result<()> {
 pub fn bursts_cluster(args: Args) -> Result<()> {
     let words: &[&str] = if args.json { &["--json"] } else { &[] };
     run(&args, || stand::program("bench-bursts"), words)
+}
+
+/// Three thousand pods, created while the webhook is rolled out and its authority rotated.
+///
+/// # Errors
+/// The cluster cannot be brought up, a call failed, or a pod came back without a sidecar.
+pub fn creations(args: Args) -> Result<()> {
+    let words: &[&str] = if args.json { &["--json"] } else { &[] };
+    run(&args, || stand::program("bench-creations"), words)
 }
 
 /// Ten minutes without a broker.

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::exec;
-use crate::source_root;
+use crate::images::{self, Profile};
 
 /// The processor of the webhook, and that of whoever calls it.
 const SERVER_CORE: &str = "0";
@@ -46,9 +46,10 @@ pub struct Args {
 pub fn run(args: Args) -> Result<()> {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     ensure!(processors > 1, "this needs two processors: one for the webhook, one for whoever calls it");
-    let packages = ["build", "--quiet", "--release", "-p", "qscaler-webhook", "--bin", "qscaler-webhook", "--example", "bench"];
-    ensure!(exec::cargo(&packages).status().context("cannot start cargo")?.success(), "the webhook does not build");
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| source_root().join("target"), Into::into).join("release");
+    // As the images have it.
+    let (mut build, target) = images::cargo_static(Profile::Release);
+    build.args(["--package", "qscaler-webhook", "--bin", "qscaler-webhook", "--example", "bench"]);
+    exec::output(&mut build).context("the webhook does not build")?;
     let mut bench = Command::new("sh");
     bench.args(["-c", ALL_FILES, "sh", "taskset", "-c", CLIENT_CORE]).arg(target.join("examples/bench"));
     bench.args(["--json", "--rate", &args.rate.to_string(), "--seconds", &args.seconds.to_string()]);

@@ -5,6 +5,7 @@ mod workers;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
@@ -132,19 +133,26 @@ fn build_one(cache: &Cache, image: Image, programs: &Path) -> Result<PathBuf> {
 pub fn compile(programs: &[(&str, &str)], profile: Profile) -> Result<PathBuf> {
     let names: Vec<&str> = programs.iter().map(|(_, name)| *name).collect();
     let step = Step::start(format!("compiling {}", names.join(", ")));
-    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    let (profile_name, folder) = profile.names();
-    let mut command = exec::cargo(&["build", "--quiet", "--locked", "--target", &target, "--profile", profile_name]);
+    let (mut command, folder) = cargo_static(profile);
     for (package, name) in programs {
         command.args(["--package", package, "--bin", name]);
     }
+    exec::output(&mut command)?;
+    step.done();
+    Ok(folder)
+}
+
+/// `cargo build` of static programs, still without packages, and the folder that it fills.
+#[must_use]
+pub fn cargo_static(profile: Profile) -> (Command, PathBuf) {
+    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let (profile_name, folder) = profile.names();
+    let mut command = exec::cargo(&["build", "--quiet", "--locked", "--target", &target, "--profile", profile_name]);
     // For this target only, so that build scripts and the developer's own builds are left alone.
     let flags = format!("CARGO_TARGET_{}_RUSTFLAGS", target.replace('-', "_").to_uppercase());
     command.env_remove("RUSTFLAGS").env(flags, "-C target-feature=+crt-static").env("CARGO_PROFILE_DEV_STRIP", "symbols");
-    exec::output(&mut command)?;
-    step.done();
     let built = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| source_root().join("target"), PathBuf::from);
-    Ok(built.join(target).join(folder))
+    (command, built.join(target).join(folder))
 }
 
 fn program_image(cache: &Cache, image: Image, folder: &Path) -> Result<PathBuf> {

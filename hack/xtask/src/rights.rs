@@ -18,6 +18,10 @@ const UNSHOWN: &[(&str, &str)] = &[
 /// The API server's words about a namespace that is ending.
 const TERMINATING: &str = "because it is being terminated";
 
+/// The account of the Job after an uninstallation, and how long around its calls others may find their rights gone, seconds: the parts end while their roles go.
+const CLEAN_UP: &str = "qscaler-clean-up";
+const AROUND_UNINSTALL_S: u64 = 90;
+
 /// One right of one account: group/resource and verb.
 type Right = (String, String);
 
@@ -30,6 +34,8 @@ pub fn compare(roles: &Value, bindings: &Value, audit: &str, whole: bool) -> Res
     let mut wrong = BTreeSet::new();
     let mut used: BTreeSet<Right> = BTreeSet::new();
     let mut calls = 0_u64;
+    let uninstalls: Vec<u64> = audit.lines().filter(|line| line.contains(CLEAN_UP)).filter_map(second).collect();
+    let leaving = |line: &str| second(line).is_some_and(|at| uninstalls.iter().any(|then| then.abs_diff(at) <= AROUND_UNINSTALL_S));
     for line in audit.lines().filter(|line| !line.trim().is_empty()) {
         // The last line may be half written.
         let Ok(call) = serde_json::from_str::<Value>(line) else { continue };
@@ -43,7 +49,10 @@ pub fn compare(roles: &Value, bindings: &Value, audit: &str, whole: bool) -> Res
         calls += 1;
         let what = format!("{}/{resource} {}", text("/objectRef/apiGroup"), text("/verb"));
         // A namespace that is ending takes nothing from anyone.
-        if call.pointer("/responseStatus/code").and_then(Value::as_u64) == Some(403) && !text("/responseStatus/message").contains(TERMINATING) {
+        if call.pointer("/responseStatus/code").and_then(Value::as_u64) == Some(403)
+            && !text("/responseStatus/message").contains(TERMINATING)
+            && !leaving(line)
+        {
             wrong.insert(format!("{account} was refused {what}: {}", text("/responseStatus/message")));
         }
         used.insert((account.to_owned(), what));
@@ -55,6 +64,14 @@ pub fn compare(roles: &Value, bindings: &Value, audit: &str, whole: bool) -> Res
         given.iter().filter(|_| whole).filter(|right| !used.contains(*right)).filter(|(_, what)| UNSHOWN.iter().all(|(known, _)| known != what));
     wrong.extend(unused.map(|(account, what)| format!("{account} may {what}, and never did")));
     Ok(wrong.into_iter().collect())
+}
+
+/// When a call came, as a number of seconds within its month.
+fn second(line: &str) -> Option<u64> {
+    let (_, time) = line.split_once("\"requestReceivedTimestamp\":\"")?;
+    // 2026-12-01T00:31:12.345678Z
+    let part = |from: usize| time.get(from..from + 2)?.parse::<u64>().ok();
+    Some(((part(8)? * 24 + part(11)?) * 60 + part(14)?) * 60 + part(17)?)
 }
 
 /// Every right that a binding gives one of our accounts; those of the Job after an uninstallation are not, as it has not run.
@@ -112,5 +129,15 @@ mod tests {
         let refused = [all, call("delete", "secrets", 403)].join("\n");
         assert_eq!(compare(&roles, &bindings, &refused, true).unwrap(), ["qscaler-a was refused /secrets delete: no"]);
         assert_eq!(compare(&roles, &bindings, "", false).unwrap().len(), 1, "an empty log shows nothing");
+    }
+
+    #[test]
+    fn a_part_that_ends_while_its_roles_go_is_refused_and_that_is_no_fault() {
+        let (roles, bindings) = roles();
+        let at = |time: &str, call: &str| call.replacen('{', &format!("{{\"requestReceivedTimestamp\":\"2026-12-01T{time}.345678Z\","), 1);
+        let job = call("list", "pods", 200).replace("qscaler-a", CLEAN_UP);
+        let log = |refused: &str| [at("00:59:59", &job), at(refused, &call("patch", "pods", 403))].join("\n");
+        assert!(compare(&roles, &bindings, &log("01:00:20"), false).unwrap().is_empty());
+        assert_eq!(compare(&roles, &bindings, &log("01:03:00"), false).unwrap(), ["qscaler-a was refused /pods patch: no"]);
     }
 }

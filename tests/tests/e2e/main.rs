@@ -20,6 +20,7 @@ mod reality;
 mod replace;
 mod scaling;
 mod sizes;
+mod uninstall;
 
 use qscaler_tests::stand::fleet::Task;
 
