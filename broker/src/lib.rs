@@ -6,6 +6,7 @@ pub mod activity;
 mod clock;
 mod rabbitmq;
 mod redis;
+pub mod signing;
 mod tls;
 mod unseen;
 
@@ -20,6 +21,7 @@ use qscaler_core::framework::{Framework, KeyNames};
 use qscaler_core::message::{ControlMessage, Report};
 use qscaler_core::scale::QueueSample;
 use qscaler_core::workload::ControlAddress;
+use signing::{PublicKeys, Seal, Signer};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -146,11 +148,13 @@ pub const RECLAIM_AFTER: Duration = Duration::from_secs(30);
 pub struct ReceiverOptions {
     /// See [`RECLAIM_AFTER`], the default; Redis only.
     pub reclaim_after: Duration,
+    /// The keys that messages must be signed by to be believed; None, the default: each is [`Seal::Unchecked`].
+    pub keys: Option<Arc<PublicKeys>>,
 }
 
 impl Default for ReceiverOptions {
     fn default() -> Self {
-        Self { reclaim_after: RECLAIM_AFTER }
+        Self { reclaim_after: RECLAIM_AFTER, keys: None }
     }
 }
 
@@ -168,14 +172,22 @@ pub fn open_stats(url: &str) -> Result<Arc<dyn QueueStats>, BrokerError> {
     })
 }
 
-/// The controller's end of the control channel on the broker at this URL; the URL as for [`open_stats`].
+/// The controller's end of the control channel on the broker at this URL; the URL as for [`open_stats`]. Messages are not signed.
 ///
 /// # Errors
 /// When the URL is not valid; never because the server is away.
 pub fn open_control(url: &str) -> Result<Arc<dyn ControlSender>, BrokerError> {
+    open_control_signed(url, Signer::default())
+}
+
+/// [`open_control`] with messages signed by the key that the signer has at that moment.
+///
+/// # Errors
+/// When the URL is not valid; never because the server is away.
+pub fn open_control_signed(url: &str, signer: Signer) -> Result<Arc<dyn ControlSender>, BrokerError> {
     Ok(match read_url(url)? {
-        BrokerUrl::Redis(url) => Arc::new(redis::sender::RedisSender::new(url)),
-        BrokerUrl::Amqp(url) => Arc::new(rabbitmq::sender::RabbitSender::new(url)),
+        BrokerUrl::Redis(url) => Arc::new(redis::sender::RedisSender::new(url, signer)),
+        BrokerUrl::Amqp(url) => Arc::new(rabbitmq::sender::RabbitSender::new(url, signer)),
     })
 }
 
@@ -199,7 +211,7 @@ pub fn open_receiver_with(
 ) -> Result<Box<dyn ControlReceiver>, BrokerError> {
     Ok(match read_url(url)? {
         BrokerUrl::Redis(url) => Box::new(redis::receiver::RedisReceiver::new(url, address, pod_uid, options)),
-        BrokerUrl::Amqp(url) => Box::new(rabbitmq::receiver::RabbitReceiver::new(url, address, pod_uid)),
+        BrokerUrl::Amqp(url) => Box::new(rabbitmq::receiver::RabbitReceiver::new(url, address, pod_uid, options)),
     })
 }
 
@@ -217,6 +229,8 @@ pub(crate) fn read_url(text: &str) -> Result<BrokerUrl, BrokerError> {
 pub struct Delivery {
     /// The message.
     pub message: ControlMessage,
+    /// What its signature is worth: it may be acted on only where this is believed.
+    pub seal: Seal,
     /// The adapter's own handle.
     pub handle: DeliveryHandle,
 }
@@ -230,6 +244,8 @@ pub enum DeliveryHandle {
         key: String,
         /// Entry id.
         id: String,
+        /// The message as it came, with its signature.
+        body: Vec<u8>,
     },
     /// Delivery tag, and the generation of the channel that it belongs to.
     RabbitMq {

@@ -1,6 +1,7 @@
 //! A broker in memory: a fake for tests and simulation, which passes the same suite as the real ones. In: tasks put and taken by a test, faults
 //! switched on and off, a clock. Out: the three traits. Left to others: everything about real servers.
 
+use crate::signing::{self, PublicKeys, Signer};
 use crate::{BrokerError, ControlReceiver, ControlSender, Delivery, DeliveryHandle, QueueQuery, QueueStats, Reports, Retry, now_ms};
 use async_trait::async_trait;
 use qscaler_core::message::{ControlMessage, Report};
@@ -22,6 +23,7 @@ type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 #[derive(Clone)]
 pub struct Memory {
     shared: Arc<Shared>,
+    signer: Signer,
 }
 
 struct Shared {
@@ -79,7 +81,13 @@ impl Memory {
     #[must_use]
     pub fn with_clock(clock: Clock) -> Self {
         let state = State { unacked_known: true, ..State::default() };
-        Self { shared: Arc::new(Shared { state: Mutex::new(state), news: Notify::new(), clock }) }
+        Self { shared: Arc::new(Shared { state: Mutex::new(state), news: Notify::new(), clock }), signer: Signer::default() }
+    }
+
+    /// The same broker, to which messages go signed.
+    #[must_use]
+    pub fn signing(&self, signer: Signer) -> Self {
+        Self { signer, ..self.clone() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -155,7 +163,8 @@ impl Memory {
     /// A sidecar's end. Dropping it is its death: what it had taken and not acknowledged goes back.
     #[must_use]
     pub fn receiver(&self, address: &ControlAddress, pod_uid: &str) -> MemoryReceiver {
-        MemoryReceiver { memory: self.clone(), address: address.clone(), pod_uid: pod_uid.to_owned(), held: HashMap::new(), malformed: 0 }
+        let (memory, address, pod_uid) = (self.clone(), address.clone(), pod_uid.to_owned());
+        MemoryReceiver { memory, address, pod_uid, keys: None, held: HashMap::new(), malformed: 0 }
     }
 
     fn check(&self, operation: &'static str) -> Result<MutexGuard<'_, State>, BrokerError> {
@@ -203,7 +212,7 @@ impl ControlSender for Memory {
 
     async fn publish(&self, address: &ControlAddress, message: &ControlMessage) -> Result<(), BrokerError> {
         let mut state = self.check("sending a control message")?;
-        let item = state.item(message.encode());
+        let item = state.item(self.signer.seal(message));
         match &message.target {
             Some(pod) => state.directed.entry((address.clone(), pod.clone())).or_default().push_back(item),
             None => state.control.entry(address.clone()).or_default().push_back(item),
@@ -245,12 +254,20 @@ pub struct MemoryReceiver {
     memory: Memory,
     address: ControlAddress,
     pod_uid: String,
+    keys: Option<Arc<PublicKeys>>,
     /// Taken and neither acknowledged nor given back, and whether it was directed.
     held: HashMap<u64, (Item, bool)>,
     malformed: u64,
 }
 
 impl MemoryReceiver {
+    /// The same end in a pod that was given these keys.
+    #[must_use]
+    pub fn verifying(mut self, keys: Arc<PublicKeys>) -> Self {
+        self.keys = Some(keys);
+        self
+    }
+
     fn try_take(&mut self, shared: bool) -> Result<Option<Delivery>, BrokerError> {
         let memory = self.memory.clone();
         let mut state = memory.check("waiting for control messages")?;
@@ -263,11 +280,11 @@ impl MemoryReceiver {
                 None => None,
             };
             let Some((item, directed)) = found else { return Ok(None) };
-            match ControlMessage::decode(&item.body) {
-                Ok(message) if message.expires_ms > now => {
+            match signing::open(&item.body, self.keys.as_deref()) {
+                Ok((message, seal)) if message.expires_ms > now => {
                     let number = item.number;
                     self.held.insert(number, (item, directed));
-                    return Ok(Some(Delivery { message, handle: DeliveryHandle::Memory(number) }));
+                    return Ok(Some(Delivery { message, seal, handle: DeliveryHandle::Memory(number) }));
                 }
                 Ok(_) => {}
                 Err(_) => self.malformed += 1,

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use async_trait::async_trait;
-use qscaler_broker::contract::{Ends, Outcome, UnderTest, run};
+use qscaler_broker::contract::{Ends, Outcome, UnderTest, keys, run, signer};
 use qscaler_broker::memory::Memory;
 use qscaler_broker::{BrokerError, Retry};
 use qscaler_core::framework::{Framework, framework};
@@ -13,7 +13,8 @@ use std::sync::Arc;
 struct Fake(Memory);
 
 fn ends(memory: &Memory, address: &ControlAddress, pod_uid: &str) -> Ends {
-    Ends { stats: Arc::new(memory.clone()), control: Arc::new(memory.clone()), receiver: Box::new(memory.receiver(address, pod_uid)) }
+    let receiver = memory.receiver(address, pod_uid).verifying(keys().unwrap());
+    Ends { stats: Arc::new(memory.clone()), control: Arc::new(memory.signing(signer())), receiver: Box::new(receiver) }
 }
 
 #[async_trait]

@@ -1,7 +1,12 @@
 //! Authorities and leaves as values. In: names, the time. Out: PEM, and what can be read from PEM. Left to others: when to do it (`plan`), and
 //! where it is kept (`store`).
 
-use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ED25519,
+    PublicKeyData,
+};
 use time::{Duration, OffsetDateTime};
 use x509_parser::prelude::{FromDer, GeneralName, Pem, X509Certificate};
 
@@ -60,6 +65,42 @@ pub fn new_authority(now: OffsetDateTime) -> Result<Pair, IssueError> {
     let key = KeyPair::generate()?;
     let cert = params.self_signed(&key)?;
     Ok(Pair { cert: cert.pem(), key: key.serialize_pem() })
+}
+
+/// The key by which control messages are signed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ControlKey {
+    /// PKCS #8, in PEM.
+    pub private: String,
+    /// 32 bytes in base64.
+    pub public: String,
+}
+
+impl std::fmt::Debug for ControlKey {
+    /// Never the private key.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ControlKey").field("public", &self.public).finish_non_exhaustive()
+    }
+}
+
+impl ControlKey {
+    /// A new one, Ed25519. It has no end: pods know the key that they were made with, and live for as long as they like.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn new() -> Result<Self, IssueError> {
+        Ok(Self::of(&KeyPair::generate_for(&PKCS_ED25519)?))
+    }
+
+    /// From PEM; None: it is no Ed25519 key.
+    #[must_use]
+    pub fn read(pem: &str) -> Option<Self> {
+        KeyPair::from_pem(pem).ok().filter(|key| key.is_compatible(&PKCS_ED25519)).map(|key| Self { private: pem.to_owned(), ..Self::of(&key) })
+    }
+
+    fn of(key: &KeyPair) -> Self {
+        Self { private: key.serialize_pem(), public: URL_SAFE_NO_PAD.encode(key.der_bytes()) }
+    }
 }
 
 /// A new leaf for these names, P-256, never valid beyond its authority.
@@ -156,7 +197,6 @@ impl Certificate {
     /// Whether this private key is its key.
     #[must_use]
     pub fn has_key(&self, key: &str) -> bool {
-        use rcgen::PublicKeyData;
         KeyPair::from_pem(key).is_ok_and(|key| key.subject_public_key_info() == self.public_key)
     }
 }

@@ -1,5 +1,5 @@
-//! What to do next about certificates. In: what is stored, what is published, the time. Out: one step with its content, or nothing. Left to others:
-//! carrying it out (`store`); a step leaves no choices.
+//! What to do next about certificates, and about the key of control messages. In: what is stored, what is published, the time. Out: one step with its content,
+//! or nothing. Left to others: carrying it out (`store`); a step leaves no choices.
 //!
 //! Rotation of the authority never has a moment in which a served leaf is not trusted:
 //! 1. at two thirds of its life a new authority takes its place, and the old certificate stays in the bundle;
@@ -8,8 +8,11 @@
 //! 4. the old certificate leaves the bundle when no leaf of it can be served any more.
 //!
 //! The old authority's key is forgotten in step 1: the leaf in use has days left then.
+//!
+//! The key of control messages is made once, before the first leaf, and never changed: pods that were made with it know no other. Its public half stands beside
+//! the leaf, where the webhook reads it.
 
-use crate::issue::{Certificate, IssueError, LEAF_LIFETIME, Pair, new_authority, new_leaf, valid_parts};
+use crate::issue::{Certificate, ControlKey, IssueError, LEAF_LIFETIME, Pair, new_authority, new_leaf, valid_parts};
 use time::{Duration, OffsetDateTime};
 
 /// How long after a new authority its first leaf may be served: API servers watch their webhook configurations, and a lagging one is seconds behind.
@@ -46,13 +49,28 @@ pub struct State {
     pub leaf: Option<Pair>,
     /// The bundle that was stored beside the leaf.
     pub leaf_bundle: String,
+    /// The key of control messages; None: there is none.
+    pub control: Option<StoredKey>,
+    /// Its public half, as it is stored beside the leaf.
+    pub leaf_control: String,
     /// The bundle of each entry of the webhook configuration; None: there is no configuration.
     pub published: Option<Vec<String>>,
+}
+
+/// What is stored as the key of control messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoredKey {
+    /// A key.
+    Good(ControlKey),
+    /// Something else, which somebody has put there: it is left as it is.
+    Unreadable,
 }
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
+    /// Store this key of control messages, where there is none.
+    ControlKey(ControlKey),
     /// Store these authorities.
     Authorities(Authorities),
     /// Publish this bundle.
@@ -63,6 +81,8 @@ pub enum Step {
         leaf: Pair,
         /// The bundle.
         bundle: String,
+        /// The public key of control messages; empty: not known.
+        control: String,
     },
 }
 
@@ -81,6 +101,12 @@ pub struct Planned {
 /// When a certificate cannot be made.
 pub fn plan(state: &State, names: &[String], now: OffsetDateTime) -> Result<Option<Planned>, IssueError> {
     let did = |step, reason| Ok(Some(Planned { step, reason }));
+    // First of all: the webhook is ready with its first leaf, and the first pod shall have the key.
+    let control = match &state.control {
+        None => return did(Step::ControlKey(ControlKey::new()?), "there is no key for control messages"),
+        Some(StoredKey::Good(key)) => key.public.clone(),
+        Some(StoredKey::Unreadable) => state.leaf_control.clone(),
+    };
     let usable = state.authorities.as_ref().and_then(|a| Some((a, usable(&a.current, now)?)));
     let rotated = || {
         // Whatever may have signed the served leaf stays trusted.
@@ -95,7 +121,7 @@ pub fn plan(state: &State, names: &[String], now: OffsetDateTime) -> Result<Opti
     let leaf = state.leaf.as_ref().and_then(|leaf| usable_leaf(leaf, &bundle, names, now));
     let signed = leaf.as_ref().is_some_and(|leaf| authority.signed(leaf));
     let leaf_due = leaf.as_ref().is_some_and(|leaf| leaf.is_due(now));
-    let renewed = |bundle, reason| did(Step::Leaf { leaf: new_leaf(&authorities.current, names, now)?, bundle }, reason);
+    let renewed = |bundle, reason| did(Step::Leaf { leaf: new_leaf(&authorities.current, names, now)?, bundle, control: control.clone() }, reason);
     if signed && leaf_due {
         // Before the authority, should both be due: a new one signs only once it is known everywhere. Until then, and should this process be off right after,
         // the leaf has to last.
@@ -109,6 +135,10 @@ pub fn plan(state: &State, names: &[String], now: OffsetDateTime) -> Result<Opti
     }
     if leaf.is_none() {
         return renewed(bundle, "there is no usable leaf");
+    }
+    if let (Some(leaf), true) = (&state.leaf, state.leaf_control != control) {
+        let (leaf, bundle) = (leaf.clone(), state.leaf_bundle.clone());
+        return did(Step::Leaf { leaf, bundle, control: control.clone() }, "the public key of control messages has to stand beside the leaf");
     }
     if !signed && now >= authorities.since + PROPAGATION {
         return renewed(bundle, if leaf_due { LEAF_DUE } else { "the authority has changed" });

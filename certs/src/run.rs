@@ -4,10 +4,11 @@
 use crate::args::Args;
 use crate::issue::{IssueError, service_names};
 use crate::metrics::Metrics;
-use crate::plan::{expiries, plan};
+use crate::plan::{StoredKey, expiries, plan};
 use crate::store::{Store, StoreError};
 use anyhow::Context;
 use kube::Client;
+use qscaler_core::names::{CONTROL_KEY_PRIVATE, CONTROL_KEY_SECRET};
 use qscaler_runtime::backoff::Backoff;
 use qscaler_runtime::metrics::Registry;
 use qscaler_runtime::ready::Readiness;
@@ -15,9 +16,9 @@ use qscaler_runtime::{CancellationToken, admin, listen, shutdown};
 use std::time::Duration;
 use time::OffsetDateTime;
 
-/// How often everything is looked at: three small reads, and a bundle that an upgrade has cleared is back this soon.
+/// How often everything is looked at: four small reads, and a bundle that an upgrade has cleared is back this soon.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// Steps of one pass: a first install takes three, an emergency four; more would be two writers undoing each other.
+/// Steps of one pass: a first install takes four, an emergency five; more would be two writers undoing each other.
 const STEPS_MAX: usize = 12;
 
 /// Why a pass did not come to its end.
@@ -44,6 +45,12 @@ pub async fn pass(store: &Store, names: &[String], now: OffsetDateTime, metrics:
         let (leaf, authority) = expiries(&snapshot.state);
         metrics.leaf.set(leaf.unwrap_or(0.0));
         metrics.authority.set(authority.unwrap_or(0.0));
+        if matches!(snapshot.state.control, Some(StoredKey::Unreadable)) {
+            tracing::error!(
+                "Secret {CONTROL_KEY_SECRET} has no Ed25519 key in {CONTROL_KEY_PRIVATE}: control messages are not signed; put the key back, or delete the Secret, which makes \
+                 a new one that pods made before do not know"
+            );
+        }
         let Some(planned) = plan(&snapshot.state, names, now)? else { return Ok(()) };
         match store.apply(&snapshot, &planned.step).await {
             Ok(()) => {

@@ -3,8 +3,8 @@
 //! Secrets are written with the resourceVersion that was read, so of two writers one gets a conflict and reads again. The webhook configuration
 //! gets a server-side apply of `clientConfig.caBundle` alone, by a field manager of its own: neither Helm nor GitOps fights over it.
 
-use crate::issue::Pair;
-use crate::plan::{Authorities, State, Step};
+use crate::issue::{ControlKey, Pair};
+use crate::plan::{Authorities, State, Step, StoredKey};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::ByteString;
@@ -12,7 +12,9 @@ use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
-use qscaler_core::names::{CA_SECRET, LABEL_PART_OF, PART_OF, TLS_SECRET, WEBHOOK_CONFIGURATION};
+use qscaler_core::names::{
+    CA_SECRET, CONTROL_KEY_PRIVATE, CONTROL_KEY_PUBLIC, CONTROL_KEY_SECRET, LABEL_PART_OF, PART_OF, TLS_SECRET, WEBHOOK_CONFIGURATION,
+};
 use serde_json::json;
 use std::collections::BTreeMap;
 use time::OffsetDateTime;
@@ -21,6 +23,7 @@ use time::format_description::well_known::Rfc3339;
 /// Field manager of the bundle.
 pub const FIELD_MANAGER: &str = "qscaler-certs";
 
+const TLS_TYPE: &str = "kubernetes.io/tls";
 const CERT: &str = "tls.crt";
 const KEY: &str = "tls.key";
 const BUNDLE: &str = "ca.crt";
@@ -44,7 +47,7 @@ pub enum StoreError {
     },
 }
 
-/// Access to the three objects.
+/// Access to the four objects.
 #[derive(Clone)]
 pub struct Store {
     secrets: Api<Secret>,
@@ -58,6 +61,7 @@ pub struct Snapshot {
     pub state: State,
     ca: Option<Secret>,
     tls: Option<Secret>,
+    control: Option<Secret>,
     configuration: Option<MutatingWebhookConfiguration>,
 }
 
@@ -68,7 +72,7 @@ impl Store {
         Self { secrets: Api::namespaced(client.clone(), namespace), configurations: Api::all(client) }
     }
 
-    /// Reads all three.
+    /// Reads all four.
     ///
     /// # Errors
     /// When the API server does not answer, or refuses.
@@ -76,14 +80,17 @@ impl Store {
         let api = |what| move |source| StoreError::Api { what, source };
         let ca = self.secrets.get_opt(CA_SECRET).await.map_err(api("reading the authority's Secret"))?;
         let tls = self.secrets.get_opt(TLS_SECRET).await.map_err(api("reading the leaf's Secret"))?;
+        let control = self.secrets.get_opt(CONTROL_KEY_SECRET).await.map_err(api("reading the Secret of control messages' key"))?;
         let configuration = self.configurations.get_opt(WEBHOOK_CONFIGURATION).await.map_err(api("reading the webhook configuration"))?;
         let state = State {
             authorities: ca.as_ref().and_then(authorities),
             leaf: tls.as_ref().and_then(|secret| Some(Pair { cert: text(secret, CERT)?, key: text(secret, KEY)? })),
             leaf_bundle: tls.as_ref().and_then(|secret| text(secret, BUNDLE)).unwrap_or_default(),
+            control: control.as_ref().map(stored_key),
+            leaf_control: tls.as_ref().and_then(|secret| text(secret, CONTROL_KEY_PUBLIC)).unwrap_or_default(),
             published: configuration.as_ref().map(published),
         };
-        Ok(Snapshot { state, ca, tls, configuration })
+        Ok(Snapshot { state, ca, tls, control, configuration })
     }
 
     /// Carries a step out.
@@ -92,19 +99,21 @@ impl Store {
     /// [`StoreError::Conflict`] when another writer was first, else when the API server does not answer, or refuses.
     pub async fn apply(&self, snapshot: &Snapshot, step: &Step) -> Result<(), StoreError> {
         match step {
+            Step::ControlKey(key) => self.put(CONTROL_KEY_SECRET, snapshot.control.as_ref(), "Opaque", &[(CONTROL_KEY_PRIVATE, &key.private)]).await,
             Step::Authorities(authorities) => {
                 let since = authorities.since.format(&Rfc3339).unwrap_or_default();
                 let data = [(CERT, &authorities.current.cert), (KEY, &authorities.current.key), (PREVIOUS, &authorities.previous), (SINCE, &since)];
-                self.put(CA_SECRET, snapshot.ca.as_ref(), &data).await
+                self.put(CA_SECRET, snapshot.ca.as_ref(), TLS_TYPE, &data).await
             }
-            Step::Leaf { leaf, bundle } => {
-                self.put(TLS_SECRET, snapshot.tls.as_ref(), &[(CERT, &leaf.cert), (KEY, &leaf.key), (BUNDLE, bundle)]).await
+            Step::Leaf { leaf, bundle, control } => {
+                let data = [(CERT, &leaf.cert), (KEY, &leaf.key), (BUNDLE, bundle), (CONTROL_KEY_PUBLIC, control)];
+                self.put(TLS_SECRET, snapshot.tls.as_ref(), TLS_TYPE, &data).await
             }
             Step::Publish(bundle) => self.publish(snapshot, bundle).await,
         }
     }
 
-    async fn put(&self, name: &'static str, old: Option<&Secret>, data: &[(&str, &String)]) -> Result<(), StoreError> {
+    async fn put(&self, name: &'static str, old: Option<&Secret>, kind: &str, data: &[(&str, &String)]) -> Result<(), StoreError> {
         let data: BTreeMap<String, ByteString> = data.iter().map(|(key, value)| ((*key).to_owned(), ByteString(value.as_bytes().to_vec()))).collect();
         let written = match old {
             Some(old) => {
@@ -114,7 +123,7 @@ impl Store {
             None => {
                 let labels = [(LABEL_PART_OF.to_owned(), PART_OF.to_owned())].into();
                 let metadata = ObjectMeta { name: Some(name.to_owned()), labels: Some(labels), ..ObjectMeta::default() };
-                let secret = Secret { metadata, data: Some(data), type_: Some("kubernetes.io/tls".to_owned()), ..Secret::default() };
+                let secret = Secret { metadata, data: Some(data), type_: Some(kind.to_owned()), ..Secret::default() };
                 self.secrets.create(&PostParams::default(), &secret).await
             }
         };
@@ -148,6 +157,10 @@ fn failed(name: &'static str, what: &'static str, source: kube::Error) -> StoreE
 
 fn text(secret: &Secret, key: &str) -> Option<String> {
     String::from_utf8(secret.data.as_ref()?.get(key)?.0.clone()).ok().filter(|text| !text.is_empty())
+}
+
+fn stored_key(secret: &Secret) -> StoredKey {
+    text(secret, CONTROL_KEY_PRIVATE).and_then(|pem| ControlKey::read(&pem)).map_or(StoredKey::Unreadable, StoredKey::Good)
 }
 
 fn authorities(secret: &Secret) -> Option<Authorities> {

@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap in a test helper is a failed test with a line number")]
 
 use proptest::prelude::*;
-use qscaler_certs::issue::{AUTHORITY_LIFETIME, BACKDATE, Certificate, LEAF_LIFETIME, Pair, new_authority, new_leaf, service_names, valid_parts};
-use qscaler_certs::plan::{PROPAGATION, State, Step, plan};
+use qscaler_certs::issue::{
+    AUTHORITY_LIFETIME, BACKDATE, Certificate, ControlKey, LEAF_LIFETIME, Pair, new_authority, new_leaf, service_names, valid_parts,
+};
+use qscaler_certs::plan::{PROPAGATION, State, Step, StoredKey, plan};
 use time::{Duration, OffsetDateTime};
 
 fn start() -> OffsetDateTime {
@@ -22,11 +24,12 @@ fn settle(state: &mut State, now: OffsetDateTime) -> Vec<&'static str> {
         reasons.push(planned.reason);
         assert!(reasons.len() < 8, "{reasons:?}");
         match planned.step {
+            Step::ControlKey(key) => state.control = Some(StoredKey::Good(key)),
             Step::Authorities(authorities) => state.authorities = Some(authorities),
             Step::Publish(bundle) => state.published.as_mut().unwrap().fill(bundle),
-            Step::Leaf { leaf, bundle } => {
+            Step::Leaf { leaf, bundle, control } => {
                 state.leaf = Some(leaf);
-                state.leaf_bundle = bundle;
+                (state.leaf_bundle, state.leaf_control) = (bundle, control);
             }
         }
     }
@@ -47,7 +50,10 @@ fn trusted(leaf: &Pair, bundle: &str, now: OffsetDateTime) -> bool {
 #[test]
 fn a_first_install_takes_an_authority_a_bundle_and_a_leaf() {
     let mut state = State { published: Some(vec![String::new()]), ..State::default() };
-    assert_eq!(settle(&mut state, start()), ["there is no usable authority", "the published bundle differs", "there is no usable leaf"]);
+    assert_eq!(
+        settle(&mut state, start()),
+        ["there is no key for control messages", "there is no usable authority", "the published bundle differs", "there is no usable leaf"]
+    );
     assert!(trusted(state.leaf.as_ref().unwrap(), &state.published.as_ref().unwrap()[0], start()));
     assert!(settle(&mut state, start()).is_empty());
 }
@@ -126,7 +132,7 @@ fn a_cleared_bundle_is_published_again_and_a_missing_configuration_is_waited_for
     let mut state = installed();
     state.published.as_mut().unwrap()[1] = String::new();
     assert_eq!(settle(&mut state, start()), ["the published bundle differs"]);
-    let mut before = State::default();
+    let mut before = State { control: installed().control, ..State::default() };
     assert_eq!(settle(&mut before, start()), ["there is no usable authority", "there is no usable leaf"]);
     before.published = Some(vec![String::new()]);
     assert_eq!(settle(&mut before, start()), ["the published bundle differs"]);
@@ -167,6 +173,45 @@ fn what_is_stored_and_unusable_is_replaced() {
     let names = service_names("other", "ns");
     assert!(matches!(plan(&renamed, &names, start()).unwrap().unwrap().step, Step::Leaf { .. }));
     assert!(settle(&mut renamed, start()).is_empty());
+}
+
+#[test]
+fn the_key_of_control_messages_is_made_once_outlives_every_rotation_and_stands_beside_every_leaf() {
+    let mut state = installed();
+    let Some(StoredKey::Good(key)) = state.control.clone() else { panic!("{state:?}") };
+    assert_eq!(state.leaf_control, key.public);
+    assert_eq!(ControlKey::read(&key.private), Some(key.clone()));
+    assert!(!format!("{state:?}").contains(key.private.lines().nth(1).unwrap()), "it is never shown");
+    let mut now = start();
+    for _ in 0..120 {
+        now += Duration::days(4);
+        settle(&mut state, now);
+        settle(&mut state, now + PROPAGATION);
+        assert_eq!((&state.control, &state.leaf_control), (&Some(StoredKey::Good(key.clone())), &key.public));
+    }
+    // An earlier release knows nothing of it, and writes its leaves without.
+    state.leaf_control.clear();
+    let leaf = state.leaf.clone();
+    assert_eq!(settle(&mut state, now + PROPAGATION), ["the public key of control messages has to stand beside the leaf"]);
+    assert_eq!((state.leaf, state.leaf_control.as_str()), (leaf, key.public.as_str()), "the leaf stays");
+}
+
+#[test]
+fn a_lost_key_of_control_messages_is_made_anew_and_one_that_cannot_be_read_is_left_to_whoever_put_it_there() {
+    let mut state = installed();
+    let before = state.clone();
+    state.control = None;
+    assert_eq!(
+        settle(&mut state, start()),
+        ["there is no key for control messages", "the public key of control messages has to stand beside the leaf"]
+    );
+    assert!(state.control != before.control && state.leaf_control != before.leaf_control && state.leaf == before.leaf);
+    let mut state = State { control: Some(StoredKey::Unreadable), ..before.clone() };
+    assert!(settle(&mut state, start()).is_empty());
+    let leaf = new_leaf(&before.authorities.unwrap().current, &names(), start()).unwrap();
+    for no_key in ["", "x", leaf.key.as_str()] {
+        assert_eq!(ControlKey::read(no_key), None, "an ECDSA key is none");
+    }
 }
 
 proptest! {

@@ -9,7 +9,7 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use kube::Client;
 use kube::client::Body;
-use qscaler_certs::issue::{Certificate, service_names};
+use qscaler_certs::issue::{Certificate, ControlKey, service_names};
 use qscaler_certs::metrics::Metrics;
 use qscaler_certs::run::pass;
 use qscaler_certs::store::Store;
@@ -119,15 +119,18 @@ async fn an_install_writes_both_secrets_and_the_bundle_once() {
     let api = installed();
     let (store, metrics) = (Store::new(client(&api), "q"), Metrics::new(Registry::default()));
     pass(&store, &names(), now(), &metrics).await.unwrap();
-    assert_eq!(api.lock().unwrap().writes, ["POST qscaler-webhook-ca", "PATCH qscaler", "POST qscaler-webhook-tls"]);
+    assert_eq!(api.lock().unwrap().writes, ["POST qscaler-control-key", "POST qscaler-webhook-ca", "PATCH qscaler", "POST qscaler-webhook-tls"]);
     check(&api);
     let tls = api.lock().unwrap().objects[&format!("{SECRETS}/qscaler-webhook-tls")].clone();
     assert_eq!(tls["type"], "kubernetes.io/tls");
     let ca_key = text(&api, &format!("{SECRETS}/qscaler-webhook-ca"), "tls.key");
     assert!(tls["data"].as_object().unwrap().values().all(|v| v != &json!(STANDARD.encode(&ca_key))), "the authority's key stays in its own Secret");
+    let control = ControlKey::read(&text(&api, &format!("{SECRETS}/qscaler-control-key"), "private.pem")).unwrap();
+    assert_eq!(text(&api, &format!("{SECRETS}/qscaler-webhook-tls"), "control.pub"), control.public);
+    assert!(!tls["data"].to_string().contains(&STANDARD.encode(&control.private)), "nor does the webhook see the key that signs");
 
     pass(&store, &names(), now(), &metrics).await.unwrap();
-    assert_eq!(api.lock().unwrap().writes.len(), 3, "a second pass writes nothing");
+    assert_eq!(api.lock().unwrap().writes.len(), 4, "a second pass writes nothing");
     assert!(metrics.text().contains("qscaler_certs_expiry_timestamp_seconds{certificate=\"leaf\"} 1780604800"), "{}", metrics.text());
 }
 
@@ -139,7 +142,9 @@ async fn two_replicas_agree_on_one_authority() {
     let one = async |store: &Store| pass(store, &names(), now(), &metrics).await.unwrap();
     tokio::join!(one(&a), one(&b));
     let writes = api.lock().unwrap().writes.clone();
-    assert_eq!(writes.iter().filter(|w| w.ends_with("-ca")).count(), 1, "{writes:?}");
+    for one in ["-ca", "-control-key"] {
+        assert_eq!(writes.iter().filter(|w| w.ends_with(one)).count(), 1, "{writes:?}");
+    }
     check(&api);
     let later = now() + Duration::days(6);
     let two = async |store: &Store| pass(store, &names(), later, &metrics).await.unwrap();

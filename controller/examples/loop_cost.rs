@@ -115,6 +115,7 @@ fn report(n: usize, p: usize, second: u64) -> Report {
         cut: None,
         last: false,
         gaps: Vec::new(),
+        control_keys: Vec::new(),
     }
 }
 
@@ -145,7 +146,8 @@ fn main() -> anyhow::Result<()> {
         }
     }
     let index_mib = resident_mib();
-    let cluster = Cluster { version: Some(ClusterVersion { major: 1, minor: 36 }), node_memory: Some(64 << 30), node_cpu_m: Some(32_000) };
+    let cluster =
+        Cluster { version: Some(ClusterVersion { major: 1, minor: 36 }), node_memory: Some(64 << 30), node_cpu_m: Some(32_000), control_key: None };
     let metrics = Metrics::default();
     let mut managed: Vec<Managed> =
         (0..args.workloads).map(|n| Managed::new(format!("00000000-0000-0000-0000-{n:012}"), Life(n as u64), T0_MS)).collect();

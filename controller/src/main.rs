@@ -4,7 +4,9 @@ use anyhow::Context;
 use clap::Parser;
 use kube::client::ClientBuilder;
 use kube::{Api, Client};
+use qscaler_broker::signing::Signer;
 use qscaler_controller::args::Args;
+use qscaler_controller::lead::control_key;
 use qscaler_controller::lead::definition;
 use qscaler_controller::lead::lease::{self, Leadership};
 use qscaler_controller::lead::run::{self, Decisions, INPUTS_MAX, Parts};
@@ -63,6 +65,8 @@ async fn main() -> anyhow::Result<()> {
     } else {
         (Leadership::always(), None)
     };
+    let signer = Signer::default();
+    control_key::start(Api::namespaced(client.clone(), &args.namespace), signer.clone(), metrics.clone(), stop.clone()).await;
     // An eviction that is refused is not to be made by itself later on: the proof that its pod is idle would be old by then.
     let mut once = kube::Config::infer().await.context("reading the cluster's configuration")?;
     once.default_retry = false;
@@ -70,12 +74,13 @@ async fn main() -> anyhow::Result<()> {
         evictions: Client::try_from(once).context("a client for evictions")?,
         client,
         index,
-        brokers: Brokers::new(metrics.calls.of_brokers(Opener::limited(args.broker_hosts)), sender.clone()),
+        brokers: Brokers::new(metrics.calls.of_brokers(Opener::limited(args.broker_hosts, signer.clone())), sender.clone()),
         sender,
         inputs,
         leadership,
         metrics,
         decisions,
+        signer,
         instance: args.identity,
         readiness: readiness.clone(),
         sidecar_image: args.sidecar_image,

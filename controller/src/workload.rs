@@ -10,7 +10,7 @@ use crate::drain::facts::record;
 use crate::drain::replacing::Replacing;
 use crate::due::{Checkpoints, Saving};
 use crate::mark::pods::Keep;
-use crate::observe::cluster::Cluster;
+use crate::observe::cluster::{Cluster, KeyName};
 use crate::observe::cuts::Cuts;
 use crate::observe::index::View;
 use crate::observe::pools::SharedPool;
@@ -94,6 +94,10 @@ pub struct Workload {
     pub(crate) unheld: u32,
     /// Some of those.
     pub(crate) unheld_pods: Vec<UnheldPod>,
+    /// Pods that believe unsigned control messages.
+    pub(crate) unsigned: u32,
+    /// By which key control messages are signed, as known at the last look.
+    pub(crate) control_key: Option<KeyName>,
     /// When reports were last fetched.
     pub(crate) reports_ms: u64,
     /// Pods that may have parked without having been heard to say so.
@@ -178,6 +182,8 @@ impl Workload {
             lasting: Lasting::new(now_ms),
             unheld: u32::try_from(saved.unheld).unwrap_or(0),
             unheld_pods: std::mem::take(&mut saved.unheld_pods),
+            unsigned: 0,
+            control_key: None,
             reports_ms: 0,
             silent: Silent::default(),
             law_learned: false,
@@ -252,6 +258,7 @@ impl Workload {
 
     /// Looks at everything and says what to do.
     pub fn look(&mut self, view: &View, cluster: &Cluster, saving: Saving, now_ms: u64) -> Plan {
+        self.control_key = cluster.control_key;
         self.configure(view, now_ms);
         if now_ms >= self.forgot_ms.saturating_add(FORGET_EVERY_MS) {
             self.forgot_ms = now_ms;

@@ -6,9 +6,10 @@
 //! 3. peaks and OOM kills -> `size` -> a recommendation -> a resize plan.
 //!
 //! Around them: `mark` (annotations on pods that others act on), `names` (every word users see), `units` (quantities), `framework` (worker frameworks), `config` (annotations), `workload`
-//! (identity, and what the sidecar is told), `message` (the wire).
+//! (identity, and what the sidecar is told), `message` (the wire), `control_key` (public keys of it, as text).
 
 pub mod config;
+pub mod control_key;
 pub mod cut;
 pub mod drain;
 pub mod framework;

@@ -2,7 +2,7 @@
 //! In: values. Out: JSON, and back; a message that does not parse gives a reason to count and drop it. Every released message stays as a
 //! golden file in `core/tests/messages/`. Left to others: carrying them (`broker`), believing them (`drain`, `size`).
 //! Messages are hints: lost, doubled or late ones change efficiency, never safety. So do forged ones, but for RELEASE, which ends a task by order: it is
-//! believed only in a held pod that it names by its UID and its workload's (SECURITY.md).
+//! believed only in a held pod that it names by its UID and its workload's. Control messages are signed on their way (`broker::signing`, SECURITY.md).
 
 use crate::size::Peaks;
 use crate::workload::WorkloadId;
@@ -156,6 +156,10 @@ pub struct Report {
     /// Every way in which this pod's hold is less than whole, as the sidecar sees it now; empty: a running task is held until it is done.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<HoldGap>,
+    /// Short names of the keys that control messages must be signed by in this pod; empty: it was given none, and believes unsigned ones. At most
+    /// [`crate::control_key::KEYS_MAX`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub control_keys: Vec<String>,
 }
 
 /// Most gaps of one report: there are no more reasons than that, and each is said once.
@@ -200,6 +204,8 @@ pub enum GapReason {
     SidecarSilent,
     /// The pod's clock and the controller's differ by more than messages live. Seen by the controller.
     ClockSkew,
+    /// Control messages that this pod got were not signed by a key that it was given; or, as the controller sees it, will not be.
+    MessagesRefused,
     /// A reason that this release does not know.
     #[serde(other)]
     Other,
@@ -220,9 +226,10 @@ impl GapReason {
             Self::GateCannotClose => 7,
             Self::BrokerUnreachable => 8,
             Self::BrokerRefuses => 9,
-            Self::ClockSkew => 10,
-            Self::IdleUnknown => 11,
-            Self::Other => 12,
+            Self::MessagesRefused => 10,
+            Self::ClockSkew => 11,
+            Self::IdleUnknown => 12,
+            Self::Other => 13,
         }
     }
 
@@ -242,6 +249,7 @@ impl GapReason {
             Self::SidecarRestarted => "SidecarRestarted",
             Self::SidecarSilent => "SidecarSilent",
             Self::ClockSkew => "ClockSkew",
+            Self::MessagesRefused => "MessagesRefused",
             Self::Other => "Other",
         }
     }

@@ -155,6 +155,8 @@ pub mod sidecar {
     pub const ENV_BROKER_KEY: &str = "QSCALER_BROKER_KEY";
     /// Where RabbitMQ's management API is, as [`super::annotation::MANAGEMENT`] says.
     pub const ENV_MANAGEMENT_URL: &str = "QSCALER_MANAGEMENT_URL";
+    /// Public keys of the controller (Ed25519 in base64), comma-separated: control messages must be signed by one of them. Absent: none is asked for.
+    pub const ENV_CONTROL_KEYS: &str = "QSCALER_CONTROL_KEYS";
     /// Downward API: `metadata.uid`.
     pub const ENV_POD_UID: &str = "QSCALER_POD_UID";
     /// Downward API: `metadata.name`.
@@ -273,6 +275,12 @@ pub const LEASE: &str = "qscaler-controller";
 pub const TLS_SECRET: &str = "qscaler-webhook-tls";
 /// Name of the Secret with the key of the authority that signs it, in the same namespace.
 pub const CA_SECRET: &str = "qscaler-webhook-ca";
+/// Name of the Secret with the private key by which control messages are signed, in the same namespace.
+pub const CONTROL_KEY_SECRET: &str = "qscaler-control-key";
+/// In [`CONTROL_KEY_SECRET`]: the private key (Ed25519) as PEM.
+pub const CONTROL_KEY_PRIVATE: &str = "private.pem";
+/// In [`TLS_SECRET`]: the public key of it, in base64. It stands there because the webhook reads that Secret and no other.
+pub const CONTROL_KEY_PUBLIC: &str = "control.pub";
 /// Keys of the Secret that [`annotation::BROKER_TLS`] names: those of a Secret of type `kubernetes.io/tls` as cert-manager fills it.
 pub const TLS_KEY_CA: &str = "ca.crt";
 /// See [`TLS_KEY_CA`].

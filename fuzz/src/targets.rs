@@ -150,6 +150,8 @@ const MESSAGE_WORDS: &[&str] = &[
     "readOnly",
     "peaks",
     "gaps",
+    "controlKeys",
+    "signature",
     "workerIds",
     "service",
     "epoch",

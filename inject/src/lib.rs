@@ -110,6 +110,9 @@ pub struct Injection<'a> {
     pub not_shared: Option<&'static str>,
     /// 32 hexadecimal digits, new for each pod.
     pub hook_token: String,
+    /// Public keys of the controller, as [`qscaler_core::control_key::read`] gives them; empty: unsigned messages are believed. They are no part of
+    /// [`config_hash`]: a pod is not out of date for having none.
+    pub control_keys: Vec<String>,
 }
 
 /// What a namespace allows its pods.
@@ -146,6 +149,7 @@ impl<'a> Injection<'a> {
             allowed,
             not_shared: None,
             hook_token: String::new(),
+            control_keys: Vec::new(),
         }
     }
 }

@@ -193,6 +193,9 @@ impl<'a> Plan<'a> {
         env.push(downward(sidecar::ENV_POD_NAME, "metadata.name"));
         env.push(downward(sidecar::ENV_POD_NAMESPACE, "metadata.namespace"));
         env.push(downward(sidecar::ENV_POD_IP, "status.podIP"));
+        if !injection.control_keys.is_empty() {
+            env.push(json!({"name": sidecar::ENV_CONTROL_KEYS, "value": injection.control_keys.join(",")}));
+        }
         let mut container = Map::new();
         container.insert("name".to_owned(), json!(sidecar::CONTAINER));
         container.insert("image".to_owned(), json!(settings.image));

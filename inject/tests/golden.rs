@@ -91,6 +91,7 @@ fn run(pod: &Value, case: &Case, token: &str) -> Outcome {
         },
         not_shared: case.crashed.then_some("pods that share them crash"),
         hook_token: token.into(),
+        control_keys: Vec::new(),
     };
     inject(pod, &config, &injection)
 }

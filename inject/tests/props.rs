@@ -131,6 +131,10 @@ fn config(replace_pre_stop: bool) -> WorkerConfig {
 }
 
 fn injected(pod: &Value, config: &WorkerConfig, token: &str) -> Outcome {
+    injected_with(pod, config, token, &["A".repeat(43)])
+}
+
+fn injected_with(pod: &Value, config: &WorkerConfig, token: &str, keys: &[String]) -> Outcome {
     let settings = Settings { pull_secrets: vec!["pull".into()], ..Settings::default() };
     let size = qscaler_api::Resources { memory_bytes: Some(1 << 28), cpu_request_millicores: Some(50) };
     let injection = Injection {
@@ -147,6 +151,7 @@ fn injected(pod: &Value, config: &WorkerConfig, token: &str) -> Outcome {
         },
         not_shared: None,
         hook_token: token.into(),
+        control_keys: keys.to_vec(),
     };
     inject(pod, config, &injection)
 }
@@ -174,6 +179,23 @@ proptest! {
     fn the_patch_applies_and_the_second_injection_is_a_no_op(pod in any_pod(), replace in any::<bool>()) {
         check(&pod, replace)?;
     }
+}
+
+#[test]
+fn keys_of_control_messages_are_a_variable_of_the_sidecar_and_make_no_pod_out_of_date() {
+    let pod = json!({"metadata": {}, "spec": {"containers": [{"name": "worker", "env": [{"name": "URL", "value": "redis://r"}]}]}});
+    let made = |keys: &[String]| {
+        let Outcome::Patch { patch, .. } = injected_with(&pod, &config(false), "0123", keys) else { panic!("not injected") };
+        let mut after = pod.clone();
+        json_patch::patch(&mut after, &patch).unwrap();
+        after
+    };
+    let (none, mut two) = (made(&[]), made(&["A".repeat(43), "B".repeat(43)]));
+    // The mark has the hash by which pods are out of date: it is the same, and the variable is all that differs.
+    let env = two["spec"]["initContainers"][0]["env"].as_array_mut().unwrap();
+    let at = env.iter().position(|e| e["name"] == "QSCALER_CONTROL_KEYS").unwrap();
+    assert_eq!(env.remove(at)["value"], format!("{},{}", "A".repeat(43), "B".repeat(43)));
+    assert_eq!(none, two);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use crate::config::Settings;
 use crate::gaps::Gaps;
 use async_trait::async_trait;
-use qscaler_broker::{BrokerError, ControlReceiver, Delivery, Retry};
+use qscaler_broker::{BrokerError, ControlReceiver, Delivery, ReceiverOptions, Retry};
 use qscaler_core::message::{GapReason, Report};
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use std::time::Duration;
 #[must_use]
 pub fn receiver(settings: &mut Settings) -> Box<dyn ControlReceiver> {
     let Some(control) = &settings.control else { return Box::new(Dead) };
-    match qscaler_broker::open_receiver(control.as_str(), &settings.control_address(), &settings.pod_uid) {
+    let options = ReceiverOptions { keys: settings.control_keys.clone(), ..ReceiverOptions::default() };
+    match qscaler_broker::open_receiver_with(control.as_str(), &settings.control_address(), &settings.pod_uid, options) {
         Ok(receiver) => receiver,
         Err(error) => {
             settings.broker_mistakes.push(error.to_string());

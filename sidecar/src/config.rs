@@ -4,6 +4,7 @@
 //! A sidecar that does not start holds up every container of its pod, so nothing here is an error: without a usable URL there is no broker, and what
 //! cannot be read takes its default. Signals, processes and the kubelet's calls need neither.
 
+use qscaler_broker::signing::PublicKeys;
 use qscaler_broker_url::expand::references;
 use qscaler_broker_url::{Management, Secret, TlsMaterial, attach};
 use qscaler_core::config::DeadlinePolicy;
@@ -13,6 +14,7 @@ use qscaler_core::workload::{ControlAddress, SidecarConfig, WorkloadId};
 use serde_json::{Map, Value, json};
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Exit code for arguments that are not known: `EX_USAGE` of sysexits.h.
 pub const EXIT_USAGE: u8 = 64;
@@ -64,6 +66,8 @@ pub struct Settings {
     pub broker: BrokerUrl,
     /// Where control messages come from; None: nowhere, so that the controller hears nothing of this pod.
     pub control: Option<BrokerUrl>,
+    /// By whom control messages must be signed; None: it was not said, and unsigned ones are believed.
+    pub control_keys: Option<Arc<PublicKeys>>,
     /// The pod's UID.
     pub pod_uid: String,
     /// The pod's name.
@@ -105,6 +109,16 @@ impl Settings {
             }
             parsed.ok()
         });
+        let control_keys = value(names::ENV_CONTROL_KEYS).map(|text| {
+            let keys = PublicKeys::read(&text);
+            if keys == PublicKeys::default() {
+                mistakes.push(format!(
+                    "{} has no key, so no control message is believed; valid: what the webhook of this version writes",
+                    names::ENV_CONTROL_KEYS
+                ));
+            }
+            Arc::new(keys)
+        });
         let mut config = read_config(&config_text, &mut mistakes);
 
         let certificates = TlsMaterial {
@@ -134,7 +148,8 @@ impl Settings {
         // Messages are addressed by these.
         let addressed = !pod_uid.is_empty() && !config.workload.name.is_empty();
         let control = control.filter(|_| addressed);
-        Self { config, broker: broker.unwrap_or_else(|| BrokerUrl(String::new())), control, pod_uid, pod_name, pod_ip, broker_mistakes, mistakes }
+        let broker = broker.unwrap_or_else(|| BrokerUrl(String::new()));
+        Self { config, broker, control, control_keys, pod_uid, pod_name, pod_ip, broker_mistakes, mistakes }
     }
 }
 
@@ -290,6 +305,16 @@ pub(crate) mod tests {
         table.0.insert(names::ENV_CONTROL_BROKER_URL, "redis://r".to_owned());
         let settings = Settings::read(&table);
         assert!(settings.control.is_some() && settings.config.busy == BusySource::Unknown && settings.broker_mistakes.len() == 1);
+    }
+
+    #[test]
+    fn keys_of_the_controller_are_asked_for_where_they_are_given_and_those_that_cannot_be_read_open_nothing() {
+        assert_eq!(Settings::read(&good()).control_keys, None);
+        let given = read_with(names::ENV_CONTROL_KEYS, &"A".repeat(43));
+        assert!(given.mistakes.is_empty() && given.control_keys.unwrap().names() == ["AAAAAAAA"]);
+        let nonsense = read_with(names::ENV_CONTROL_KEYS, "nonsense");
+        assert!(nonsense.mistakes[0].contains("QSCALER_CONTROL_KEYS has no key"), "{:?}", nonsense.mistakes);
+        assert!(!nonsense.control_keys.unwrap().check(b"{}").is_believed());
     }
 
     #[test]

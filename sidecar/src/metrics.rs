@@ -24,6 +24,8 @@ pub struct Metrics {
     pub signal_failures: Counter,
     /// Control messages taken.
     pub control_messages: Counter,
+    /// Control messages refused for their signature.
+    pub refused_messages: Counter,
     /// Control tokens given back for another pod.
     pub given_back: Counter,
     /// Reports published.
@@ -47,6 +49,11 @@ impl Default for Metrics {
             signals: r.add("qscaler_sidecar_signals", "Signals sent to the worker", Counter::default()),
             signal_failures: r.add("qscaler_sidecar_signal_failures", "Signals that could not be sent", Counter::default()),
             control_messages: r.add("qscaler_sidecar_control_messages", "Control messages taken", Counter::default()),
+            refused_messages: r.add(
+                "qscaler_sidecar_refused_messages",
+                "Control messages that were not signed by a key that this pod was given, and so not believed",
+                Counter::default(),
+            ),
             given_back: r.add("qscaler_sidecar_given_back", "Control tokens given back for another pod", Counter::default()),
             reports: r.add("qscaler_sidecar_reports", "Reports published", Counter::default()),
             broker_errors: r.add("qscaler_sidecar_broker_errors", "Failures of the connection for control messages", Counter::default()),

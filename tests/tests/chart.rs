@@ -6,7 +6,7 @@
 #[path = "chart/options.rs"]
 mod options;
 
-use qscaler_core::names::{INJECTION_ENABLED, LABEL_INJECTION, LEASE, TLS_SECRET, WEBHOOK_CONFIGURATION};
+use qscaler_core::names::{CONTROL_KEY_SECRET, INJECTION_ENABLED, LABEL_INJECTION, LEASE, TLS_SECRET, WEBHOOK_CONFIGURATION};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -157,13 +157,14 @@ fn rights(role: &Value) -> Vec<String> {
 
 #[test]
 fn nobody_has_a_right_that_is_not_in_this_table() {
-    let ca_and_leaf = format!("/secrets (qscaler-webhook-ca {TLS_SECRET}): get update");
+    let ca_and_leaf = format!("/secrets ({CONTROL_KEY_SECRET} qscaler-webhook-ca {TLS_SECRET}): get update");
+    let control_key = format!("/secrets ({CONTROL_KEY_SECRET}): get");
     let leaf = format!("/secrets ({TLS_SECRET}): list watch");
     let configuration = format!("admissionregistration.k8s.io/mutatingwebhookconfigurations ({WEBHOOK_CONFIGURATION}): get patch");
     let published = format!("admissionregistration.k8s.io/mutatingwebhookconfigurations ({WEBHOOK_CONFIGURATION}): get");
     let lease = format!("coordination.k8s.io/leases ({LEASE}): get update");
     let clean_up = [
-        format!("/secrets (qscaler-webhook-ca {TLS_SECRET}): get delete"),
+        format!("/secrets ({CONTROL_KEY_SECRET} qscaler-webhook-ca {TLS_SECRET}): get delete"),
         "apps/deployments (qscaler-controller): get".to_owned(),
         format!("coordination.k8s.io/leases ({LEASE}): get update delete"),
         "coordination.k8s.io/leases: create".to_owned(),
@@ -209,7 +210,7 @@ fn nobody_has_a_right_that_is_not_in_this_table() {
         ),
         (("ClusterRole", "qscaler-clean-up"), vec!["/pods: list patch"]),
         (("Role", "qscaler-clean-up"), clean_up.iter().map(String::as_str).collect()),
-        (("Role", "qscaler-controller"), vec![lease.as_str(), "coordination.k8s.io/leases: create"]),
+        (("Role", "qscaler-controller"), vec![control_key.as_str(), lease.as_str(), "coordination.k8s.io/leases: create"]),
         (("ClusterRole", "qscaler-view"), vec!["qscaler.dev/qworkers: get list watch"]),
         (("ClusterRole", "qscaler-broker-urls"), vec!["/configmaps: get", "/secrets: get"]),
     ]

@@ -57,6 +57,9 @@ pub struct Args {
     /// A Secret of the pods' own namespaces by which the image may be pulled; several: one option each.
     #[arg(long = "sidecar-pull-secret", env = "QSCALER_SIDECAR_PULL_SECRETS", value_delimiter = ',')]
     pub sidecar_pull_secrets: Vec<String>,
+    /// A public key (Ed25519 in base64) by which control messages may be signed, beside the one that the Secret of the certificate has; several: one option each.
+    #[arg(long = "control-key", env = "QSCALER_CONTROL_KEYS", value_delimiter = ',')]
+    pub control_keys: Vec<String>,
     /// A file of authorities (PEM) for all brokers, which sidecars get as text; read once, at the start.
     #[arg(long, env = BROKER_CA_FILE)]
     pub broker_ca_file: Option<PathBuf>,

@@ -119,6 +119,7 @@ impl Decider {
             allowed: Allowed { root: allowed.root && !learned.refused, ..allowed },
             not_shared,
             hook_token: token(),
+            control_keys: self.world.control_keys.all(),
         };
         inject(pod, &config, &injection)
     }

@@ -6,6 +6,7 @@
 pub mod admission;
 pub mod args;
 pub mod bounded;
+pub mod control_keys;
 pub mod decide;
 pub mod dial;
 pub mod guests;

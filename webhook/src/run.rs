@@ -34,6 +34,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let readiness = Readiness::default();
     let metrics = Metrics::new(Registry::default());
     let world = Arc::new(World::new(Some(client.clone())));
+    world.control_keys.also(&args.control_keys);
     let served = Arc::new(Served::default());
 
     let listener = listen::bind(args.listen).await.with_context(|| format!("listening on {}", args.listen))?;
@@ -52,12 +53,12 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         tokio::spawn(server::serve(listener, served.config().context("TLS")?, router, metrics.clone(), server::CONNECTIONS_MAX, end.clone()));
     let watching = {
         let (end, readiness) = (end.clone(), readiness.clone());
-        let client = client.clone();
+        let (client, world) = (client.clone(), Arc::clone(&world));
         tokio::spawn(async move { world.follow(client, &readiness, end).await })
     };
     let trust = tokio::spawn(dial::follow(client.clone(), reached, readiness.clone(), metrics.clone(), end.clone()));
     let memory = tokio::spawn(memory::follow(end.clone()));
-    let loader = Loader::new(served, metrics, readiness.clone());
+    let loader = Loader::new(served, metrics, readiness.clone()).telling(Arc::clone(&world));
     let certificates = match (args.tls_cert, args.tls_key) {
         (Some(cert), Some(key)) => tokio::spawn(tls::follow_files(cert, key, loader, end.clone())),
         _ => {

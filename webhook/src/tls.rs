@@ -2,13 +2,14 @@
 //! Out: a TLS configuration that takes the newest usable pair for each new handshake; open connections stay. Left to others: issuing, and trust.
 
 use crate::metrics::Metrics;
+use crate::world::World;
 use arc_swap::ArcSwapOption;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Secret;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client};
-use qscaler_core::names::TLS_SECRET;
+use qscaler_core::names::{CONTROL_KEY_PUBLIC, TLS_SECRET};
 use qscaler_runtime::CancellationToken;
 use qscaler_runtime::ready::{Handle, Readiness};
 use rustls::crypto::CryptoProvider;
@@ -114,6 +115,8 @@ pub struct Loader {
     waiting: Option<Handle>,
     /// When the served leaf ends, seconds since the Unix epoch.
     expiry: Option<i64>,
+    /// Who is told the public key of control messages, which comes in the same Secret.
+    world: Option<Arc<World>>,
 }
 
 impl Loader {
@@ -121,7 +124,22 @@ impl Loader {
     #[must_use]
     pub fn new(served: Arc<Served>, metrics: Metrics, readiness: Readiness) -> Self {
         let waiting = Some(readiness.handle(WAITING_FOR));
-        Self { served, metrics, readiness, waiting, expiry: None }
+        Self { served, metrics, readiness, waiting, expiry: None, world: None }
+    }
+
+    /// The same, telling the public key of control messages.
+    #[must_use]
+    pub fn telling(self, world: Arc<World>) -> Self {
+        Self { world: Some(world), ..self }
+    }
+
+    /// A Secret without that key, as another issuer's, is no news: the key before stays.
+    fn take_secret(&mut self, secret: &Secret) {
+        let key = secret.data.as_ref().and_then(|data| data.get(CONTROL_KEY_PUBLIC));
+        if let (Some(world), Some(key)) = (&self.world, key) {
+            world.control_keys.put(&String::from_utf8_lossy(&key.0));
+        }
+        self.take(pair(secret));
     }
 
     fn take(&mut self, pair: Result<(Vec<u8>, Vec<u8>), TlsError>) {
@@ -174,7 +192,7 @@ pub async fn follow_secret(client: Client, namespace: &str, mut loader: Loader, 
             event = events.next() => event,
         };
         match event {
-            Some(Ok(Event::Apply(secret) | Event::InitApply(secret))) => loader.take(pair(&secret)),
+            Some(Ok(Event::Apply(secret) | Event::InitApply(secret))) => loader.take_secret(&secret),
             // A deleted Secret is made anew by `certs`; until then the old pair is better than none.
             Some(Ok(_)) => {}
             Some(Err(error)) => {
@@ -223,6 +241,26 @@ async fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
 mod tests {
     use super::*;
     use qscaler_runtime::metrics::Registry;
+
+    #[test]
+    fn the_public_key_of_control_messages_comes_with_the_certificate_and_stays_when_a_secret_has_none() {
+        let world = Arc::new(World::new(None));
+        let (here, there) = ("A".repeat(43), "B".repeat(43));
+        world.control_keys.also(std::slice::from_ref(&there));
+        let mut loader = Loader::new(Arc::default(), Metrics::new(Registry::default()), Readiness::default()).telling(Arc::clone(&world));
+        let secret = |key: Option<&str>| Secret {
+            data: Some(key.map(|key| (CONTROL_KEY_PUBLIC.to_owned(), k8s_openapi::ByteString(key.as_bytes().to_vec()))).into_iter().collect()),
+            ..Secret::default()
+        };
+        assert_eq!(world.control_keys.all(), std::slice::from_ref(&there));
+        loader.take_secret(&secret(Some(&format!("{here}=\n"))));
+        for none in [None, Some("$(NOT_A_KEY)")] {
+            loader.take_secret(&secret(none));
+            assert_eq!(world.control_keys.all(), [here.clone(), there.clone()]);
+        }
+        loader.take_secret(&secret(Some(&there)));
+        assert_eq!(world.control_keys.all(), [there], "each once");
+    }
 
     #[test]
     fn readiness_keeps_to_the_certificates_validity() {

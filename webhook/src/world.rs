@@ -5,6 +5,7 @@
 //! cost about 2 MB. Watches per opted-in namespace would cost a connection each, and a delay when a namespace opts in; holding annotated Deployments
 //! only would make every pod of the others look unknown, and ask the API server.
 
+use crate::control_keys::ControlKeys;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{LimitRange, Namespace};
@@ -130,6 +131,8 @@ pub struct World {
     /// pods do without, and the template is as it was.
     unshared: Mirror<(&'static str, Option<String>)>,
     limits: Mirror<Limits>,
+    /// Public keys of control messages, for new pods.
+    pub control_keys: ControlKeys,
     client: Option<Client>,
 }
 

@@ -7,7 +7,9 @@ mod control;
 mod faults;
 mod figures;
 mod reports;
+mod signed;
 
+use crate::signing::{PublicKeys, Signer, SigningKey};
 use crate::{BrokerError, ControlReceiver, ControlSender, Delivery, QueueQuery, QueueStats, now_ms};
 use async_trait::async_trait;
 use futures::FutureExt;
@@ -43,10 +45,25 @@ pub struct Ends {
     pub receiver: Box<dyn ControlReceiver>,
 }
 
+/// The signer of every controller's end under test.
+#[must_use]
+pub fn signer() -> Signer {
+    let signer = Signer::default();
+    // 32 bytes are always a seed.
+    let _ = SigningKey::from_seed(&[7; 32]).map(|key| signer.set(key));
+    signer
+}
+
+/// Its key, which every sidecar's end under test was given.
+#[must_use]
+pub fn keys() -> Option<Arc<PublicKeys>> {
+    Some(Arc::new(PublicKeys::read(&signer().public().unwrap_or_default())))
+}
+
 /// One broker, and what a test may do to it.
 #[async_trait]
 pub trait UnderTest: Send + Sync {
-    /// New ends; each call gives connections of their own.
+    /// New ends, with [`signer`] and [`keys`]; each call gives connections of their own.
     fn ends(&self, address: &ControlAddress, pod_uid: &str) -> Result<Ends, BrokerError>;
     /// Ends at a place where no server is.
     fn ends_nowhere(&self, address: &ControlAddress) -> Result<Ends, BrokerError>;
@@ -98,6 +115,8 @@ const CASES: &[(&str, Case)] = cases![
     control::a_take_that_is_cut_off_loses_nothing,
     control::a_malformed_message_is_dropped_and_counted,
     control::a_message_that_is_too_long_is_dropped_by_whoever_meets_it_and_hides_no_other,
+    signed::a_signature_survives_the_way_and_being_given_back,
+    signed::what_the_controller_did_not_sign_is_told_apart,
     reports::reports_come_in_order_and_no_more_than_asked_for,
     reports::a_malformed_report_is_dropped_and_counted,
     reports::a_report_that_is_too_long_is_dropped_and_hides_no_other,
@@ -171,6 +190,7 @@ fn report(address: &ControlAddress, pod_uid: &str, sequence: u64) -> Report {
         cut: None,
         last: false,
         gaps: Vec::new(),
+        control_keys: Vec::new(),
     }
 }
 

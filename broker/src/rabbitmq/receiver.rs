@@ -5,7 +5,8 @@
 //! one shared message; one that comes after the caller has lost interest is requeued. The pod's own queue is exclusive: it goes with the connection.
 
 use super::{Link, is_missing, names};
-use crate::{BrokerError, ControlReceiver, Delivery, DeliveryHandle, Retry, now_ms};
+use crate::signing::{self, PublicKeys};
+use crate::{BrokerError, ControlReceiver, Delivery, DeliveryHandle, ReceiverOptions, Retry, now_ms};
 use async_trait::async_trait;
 use futures::StreamExt;
 use lapin::options::{
@@ -15,7 +16,7 @@ use lapin::options::{
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, Consumer};
 use qscaler_broker_url::AmqpUrl;
-use qscaler_core::message::{ControlMessage, Report};
+use qscaler_core::message::Report;
 use qscaler_core::workload::ControlAddress;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +38,7 @@ pub(crate) struct RabbitReceiver {
     link: Arc<Link>,
     address: ControlAddress,
     pod_uid: String,
+    keys: Option<Arc<PublicKeys>>,
     session: Option<Session>,
     generation: u64,
     malformed: u64,
@@ -55,9 +57,9 @@ struct Session {
 }
 
 impl RabbitReceiver {
-    pub(crate) fn new(url: AmqpUrl, address: &ControlAddress, pod_uid: &str) -> Self {
+    pub(crate) fn new(url: AmqpUrl, address: &ControlAddress, pod_uid: &str, options: ReceiverOptions) -> Self {
         let link = Arc::new(Link::new(url, "qscaler sidecar"));
-        Self { link, address: address.clone(), pod_uid: pod_uid.to_owned(), session: None, generation: 0, malformed: 0 }
+        Self { link, address: address.clone(), pod_uid: pod_uid.to_owned(), keys: options.keys, session: None, generation: 0, malformed: 0 }
     }
 
     /// The session, made anew where there is none. Cut off on the way, the connection is dropped with what it had declared.
@@ -149,10 +151,10 @@ impl RabbitReceiver {
                 Some(Err(error)) => return Err(self.link.error(OPERATION, &error)),
                 None => return Err(self.link.failed(OPERATION, "the server ended the consumer: its queue was deleted", Retry::Later)),
             };
-            match ControlMessage::decode(&delivery.data) {
-                Ok(message) if message.expires_ms > now_ms() => {
+            match signing::open(&delivery.data, self.keys.as_deref()) {
+                Ok((message, seal)) if message.expires_ms > now_ms() => {
                     let handle = DeliveryHandle::RabbitMq { tag: delivery.delivery_tag, generation: self.generation };
-                    return Ok(Some(Delivery { message, handle }));
+                    return Ok(Some(Delivery { message, seal, handle }));
                 }
                 Ok(_) => {}
                 Err(error) => {

@@ -2,6 +2,7 @@
 //! workload's report queue into memory as they come, so that asking for them costs no round trip. Left to others: when to send, what a report means.
 
 use super::{Link, is_missing, names};
+use crate::signing::Signer;
 use crate::{BrokerError, ControlSender, Reports, Retry, now_ms};
 use async_trait::async_trait;
 use futures::future::{BoxFuture, Shared};
@@ -30,6 +31,7 @@ const DURABLE: u8 = 2;
 #[derive(Debug)]
 pub(crate) struct RabbitSender {
     link: Arc<Link>,
+    signer: Signer,
     session: tokio::sync::Mutex<Option<Arc<Session>>>,
 }
 
@@ -60,8 +62,8 @@ enum Sent {
 }
 
 impl RabbitSender {
-    pub(crate) fn new(url: AmqpUrl) -> Self {
-        Self { link: Arc::new(Link::new(url, "qscaler controller")), session: tokio::sync::Mutex::new(None) }
+    pub(crate) fn new(url: AmqpUrl, signer: Signer) -> Self {
+        Self { link: Arc::new(Link::new(url, "qscaler controller")), signer, session: tokio::sync::Mutex::new(None) }
     }
 
     async fn session(&self, operation: &'static str) -> Result<Arc<Session>, BrokerError> {
@@ -227,7 +229,7 @@ impl ControlSender for RabbitSender {
     async fn publish(&self, address: &ControlAddress, message: &ControlMessage) -> Result<(), BrokerError> {
         const OPERATION: &str = "sending a control message";
         let key = message.target.as_ref().map_or_else(|| names::control(address).routing_key, |pod| names::pod_routing_key(address, pod));
-        let body = message.encode();
+        let body = self.signer.seal(message);
         // Once more after the queue was made: it may have expired, or the server lost its data.
         for again in [true, false] {
             let ttl_ms = message.expires_ms.saturating_sub(now_ms());

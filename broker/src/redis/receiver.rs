@@ -6,11 +6,12 @@
 //! there; if the pod is gone for good, another sidecar claims it after [`ReceiverOptions::reclaim_after`].
 
 use super::{Link, RESPONSE_TIMEOUT, keys, oversized};
+use crate::signing;
 use crate::{BrokerError, ControlReceiver, Delivery, DeliveryHandle, ReceiverOptions, Retry, now_ms};
 use async_trait::async_trait;
 use keys::Entry;
 use qscaler_broker_url::RedisUrl;
-use qscaler_core::message::{ControlMessage, MESSAGE_BYTES_MAX, Report};
+use qscaler_core::message::{MESSAGE_BYTES_MAX, Report};
 use qscaler_core::workload::ControlAddress;
 use redis::{Cmd, RedisError, Value, cmd, pipe};
 use std::collections::{HashSet, VecDeque};
@@ -140,14 +141,15 @@ impl RedisReceiver {
             // The pod's own come first, whatever their place.
             let place = self.buffer.iter().position(|entry| entry.key == self.pod_key).or(if self.buffer.is_empty() { None } else { Some(0) });
             let Some(entry) = place.and_then(|place| self.buffer.get(place)).cloned() else { return Ok(None) };
-            let decoded = entry.json.as_deref().map(ControlMessage::decode);
+            let decoded = entry.json.as_deref().map(|json| signing::open(json, self.options.keys.as_deref()));
             let mut pipeline = pipe();
             match decoded {
-                Some(Ok(message)) if message.expires_ms > now_ms() => {
+                Some(Ok((message, seal))) if message.expires_ms > now_ms() => {
                     if shared || entry.key == self.pod_key {
                         self.forget(&entry);
                         self.outstanding.insert((entry.key.clone(), entry.id.clone()));
-                        return Ok(Some(Delivery { message, handle: DeliveryHandle::Redis { key: entry.key, id: entry.id } }));
+                        let handle = DeliveryHandle::Redis { key: entry.key, id: entry.id, body: entry.json.unwrap_or_default() };
+                        return Ok(Some(Delivery { message, seal, handle }));
                     }
                     pipeline.add_command(keys::add(&entry.key, keys::CONTROL_ENTRIES_MAX, entry.json.as_deref().unwrap_or_default()));
                 }
@@ -214,9 +216,9 @@ impl RedisReceiver {
         taken.map(|()| true)
     }
 
-    fn key_and_id(&self, delivery: Delivery) -> Result<(ControlMessage, String, String), BrokerError> {
+    fn entry_of(&self, delivery: Delivery) -> Result<(Vec<u8>, String, String), BrokerError> {
         match delivery.handle {
-            DeliveryHandle::Redis { key, id } => Ok((delivery.message, key, id)),
+            DeliveryHandle::Redis { key, id, body } => Ok((body, key, id)),
             _ => Err(self.commands.refused("acknowledging a control message", "the delivery is of another broker".to_owned())),
         }
     }
@@ -304,7 +306,7 @@ impl ControlReceiver for RedisReceiver {
     }
 
     async fn ack(&mut self, delivery: Delivery) -> Result<(), BrokerError> {
-        let (_, key, id) = self.key_and_id(delivery)?;
+        let (_, key, id) = self.entry_of(delivery)?;
         let mut pipeline = pipe();
         done(&mut pipeline, &key, &id);
         // Whether it failed or not, the message is out of the caller's hands: if it is still pending, it comes again.
@@ -313,10 +315,10 @@ impl ControlReceiver for RedisReceiver {
     }
 
     async fn give_back(&mut self, delivery: Delivery) -> Result<(), BrokerError> {
-        let (message, key, id) = self.key_and_id(delivery)?;
-        // Redis cannot return an entry to its group: a copy is added before the original goes, so that it may be doubled and is never lost.
+        let (body, key, id) = self.entry_of(delivery)?;
+        // Redis cannot return an entry to its group: a copy, byte for byte, is added before the original goes, so that it may be doubled and is never lost.
         let mut pipeline = pipe();
-        pipeline.add_command(keys::add(&key, keys::CONTROL_ENTRIES_MAX, &message.encode()));
+        pipeline.add_command(keys::add(&key, keys::CONTROL_ENTRIES_MAX, &body));
         // Where the workload went meanwhile, that has made its stream again.
         pipeline.add_command(keys::expire(&key, if key == self.pod_key { keys::POD_STREAM_TTL_MS } else { keys::STREAM_TTL_MS }));
         done(&mut pipeline, &key, &id);

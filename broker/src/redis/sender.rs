@@ -2,6 +2,7 @@
 //! report stream. Left to others: when to send, and what a report means.
 
 use super::{Link, RESPONSE_TIMEOUT, keys, oversized};
+use crate::signing::Signer;
 use crate::{BrokerError, ControlSender, Reports, now_ms};
 use async_trait::async_trait;
 use qscaler_broker_url::RedisUrl;
@@ -15,6 +16,7 @@ use std::sync::{Mutex, PoisonError};
 #[derive(Debug)]
 pub(crate) struct RedisSender {
     link: Link,
+    signer: Signer,
     reports: Mutex<HashMap<ControlAddress, ReportState>>,
 }
 
@@ -28,8 +30,8 @@ struct ReportState {
 }
 
 impl RedisSender {
-    pub(crate) fn new(url: RedisUrl) -> Self {
-        Self { link: Link::bounded(url, RESPONSE_TIMEOUT, MESSAGE_BYTES_MAX as u64), reports: Mutex::new(HashMap::new()) }
+    pub(crate) fn new(url: RedisUrl, signer: Signer) -> Self {
+        Self { link: Link::bounded(url, RESPONSE_TIMEOUT, MESSAGE_BYTES_MAX as u64), signer, reports: Mutex::new(HashMap::new()) }
     }
 
     fn state<T>(&self, with: impl FnOnce(&mut ReportState) -> T, address: &ControlAddress) -> T {
@@ -76,7 +78,7 @@ impl ControlSender for RedisSender {
         };
         let mut pipeline = pipe();
         pipeline.add_command(keys::create_group(&key, keys::SIDECARS));
-        pipeline.add_command(keys::add(&key, keys::CONTROL_ENTRIES_MAX, &message.encode())).add_command(keys::expire(&key, ttl_ms));
+        pipeline.add_command(keys::add(&key, keys::CONTROL_ENTRIES_MAX, &self.signer.seal(message))).add_command(keys::expire(&key, ttl_ms));
         for answer in &self.link.run(OPERATION, &mut pipeline).await? {
             keys::group_exists(answer).map_err(|error| self.link.error(OPERATION, &error))?;
         }

@@ -4,6 +4,7 @@
 use crate::act::plan::{Notice, PodRef};
 use crate::drain::facts::{Circumstances, fleet_facts};
 use crate::drain::replacing::Replacing;
+use crate::observe::cluster::KeyName;
 use crate::observe::index::View;
 use crate::observe::record::{ContainerRecord, PodRecord};
 use crate::observe::reports::Heard;
@@ -47,6 +48,7 @@ impl Workload {
                 Cause::Bare => "had no sidecar",
                 Cause::WrongUser => "had a sidecar that could not signal its worker",
                 Cause::OldConfiguration => "was made with other annotations",
+                Cause::OtherKey => "was given another key than control messages are signed by",
                 Cause::OldSidecar => "had another sidecar than new pods get",
             };
             let note = format!("pod {} is replaced while it is idle: it {why}", ask.pod_name);
@@ -76,7 +78,7 @@ impl Workload {
         for pod in view.pods.iter().filter(|p| !p.terminating) {
             let heard = self.intake.heard(&pod.uid).filter(|h| is_fresh(h.at_ms, now_ms));
             let cause = if pod.injected {
-                injected_cause(pod, heard, sidecar_image).or_else(|| self.replacing.has_old_words(pod, config, view, &self.uid))
+                injected_cause(pod, heard, self.control_key, sidecar_image).or_else(|| self.replacing.has_old_words(pod, config, view, &self.uid))
             } else {
                 (now_ms >= pod.created_ms.saturating_add(BARE_AGE_MS)).then_some(Cause::Bare)
             };
@@ -92,10 +94,14 @@ impl Workload {
     }
 }
 
-fn injected_cause(pod: &PodRecord, heard: Option<&Heard>, sidecar_image: Option<&str>) -> Option<Cause> {
+fn injected_cause(pod: &PodRecord, heard: Option<&Heard>, control_key: Option<KeyName>, sidecar_image: Option<&str>) -> Option<Cause> {
     // New pods get the worker's UID by what was learned; where the spec names another, they do not.
     if heard.is_some_and(|h| h.access == AccessLevel::ReadOnly && h.worker_ids.is_some()) && pod.sidecar_uid.is_none() {
         return Some(Cause::WrongUser);
+    }
+    // A pod without a key is as good as it was; one that believes nobody is not. Nor is it while there is no key to sign by, but then a new pod is no better.
+    if control_key.is_some() && heard.is_some_and(|h| h.refuses(control_key)) {
+        return Some(Cause::OtherKey);
     }
     let image = &pod.made.as_deref()?.image;
     sidecar_image.filter(|new| **new != **image).map(|_| Cause::OldSidecar)

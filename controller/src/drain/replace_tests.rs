@@ -8,7 +8,7 @@ use crate::testing::look::ROOM;
 use crate::testing::{T0_MS, api, deployment, orders, pod, refusal, replicaset, report, view, with};
 use crate::workload::Workload;
 use qscaler_api::QWorkerStatus;
-use qscaler_core::message::{Busy, WorkerState};
+use qscaler_core::message::{Busy, Report, WorkerState};
 use qscaler_core::names::condition;
 use qscaler_core::scale::QueueSample;
 use qscaler_core::workload::SidecarConfig;
@@ -109,6 +109,28 @@ fn a_bare_pod_whose_task_no_net_lies_under_is_left_alone_with_the_reason() {
     );
     let mut stage = Stage::of(view(&[remapped, replicaset("orders-1", 1), bare("a")]));
     assert!(stage.said().1.contains("REMAP_SIGTERM"));
+}
+
+#[test]
+fn a_pod_that_believes_no_message_is_replaced_while_it_is_idle_and_one_without_a_key_is_as_good_as_it_was() {
+    let words = told(&view(&[deployment(1, &[]), replicaset("orders-1", 1)]));
+    let signed_by = |key: &[u8; 8]| Cluster { control_key: Some(*key), ..Cluster::default() };
+    for (given, cluster, found) in [
+        (vec!["AAAAAAAA"], signed_by(b"BBBBBBBB"), vec![(Cause::OtherKey, Net::Held)]),
+        (vec!["AAAAAAAA", "BBBBBBBB"], signed_by(b"BBBBBBBB"), vec![]),
+        (vec![], signed_by(b"BBBBBBBB"), vec![]),
+        // A new pod would believe a controller without a key no more than this one does.
+        (vec!["AAAAAAAA"], Cluster::default(), vec![]),
+    ] {
+        let mut stage = Stage::new(&[], &[injected("a", &words, IMAGE)]);
+        let control_keys = given.iter().map(|key| (*key).to_owned()).collect();
+        let told = Report { control_keys, ..report("a", 1, WorkerState::Open, Busy::Idle) };
+        stage.workload.reports(&[told], &stage.view, &cluster, T0_MS);
+        stage.workload.look(&stage.view, &cluster, ROOM, T0_MS);
+        assert_eq!(stage.candidates(), found, "{given:?}");
+        let ask = stage.workload.replace(&stage.view, Some(IMAGE), true, T0_MS);
+        assert_eq!(ask.is_some_and(|ask| !ask.prove && ask.pod_name == "a"), !found.is_empty());
+    }
 }
 
 #[test]

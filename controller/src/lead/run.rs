@@ -11,8 +11,7 @@ use crate::lead::lease::Leadership;
 use crate::lead::managed::{Links, Managed};
 use crate::mark::sweep;
 use crate::observe::brokers::Brokers;
-use crate::observe::cluster::Cluster;
-use crate::observe::cluster::cluster_version;
+use crate::observe::cluster::{Cluster, cluster_version, key_name};
 use crate::observe::index::View;
 use crate::observe::pools::{Pools, identities};
 use crate::observe::record::DeploymentRecord;
@@ -21,6 +20,7 @@ use crate::observe::watch::SharedIndex;
 use crate::show::metrics::Metrics;
 use crate::show::status::Snapshot;
 use kube::Client;
+use qscaler_broker::signing::Signer;
 use qscaler_core::config::WorkerConfig;
 use qscaler_core::replace::{Ask, Budget};
 use qscaler_core::scale::budget::DarkBudget;
@@ -84,6 +84,8 @@ pub struct Parts {
     pub instance: String,
     /// Nothing is decided before this.
     pub readiness: Readiness,
+    /// Signs control messages.
+    pub signer: Signer,
     /// Image of the sidecar that new pods get; None: not known, so no pod is replaced for its own.
     pub sidecar_image: Option<String>,
 }
@@ -279,6 +281,7 @@ impl Loop {
         if housekeeping {
             self.housekeeping(now_ms);
         }
+        self.cluster.control_key = self.parts.signer.public().as_deref().and_then(key_name);
         let elapsed_s = now_ms.saturating_sub(self.turned_ms) as f64 / 1000.0;
         self.statuses = (self.statuses + elapsed_s * STATUSES_PER_S).min(STATUSES_BURST);
         self.turned_ms = now_ms;

@@ -107,6 +107,7 @@ fn parts(annotations: &[(&str, &str)], leadership: Leadership) -> (Parts, Memory
         decisions: Decisions::default(),
         instance: "test".into(),
         readiness: Readiness::default(),
+        signer: Signer::default(),
         sidecar_image: None,
     };
     (parts, broker, script)

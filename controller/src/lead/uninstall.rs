@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, DeleteParams, Preconditions};
 use kube::core::PartialObjectMeta;
 use kube::{Client, ResourceExt};
-use qscaler_core::names::{CA_SECRET, LABEL_PART_OF, LEASE, PART_OF, TLS_SECRET};
+use qscaler_core::names::{CA_SECRET, CONTROL_KEY_SECRET, LABEL_PART_OF, LEASE, PART_OF, TLS_SECRET};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -62,7 +62,7 @@ pub async fn clean_up(client: &Client, namespace: &str, me: &str) -> anyhow::Res
     let pods = pods.with_context(|| format!("another controller holds the Lease {LEASE}: end it, and do this again"))??;
 
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    for name in [TLS_SECRET, CA_SECRET] {
+    for name in [TLS_SECRET, CA_SECRET, CONTROL_KEY_SECRET] {
         let found = timeout(CALL, secrets.get_opt(name)).await?.with_context(|| format!("reading Secret {name}"))?;
         // Somebody else's, such as cert-manager's, has no such label.
         if let Some(secret) = found.filter(|s| s.labels().get(LABEL_PART_OF).is_some_and(|value| value == PART_OF)) {
@@ -147,6 +147,7 @@ mod tests {
     async fn nothing_of_ours_is_left_once_the_release_is_gone_and_what_is_anothers_stays() {
         let (client, kept) = cluster(vec![
             ("/api/v1/namespaces/q/secrets/qscaler-webhook-ca", secret(CA_SECRET, true)),
+            ("/api/v1/namespaces/q/secrets/qscaler-control-key", secret(CONTROL_KEY_SECRET, true)),
             ("/api/v1/namespaces/q/secrets/qscaler-webhook-tls", secret(TLS_SECRET, false)),
         ]);
         assert_eq!(clean_up(&client, "q", "me").await.unwrap(), CleanUp::Done { pods: 0 });

@@ -5,6 +5,7 @@ use crate::input::{Input, Measured};
 use crate::observe::addresses::BothAddresses;
 use crate::observe::resolve::SecretUrl;
 use futures::StreamExt;
+use qscaler_broker::signing::Signer;
 use qscaler_broker::{BrokerError, ControlSender, QueueQuery, QueueStats, Retry};
 use qscaler_core::scale::QueueSample;
 use qscaler_core::workload::{ControlAddress, WorkloadId};
@@ -43,20 +44,20 @@ pub struct Opener {
 /// From a URL to a broker.
 pub type Open<T> = Arc<dyn Fn(&str) -> Result<Arc<T>, BrokerError> + Send + Sync>;
 
-impl Default for Opener {
-    fn default() -> Self {
+impl Opener {
+    /// Whatever the URL, with control messages signed by the key that the signer has at that moment.
+    #[must_use]
+    pub fn new(signer: Signer) -> Self {
         Self {
             stats: Arc::new(qscaler_broker::open_stats),
-            control: Arc::new(|url| Ok(Arc::new(BothAddresses::new(qscaler_broker::open_control(url)?)))),
+            control: Arc::new(move |url| Ok(Arc::new(BothAddresses::new(qscaler_broker::open_control_signed(url, signer.clone())?)))),
         }
     }
-}
 
-impl Opener {
     /// Only to these hosts, where there are any: names, addresses, or `*.DOMAIN` for what is below a domain. Cases do not matter.
     #[must_use]
-    pub fn limited(hosts: Vec<String>) -> Self {
-        let Self { stats, control } = Self::default();
+    pub fn limited(hosts: Vec<String>, signer: Signer) -> Self {
+        let Self { stats, control } = Self::new(signer);
         if hosts.is_empty() {
             return Self { stats, control };
         }

@@ -149,7 +149,7 @@ async fn a_broker_that_is_away_is_told_to_each_of_its_workloads_and_found_again(
 #[tokio::test]
 async fn only_hosts_that_the_installation_allows_are_connected_to() {
     let hosts = ["redis.shop", "*.mq.example", "10.0.0.7", "::1"].map(str::to_owned).to_vec();
-    let Opener { stats, control } = Opener::limited(hosts);
+    let Opener { stats, control } = Opener::limited(hosts, Signer::default());
     for allowed in [
         "redis://redis.shop/0",
         "redis://REDIS.shop.:6379/0",
@@ -176,5 +176,5 @@ async fn only_hosts_that_the_installation_allows_are_connected_to() {
             assert_eq!(error.retry, Retry::AfterChange);
         }
     }
-    assert!((Opener::limited(Vec::new()).stats)("redis://169.254.169.254/0").is_ok());
+    assert!((Opener::limited(Vec::new(), Signer::default()).stats)("redis://169.254.169.254/0").is_ok());
 }

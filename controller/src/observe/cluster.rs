@@ -2,7 +2,17 @@
 //! them (`size`).
 
 use kube::Client;
+use qscaler_core::control_key::NAME_CHARS;
 use qscaler_core::size::ClusterVersion;
+
+/// The short name of a public key of control messages, see [`qscaler_core::control_key::name`].
+pub type KeyName = [u8; NAME_CHARS];
+
+/// The short name of this key, or this short name; None: it is none.
+#[must_use]
+pub fn key_name(text: &str) -> Option<KeyName> {
+    qscaler_core::control_key::name(text).as_bytes().try_into().ok()
+}
 
 /// What the cluster allows, the same for all workloads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,6 +23,8 @@ pub struct Cluster {
     pub node_memory: Option<u64>,
     /// CPU of the largest node, millicores.
     pub node_cpu_m: Option<u64>,
+    /// By which key control messages are signed; None: they are not.
+    pub control_key: Option<KeyName>,
 }
 
 /// The API server's version; None: it does not say.

@@ -1,9 +1,11 @@
 //! Reports of sidecars, believed only as far as the API server bears them out. In: reports from the control channel and last words from pod
 //! statuses. Out: what each pod said last, tasks that ended, peaks, cuts. Left to others: carrying reports (`broker`), sizes (`sizing`).
 
+use crate::observe::cluster::{KeyName, key_name};
 use crate::observe::record::{PodRecord, Word};
 use crate::words::shorten;
 use qscaler_api::CountedCuts;
+use qscaler_core::control_key::KEYS_MAX;
 use qscaler_core::drain::fleet::is_fresh;
 use qscaler_core::message::{AccessLevel, Busy, GAPS_MAX, HoldGap, Report, WorkerState};
 use qscaler_core::scale::Completion;
@@ -42,6 +44,8 @@ pub struct Heard {
     pub access: AccessLevel,
     /// In what its hold is less than whole, as it sees it.
     pub gaps: Box<[HoldGap]>,
+    /// By which keys control messages must be signed there; empty: it believes unsigned ones.
+    pub control_keys: Box<[KeyName]>,
     /// How far the pod's clock is ahead of ours, milliseconds; negative: behind, or the report was long on its way.
     pub skew_ms: i64,
     /// When the sidecar started, and the report's number since then: what is not above these is old.
@@ -60,6 +64,7 @@ impl Heard {
             at_ms,
             access: report.access,
             gaps: report.gaps.iter().take(GAPS_MAX).cloned().map(bounded).collect(),
+            control_keys: report.control_keys.iter().take(KEYS_MAX).filter_map(|name| key_name(name)).collect(),
             skew_ms: skew_ms(report, at_ms),
             order: order(report),
         }
@@ -70,6 +75,14 @@ impl Heard {
 fn bounded(mut gap: HoldGap) -> HoldGap {
     shorten(&mut gap.detail, DETAIL_BYTES_MAX);
     gap
+}
+
+impl Heard {
+    /// Whether control messages that are signed by this key (None: not signed) are refused there.
+    #[must_use]
+    pub fn refuses(&self, key: Option<KeyName>) -> bool {
+        !self.control_keys.is_empty() && !key.is_some_and(|key| self.control_keys.contains(&key))
+    }
 }
 
 fn skew_ms(report: &Report, now_ms: u64) -> i64 {

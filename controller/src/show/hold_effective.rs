@@ -2,6 +2,7 @@
 //! reported. Out: the verdict in words, and how many pods are not held whole. Left to others: finding a gap in the pod (`sidecar`), saying it only when
 //! it lasts (`lasting`), setting the condition (`summary`).
 
+use crate::observe::cluster::KeyName;
 use crate::observe::index::View;
 use crate::observe::record::PodRecord;
 use crate::observe::reports::{Heard, Intake};
@@ -35,6 +36,8 @@ pub(crate) struct Known {
     pub(crate) listening_ms: Option<u64>,
     /// The annotations let the sidecar see the worker's processes.
     pub(crate) share_processes: bool,
+    /// By which key control messages are signed; None: they are not.
+    pub(crate) control_key: Option<KeyName>,
 }
 
 /// What the condition says.
@@ -47,6 +50,8 @@ pub(crate) struct Verdict {
     pub(crate) unheld: u32,
     /// Some of those, each with its reasons.
     pub(crate) pods: Vec<UnheldPod>,
+    /// Pods that have reported and believe unsigned control messages.
+    pub(crate) unsigned: u32,
 }
 
 /// One reason with its pods.
@@ -60,7 +65,7 @@ struct Found<'a> {
 pub(crate) fn judge(view: &View, intake: &Intake, known: Known, now_ms: u64) -> Verdict {
     let mut found: BTreeMap<GapReason, Found<'_>> = BTreeMap::new();
     let mut pods = Vec::new();
-    let (mut judged, mut silent_yet, mut unheld) = (0_u32, 0_u32, 0_u32);
+    let (mut judged, mut silent_yet, mut unheld, mut unsigned) = (0_u32, 0_u32, 0_u32, 0_u32);
     let injected = || view.pods.iter().filter(|p| p.injected && !p.terminating);
     for pod in injected().filter(|p| p.sidecar_started) {
         let Some(gaps) = gaps(pod, intake, known, now_ms) else {
@@ -68,6 +73,7 @@ pub(crate) fn judge(view: &View, intake: &Intake, known: Known, now_ms: u64) -> 
             continue;
         };
         judged += 1;
+        unsigned += u32::from(intake.heard(&pod.uid).is_some_and(|heard| heard.control_keys.is_empty()));
         unheld += u32::from(!gaps.is_empty());
         if !gaps.is_empty() && pods.len() < PODS_MAX {
             let mut reasons: Vec<GapReason> = gaps.iter().map(|(reason, _)| *reason).collect();
@@ -79,7 +85,7 @@ pub(crate) fn judge(view: &View, intake: &Intake, known: Known, now_ms: u64) -> 
             found.entry(reason).or_insert(Found { pods: 0, first: &pod.name, detail }).pods += 1;
         }
     }
-    let say = |holds, reason, message| Verdict { holds, reason, message, unheld, pods: pods.clone() };
+    let say = |holds, reason, message| Verdict { holds, reason, message, unheld, pods: pods.clone(), unsigned };
     let mut reasons: Vec<(GapReason, &Found<'_>)> = found.iter().map(|(reason, found)| (*reason, found)).collect();
     reasons.sort_by_key(|(reason, _)| reason.severity());
     let Some(((worst, first), others)) = reasons.split_first() else {
@@ -136,6 +142,9 @@ fn gaps<'a>(pod: &'a PodRecord, intake: &'a Intake, known: Known, now_ms: u64) -
     let fresh = heard.filter(|h| now_ms < h.at_ms.saturating_add(SILENT_MS));
     if let Some(heard) = fresh {
         access(pod, heard, known, now_ms).into_iter().for_each(|(reason, detail)| add(reason, detail));
+        if heard.refuses(known.control_key) {
+            add(GapReason::MessagesRefused, refuses(known.control_key).into());
+        }
         heard.gaps.iter().for_each(|gap| add(gap.reason, detail(&gap.detail)));
     }
     (fresh.is_some() || !gaps.is_empty()).then_some(gaps)
@@ -190,6 +199,17 @@ fn silent(pod: &PodRecord) -> Cow<'static, str> {
         pod.namespace, pod.name, sidecar::CONTAINER
     )
     .into()
+}
+
+fn refuses(key: Option<KeyName>) -> &'static str {
+    match key {
+        Some(_) => {
+            "the pod was given another key than control messages are signed by now (the Secret qscaler-control-key was deleted or changed since), so it believes none of them: it works and is held, but is not asked to leave while it is idle. Pods made from now on have the key; those made before are replaced one by one as they fall idle (condition UpToDate says how far). Where the old Secret is still to be had, put it back"
+        }
+        None => {
+            "the pod asks for signed control messages, and the controller has no key to sign them: it works and is held, but is not asked to leave while it is idle. The controller's log says what is wrong with the Secret qscaler-control-key of its namespace"
+        }
+    }
 }
 
 fn clocks(skew_ms: i64) -> Cow<'static, str> {

@@ -5,7 +5,7 @@ use crate::testing::{T0_MS, deployment, pod, replicaset, report, stamp, view, wi
 use qscaler_core::message::{Busy, HoldGap, Report};
 use serde_json::{Value, json};
 
-const LISTENING: Known = Known { listening_ms: Some(T0_MS), share_processes: true };
+const LISTENING: Known = Known { listening_ms: Some(T0_MS), share_processes: true, control_key: Some(*b"AAAAAAAA") };
 
 fn told(name: &str) -> Report {
     report(name, 1, WorkerState::Open, Busy::Idle)
@@ -122,6 +122,23 @@ fn a_sidecar_that_was_started_again_lately_is_named_with_its_end() {
 }
 
 #[test]
+fn a_pod_that_does_not_believe_the_controller_is_named_with_the_mend_and_one_without_a_key_is_counted() {
+    let given = |key: &str| Report { control_keys: vec![key.to_owned()], ..told("a") };
+    for (known, word) in [(LISTENING, "replaced one by one"), (Known { control_key: None, ..LISTENING }, "the controller has no key")] {
+        let v = verdict(&[pod("a")], &[given("BBBBBBBB")], known, 1_000);
+        assert_eq!((v.holds, v.reason, v.unheld, v.unsigned), (Holds::False, "MessagesRefused", 1, 0));
+        assert!(v.message.contains(word) && v.message.contains("qscaler-control-key"), "{}", v.message);
+    }
+    let both = Report { control_keys: vec!["BBBBBBBB".to_owned(), "AAAAAAAA".to_owned()], ..told("a") };
+    for (reports, unsigned) in [(vec![both], 0), (vec![given("AAAAAAAA")], 0), (vec![told("a")], 1)] {
+        let v = verdict(&[pod("a")], &reports, LISTENING, 1_000);
+        assert_eq!((v.holds, v.unsigned), (Holds::True, unsigned), "{v:?}");
+    }
+    // A key that could not be read opens nothing.
+    assert_eq!(verdict(&[pod("a")], &[given("????????")], LISTENING, 1_000).reason, "MessagesRefused");
+}
+
+#[test]
 fn no_reason_of_a_sidecar_goes_unsaid() {
     for name in [
         "notVisible",
@@ -134,6 +151,7 @@ fn no_reason_of_a_sidecar_goes_unsaid() {
         "brokerUnreachable",
         "misconfigured",
         "sidecarRestarted",
+        "messagesRefused",
         "ofALaterRelease",
     ] {
         let reason: GapReason = serde_json::from_value(json!(name)).unwrap();

@@ -68,6 +68,8 @@ pub struct Metrics {
     pub workloads: Gauge,
     /// Connections to brokers.
     pub connections: Gauge,
+    /// Control messages are signed.
+    pub signing: Gauge,
     /// Calls of brokers and of the API server.
     pub calls: Calls,
     errors: Counter,
@@ -122,7 +124,7 @@ fn setting(seen: &Seen<'_>, of: impl Fn(&qscaler_core::config::WorkerConfig) -> 
 type Reading = (&'static str, &'static str, fn(&Seen<'_>) -> f64);
 
 /// A workload's gauges: what is not known is NaN.
-const GAUGES: [Reading; 25] = [
+const GAUGES: [Reading; 26] = [
     ("qscaler_replicas", "spec.replicas of the Deployment", |s| f64::from(s.replicas)),
     ("qscaler_desired", "The target: useful pods wished for; NaN before the first decision", |s| {
         s.decision.map_or(f64::NAN, |d| f64::from(d.target))
@@ -137,6 +139,9 @@ const GAUGES: [Reading; 25] = [
     ("qscaler_parked", "Parked pods", |s| f64::from(s.workload.fleet.parked)),
     ("qscaler_terminating_pods", "Pods that end, held until their task is done", |s| f64::from(s.workload.fleet.terminating)),
     ("qscaler_unheld_pods", "Pods whose hold is less than whole; condition HoldEffective says why", |s| f64::from(s.workload.unheld)),
+    ("qscaler_unsigned_pods", "Pods whose sidecar was given no key, so that it believes unsigned control messages", |s| {
+        f64::from(s.workload.unsigned)
+    }),
     ("qscaler_backlog_messages", "Messages that wait; NaN while unknown", |s| known(s.decision.and_then(|d| d.inputs.backlog))),
     ("qscaler_in_flight_messages", "Messages taken and not finished; NaN while unknown", |s| known(s.decision.and_then(|d| d.inputs.in_flight))),
     ("qscaler_arrival_rate", "Messages per second that come, as the law estimates it", |s| input(s, |i| i.rate_in)),
@@ -200,6 +205,11 @@ impl Default for Metrics {
             leader: r.add("qscaler_leader", "1 while this controller holds the Lease", Gauge::default()),
             workloads: r.add("qscaler_workloads", "Workloads with annotations of QScaler", Gauge::default()),
             connections: r.add("qscaler_broker_connections", "Open connections to brokers", Gauge::default()),
+            signing: r.add(
+                "qscaler_control_messages_signed",
+                "1 while this controller has the key by which control messages are signed",
+                Gauge::default(),
+            ),
             calls: Calls::new(r),
             errors: r.add("qscaler_reconcile_errors", "Lists of actions that ended early, conflicts left out", Counter::default()),
             conflicts: r.add("qscaler_write_conflicts", "Writes refused because the object had changed", Counter::default()),

@@ -6,6 +6,7 @@ use crate::observe::cluster::Cluster;
 use crate::testing::look::ROOM;
 use crate::testing::{T0_MS, deployment, orders, pod, replicaset, view};
 use qscaler_api::QWorkerStatus;
+use qscaler_broker::signing::Signer;
 use qscaler_core::scale::QueueSample;
 
 /// Metrics with at least one sample of each, and the series of one workload.
@@ -77,7 +78,7 @@ fn a_bound_and_a_problem_that_are_over_are_exported_no_more() {
 #[test]
 fn the_brokers_that_are_counted_refuse_the_same_urls() {
     let metrics = Metrics::default();
-    let opener = metrics.calls.of_brokers(Opener::default());
+    let opener = metrics.calls.of_brokers(Opener::new(Signer::default()));
     assert!((opener.stats)("redis://127.0.0.1:1/0").is_ok());
     assert!((opener.stats)("nonsense").is_err() && (opener.control)("nonsense").is_err());
 }

@@ -259,9 +259,14 @@ impl Workload {
 
     /// A hold that is being made is not told of; one that was told of is told of until it is whole.
     fn hold_condition(&mut self, view: &View, config: &WorkerConfig, now_ms: u64) {
-        let known = Known { listening_ms: self.lasting.listening_ms(), share_processes: config.share_processes != Some(false) };
+        let known = Known {
+            listening_ms: self.lasting.listening_ms(),
+            share_processes: config.share_processes != Some(false),
+            control_key: self.control_key,
+        };
         let verdict = judge(view, &self.intake, known, now_ms);
         let bad = verdict.holds == Holds::False;
+        self.unsigned = verdict.unsigned;
         if self.lasting.unheld(bad, now_ms) || !bad {
             (self.unheld, self.unheld_pods) = (verdict.unheld, verdict.pods);
             self.set(view, condition::HOLD_EFFECTIVE, verdict.holds, verdict.reason, verdict.message, now_ms);

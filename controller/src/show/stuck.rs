@@ -90,7 +90,9 @@ fn after_parking(phase: &Phase, parked: u32) -> (&'static str, String) {
 }
 
 fn nobody_parks(pod: &PodRecord, heard: &Heard, idle: usize) -> (&'static str, String) {
-    let gap = heard.gaps.iter().find(|g| matches!(g.reason, GapReason::GateCannotClose | GapReason::BrokerRefuses | GapReason::BrokerUnreachable));
+    let gap = heard.gaps.iter().find(|g| {
+        matches!(g.reason, GapReason::GateCannotClose | GapReason::BrokerRefuses | GapReason::BrokerUnreachable | GapReason::MessagesRefused)
+    });
     let why = match (gap, heard.state) {
         (Some(gap), _) if !gap.detail.is_empty() => gap.detail.clone(),
         (Some(gap), _) => gap.reason.name().to_owned(),

@@ -10,7 +10,7 @@ use qscaler_core::size::ClusterVersion;
 use serde_json::{Value, json};
 
 fn cluster() -> Cluster {
-    Cluster { version: Some(ClusterVersion { major: 1, minor: 36 }), node_memory: Some(4 << 30), node_cpu_m: Some(4000) }
+    Cluster { version: Some(ClusterVersion { major: 1, minor: 36 }), node_memory: Some(4 << 30), node_cpu_m: Some(4000), control_key: None }
 }
 
 fn one_pod() -> View {

@@ -25,7 +25,7 @@ pub(crate) fn waiting(n: u64) -> Vec<QueueSample> {
 }
 
 pub(crate) fn cluster() -> Cluster {
-    Cluster { version: Some(ClusterVersion { major: 1, minor: 36 }), node_memory: Some(4 << 30), node_cpu_m: Some(4000) }
+    Cluster { version: Some(ClusterVersion { major: 1, minor: 36 }), node_memory: Some(4 << 30), node_cpu_m: Some(4000), control_key: None }
 }
 
 pub(crate) fn scales(plan: &Plan) -> Vec<(u32, u32)> {

@@ -166,6 +166,7 @@ pub(crate) fn report(pod: &str, sequence: u64, state: WorkerState, busy: Busy) -
         cut: None,
         last: false,
         gaps: Vec::new(),
+        control_keys: Vec::new(),
     }
 }
 

@@ -51,6 +51,8 @@ pub enum Cause {
     WrongUser,
     /// Its sidecar was told other annotations than those that stand now.
     OldConfiguration,
+    /// Its sidecar was given a key by which the controller does not sign its messages, so it believes none of them.
+    OtherKey,
     /// New pods get another sidecar.
     OldSidecar,
 }

@@ -20,6 +20,10 @@ pub(super) fn what(wanted: &[(&PodFacts, &Candidate)], facts: &FleetFacts) -> St
             Cause::OldConfiguration => {
                 ("were made with other annotations than those that stand now", "was made with other annotations than those that stand now")
             }
+            Cause::OtherKey => (
+                "were given another key than control messages are signed by, and believe none of them",
+                "was given another key than control messages are signed by, and believes none of them",
+            ),
             Cause::OldSidecar => ("have another sidecar than new pods get", "has another sidecar than new pods get"),
         };
         Some(match pods.len() {
@@ -27,7 +31,8 @@ pub(super) fn what(wanted: &[(&PodFacts, &Candidate)], facts: &FleetFacts) -> St
             n => format!("{n} of {all} pods {have} (one is {})", first.name),
         })
     };
-    let all: Vec<String> = [Cause::Bare, Cause::WrongUser, Cause::OldConfiguration, Cause::OldSidecar].into_iter().filter_map(of).collect();
+    let all: Vec<String> =
+        [Cause::Bare, Cause::WrongUser, Cause::OldConfiguration, Cause::OtherKey, Cause::OldSidecar].into_iter().filter_map(of).collect();
     all.join("; ")
 }
 
@@ -49,6 +54,9 @@ pub(super) fn fruitless(cause: Cause, new: &str) -> String {
         Cause::WrongUser => "set runAsUser in the container's securityContext".to_owned(),
         Cause::OldConfiguration => {
             format!("the webhook may not have seen the annotations yet, or the pod forbids what they ask for ({})", annotation::SHARE_PROCESSES)
+        }
+        Cause::OtherKey => {
+            "webhook and controller have different keys (the Secret qscaler-control-key was changed, or chart value controlKey.publicKeys lacks its public key)".to_owned()
         }
         Cause::OldSidecar => "the webhook injects another image than the controller was told, or another admission webhook changes it".to_owned(),
     };

@@ -31,7 +31,11 @@ struct Channel {
 #[async_trait]
 impl ControlReceiver for Channel {
     async fn take(&mut self, _shared: bool, _wait: Duration) -> Result<Option<Delivery>, BrokerError> {
-        Ok(self.messages.recv().await.map(|message| Delivery { message, handle: DeliveryHandle::Memory(0) }))
+        Ok(self.messages.recv().await.map(|message| Delivery {
+            message,
+            seal: qscaler_broker::signing::Seal::Unchecked,
+            handle: DeliveryHandle::Memory(0),
+        }))
     }
     async fn ack(&mut self, _delivery: Delivery) -> Result<(), BrokerError> {
         let _ = self.settled.send(Settle::Ack);

@@ -5,7 +5,9 @@
 
 use crate::gaps::Gaps;
 use crate::input::Input;
+use crate::line::refusal::Refusals;
 use crate::metrics::Metrics;
+use qscaler_broker::signing::Seal;
 use qscaler_broker::{BrokerError, ControlReceiver, Delivery, Retry};
 use qscaler_core::drain::worker::WorkerEvent;
 use qscaler_core::message::{ControlKind, GapReason, Report};
@@ -79,6 +81,8 @@ pub struct Control {
     gaps: Gaps,
     /// The gap that this task has set.
     gap: Option<GapReason>,
+    /// Messages that were not signed by whom they should be.
+    refusals: Refusals,
     /// Why the last report was not taken: said once per kind.
     unreported: Option<String>,
     /// How long until it is tried again.
@@ -102,7 +106,8 @@ impl Control {
     /// Not connected yet.
     #[must_use]
     pub fn new(receiver: Box<dyn ControlReceiver>, mailbox: Arc<Mailbox>, inputs: mpsc::Sender<Input>, metrics: Metrics, gaps: Gaps) -> Self {
-        Self { receiver, mailbox, inputs, metrics, token: None, gaps, gap: None, unreported: None, again: Backoff::reconnect() }
+        let refusals = Refusals::new(gaps.clone());
+        Self { receiver, mailbox, inputs, metrics, token: None, gaps, gap: None, refusals, unreported: None, again: Backoff::reconnect() }
     }
 
     /// Runs until the driver is gone.
@@ -193,6 +198,7 @@ impl Control {
                 }
             }
         }
+        self.refusals.look();
         let again = if self.unreported.is_some() { self.again.next_delay() } else { TAKE_WAIT };
         tokio::select! {
             biased;
@@ -200,7 +206,7 @@ impl Control {
             () = self.inputs.closed() => Err(Broken::Gone),
             () = tokio::time::sleep(again), if self.unreported.is_some() => Ok(()),
             // One token at a time.
-            taken = self.receiver.take(listen && self.token.is_none(), TAKE_WAIT) => match taken? {
+            taken = self.receiver.take(listen && self.token.is_none() && !self.refusals.stands_aside(), TAKE_WAIT) => match taken? {
                 Some(delivery) => self.taken(delivery).await,
                 None => Ok(()),
             },
@@ -209,6 +215,9 @@ impl Control {
 
     async fn taken(&mut self, delivery: Delivery) -> Result<(), Broken> {
         self.metrics.control_messages.inc();
+        if !delivery.seal.is_believed() {
+            return self.refuse(delivery).await;
+        }
         let message = delivery.message.clone();
         tracing::info!(kind = ?message.kind, epoch = message.epoch, "control message");
         let event = match message.kind {
@@ -227,6 +236,19 @@ impl Control {
             }
         };
         tell(&self.inputs, Input::Worker(event)).await
+    }
+
+    /// Nothing is done by a message that is not believed. One by a key that this pod does not know may be another pod's: that one shall have it.
+    async fn refuse(&mut self, delivery: Delivery) -> Result<(), Broken> {
+        self.metrics.refused_messages.inc();
+        self.refusals.refused(&delivery);
+        let is_anothers = delivery.seal == Seal::UnknownKey && delivery.message.target.is_none();
+        if is_anothers {
+            within(self.receiver.give_back(delivery)).await?;
+        } else {
+            within(self.receiver.ack(delivery)).await?;
+        }
+        Ok(())
     }
 }
 

@@ -8,6 +8,7 @@ use crate::peaks::SharedSampler;
 use crate::worker::procs::ProcFs;
 use async_trait::async_trait;
 use qscaler_broker::DeliveryHandle;
+use qscaler_broker::signing::Seal;
 use qscaler_core::drain::worker::{WorkerMachine, WorkerSettings};
 use qscaler_core::message::ControlMessage;
 
@@ -77,6 +78,7 @@ struct Line {
     messages: mpsc::UnboundedSender<Delivery>,
     reporter: Reporter,
     gaps: crate::gaps::Gaps,
+    metrics: Metrics,
 }
 
 impl Line {
@@ -90,12 +92,12 @@ impl Line {
         let (sender, inputs) = mpsc::channel(8);
         let mailbox = Arc::new(Mailbox::default());
         let scripted = Scripted { asked: asked_in, messages: messages_out, failures, takes_fail };
-        let gaps = crate::gaps::Gaps::default();
-        tokio::spawn(Control::new(Box::new(scripted), Arc::clone(&mailbox), sender, Metrics::default(), gaps.clone()).run());
+        let (gaps, metrics) = (crate::gaps::Gaps::default(), Metrics::default());
+        tokio::spawn(Control::new(Box::new(scripted), Arc::clone(&mailbox), sender, metrics.clone(), gaps.clone()).run());
         let procs = ProcFs::at("/proc");
         let sampler = SharedSampler::new(procs.clone(), 1, "x");
         let reporter = Reporter::new(Settings::read(&good()), procs, sampler, gaps.clone(), 0);
-        Self { mailbox, inputs, asked, messages, reporter, gaps }
+        Self { mailbox, inputs, asked, messages, reporter, gaps, metrics }
     }
 
     fn report(&mut self) -> Report {
@@ -120,7 +122,20 @@ impl Line {
     fn directed(&self, kind: ControlKind, n: u64, target: Option<String>) {
         let message =
             ControlMessage { version: 1, kind, workload_uid: "w".to_owned(), epoch: n, issued_ms: 0, expires_ms: u64::MAX, lease_ms: 1, target };
-        self.messages.send(Delivery { message, handle: DeliveryHandle::Memory(n) }).unwrap();
+        self.send(message, Seal::Unchecked);
+    }
+
+    fn sealed(&self, kind: ControlKind, n: u64, target: Option<&str>, seal: Seal) {
+        let target = target.map(str::to_owned);
+        self.send(
+            ControlMessage { version: 1, kind, workload_uid: "w".to_owned(), epoch: n, issued_ms: 0, expires_ms: u64::MAX, lease_ms: 1, target },
+            seal,
+        );
+    }
+
+    fn send(&self, message: ControlMessage, seal: Seal) {
+        let handle = DeliveryHandle::Memory(message.epoch);
+        self.messages.send(Delivery { message, seal, handle }).unwrap();
     }
 
     /// Waits until the broker is asked this, passing over takes of the other kind.
@@ -215,6 +230,52 @@ async fn a_broker_that_refuses_or_is_away_is_a_gap_until_it_answers() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_forged_order_or_token_is_dropped_counted_and_said_and_one_that_is_signed_is_believed() {
+    let mut line = Line::start(0);
+    line.mailbox.listen(true);
+    let mut n = 0;
+    for seal in [Seal::Missing, Seal::Forged, Seal::UnknownKey] {
+        for kind in [ControlKind::Release, ControlKind::Resume, ControlKind::SigkillQueue] {
+            n += 1;
+            line.sealed(kind, n, Some("p-uid"), seal);
+            line.asked(Asked::Ack(n)).await;
+        }
+    }
+    let gaps = line.gaps.list();
+    assert!(gaps[0].reason == GapReason::MessagesRefused && gaps[0].detail.contains("a key that this pod was not given"), "{gaps:?}");
+    assert!(line.inputs.try_recv().is_err(), "the machine has heard nothing");
+    line.sealed(ControlKind::Release, 99, Some("p-uid"), Seal::Good);
+    assert!(matches!(line.inputs.recv().await, Some(Input::Worker(WorkerEvent::Release(order))) if order.epoch == 99));
+    assert!(line.metrics.render().contains("qscaler_sidecar_refused_messages_total 9\n"), "{}", line.metrics.render());
+    // It is not said for ever.
+    while !line.gaps.list().is_empty() {
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        line.sealed(ControlKind::Resume, 100, None, Seal::Good);
+        line.inputs.recv().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_by_a_key_that_this_pod_does_not_know_is_left_to_others_for_a_while() {
+    let mut line = Line::start(0);
+    line.mailbox.listen(true);
+    line.asked(Asked::Take(true)).await;
+    line.sealed(ControlKind::SigkillQueue, 1, None, Seal::UnknownKey);
+    line.asked(Asked::GiveBack(1)).await;
+    // An order to this pod is heard meanwhile.
+    assert_eq!(line.asked.recv().await, Some(Asked::Take(false)));
+    line.sealed(ControlKind::Resume, 2, Some("p-uid"), Seal::Good);
+    line.asked(Asked::Ack(2)).await;
+    tokio::time::sleep(Duration::from_secs(21)).await;
+    line.sealed(ControlKind::Resume, 3, Some("p-uid"), Seal::Good);
+    line.asked(Asked::Ack(3)).await;
+    line.asked(Asked::Take(true)).await;
+    // What is not signed at all is nobody's: it is dropped, and does not go round.
+    line.sealed(ControlKind::SigkillQueue, 4, None, Seal::Missing);
+    line.asked(Asked::Ack(4)).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,6 +8,7 @@ use crate::hold::signal::may_signal;
 use crate::input::Activity;
 use crate::peaks::SharedSampler;
 use crate::worker::procs::ProcFs;
+use qscaler_broker::signing::PublicKeys;
 use qscaler_core::drain::worker::WorkerMachine;
 use qscaler_core::message::{AccessLevel, Report, VERSION};
 use qscaler_core::size::Access;
@@ -82,6 +83,7 @@ impl Reporter {
             cut: self.cut.clone(),
             last,
             gaps: self.gaps.list(),
+            control_keys: self.settings.control_keys.as_deref().map(PublicKeys::names).unwrap_or_default(),
         }
     }
 
@@ -179,6 +181,9 @@ mod tests {
         let second = reporter.build(&machine(), None, true, 9);
         assert_eq!((second.sequence, second.access, second.last), (2, AccessLevel::None, true));
         assert_eq!(Report::decode(&second.encode()).unwrap(), second);
+        assert!(second.control_keys.is_empty(), "it was given none");
+        reporter.settings.control_keys = Some(PublicKeys::read(&"A".repeat(43)).into());
+        assert_eq!(reporter.build(&machine(), None, true, 9).control_keys, ["AAAAAAAA"]);
     }
 
     #[test]

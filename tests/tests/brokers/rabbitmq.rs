@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use lapin::options::{BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
-use qscaler_broker::contract::{Ends, Outcome, UnderTest, run};
-use qscaler_broker::{BrokerError, Retry, open_control, open_receiver, open_stats};
+use qscaler_broker::contract::{Ends, Outcome, UnderTest, keys, run, signer};
+use qscaler_broker::{BrokerError, ReceiverOptions, Retry, open_control, open_control_signed, open_receiver, open_receiver_with, open_stats};
 use qscaler_core::framework::{Framework, framework};
 use qscaler_core::workload::ControlAddress;
 use qscaler_tests::servers::RabbitServer;
@@ -28,7 +28,8 @@ struct Rabbit {
 }
 
 fn ends(url: &str, address: &ControlAddress, pod_uid: &str) -> Result<Ends, BrokerError> {
-    Ok(Ends { stats: open_stats(url)?, control: open_control(url)?, receiver: open_receiver(url, address, pod_uid)? })
+    let options = ReceiverOptions { keys: keys(), ..ReceiverOptions::default() };
+    Ok(Ends { stats: open_stats(url)?, control: open_control_signed(url, signer())?, receiver: open_receiver_with(url, address, pod_uid, options)? })
 }
 
 impl Rabbit {

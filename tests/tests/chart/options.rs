@@ -122,6 +122,14 @@ fn authorities_of_brokers_reach_controller_and_webhook_and_a_change_starts_them_
 }
 
 #[test]
+fn more_public_keys_of_control_messages_reach_the_webhook_alone() {
+    let key = "phURN/GRdOXF/eTUnHJODXdlrhZ4aA4E3dxIKgEjn2I=";
+    let objects = objects(&[&format!("--set=controlKey.publicKeys[0]={key}")]);
+    let has = |part: &str| pod(&objects, part)["spec"]["containers"][0]["args"].to_string().contains(&format!("--control-key={key}"));
+    assert_eq!(["webhook", "controller", "certs"].map(has), [true, false, false]);
+}
+
+#[test]
 fn policies_leave_the_webhook_open_to_the_api_server_and_metrics_to_who_is_named() {
     let ingress = |arguments: &[&str], part: &str| named(&objects(arguments), "NetworkPolicy", &format!("qscaler-{part}"))["spec"].clone();
     let closed = ["--set=networkPolicy.enabled=true"];
@@ -275,6 +283,7 @@ fn both_profiles_ask_for_nothing_that_the_schema_does_not_know() {
         ("webhook.affinity.podAffinty.x=y", "podAffinty"),
         ("sidecar.resources.limits.memory=lots", "memory"),
         ("brokerCa.pem=/etc/ca.crt", "pem"),
+        ("controlKey.publicKeys[0]=$(PASSWORD)", "publicKeys"),
         ("certManager.issuerRef.kind=Vault", "kind"),
         ("networkPolicy.metricsFrom=monitoring", "metricsFrom"),
         ("metrics.podMonitor.interval=15", "interval"),

@@ -19,6 +19,7 @@ mod protocol;
 mod reality;
 mod replace;
 mod scaling;
+mod signing;
 mod sizes;
 mod uninstall;
 

@@ -18,13 +18,13 @@ fn annotation<'a>(pod: &'a Pod, key: &str) -> Option<&'a str> {
 }
 
 /// One pod with one endless task in it; its name.
-async fn one_endless(fleet: &Fleet) -> Result<String> {
+pub(crate) async fn one_endless(fleet: &Fleet) -> Result<String> {
     fleet.send(&[Task { task: "endless".into(), at: 0.0, seconds: ENDLESS_S, mib: 0 }]).await?;
     Ok(fleet.wait_busy(1).await?.remove(0))
 }
 
 /// Waits until the pod is gone and its cut is in the status and in an Event.
-async fn gone_and_counted(fleet: &Fleet, pod: &str, cause: &str) -> Result<()> {
+pub(crate) async fn gone_and_counted(fleet: &Fleet, pod: &str, cause: &str) -> Result<()> {
     wait_for("the pod gone", STEP, || async {
         let pods = fleet.pods().await.map_err(|e| e.to_string())?;
         if pods.iter().all(|p| name_of(p) != pod) { Ok(()) } else { Err(describe(&pods)) }
