@@ -3,7 +3,7 @@
 //!
 //! What the C library frees stays with the process where something that lives on lies above it: after a thousand connections and some bodies of megabytes that is tens of
 //! MiB for good. glibc gives such pages back when it is asked, but for the end of a thread's heap, whose bound it raises by itself after large bodies unless it is told one;
-//! musl, with which releases are linked, keeps none of that size and cannot be asked.
+//! musl, with which releases are linked, has no such call; what stays there has not been measured.
 
 use qscaler_runtime::CancellationToken;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -46,6 +46,9 @@ pub struct Entry {
     /// Why it was not hit, or what else went wrong.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     wrong: Vec<String>,
+    /// Cuts that the controller counted; earlier runs did not compare.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    counted: Option<u64>,
     seconds: f64,
 }
 
@@ -115,6 +118,7 @@ impl Book<Entry> {
             counts: cell.counts,
             hit: cell.hit.clone().ok(),
             wrong: cell.hit.as_ref().err().into_iter().chain(&cell.trouble).cloned().collect(),
+            counted: cell.counted,
             seconds: cell.seconds,
         };
         self.and(made, cells.iter().map(entry).collect())
@@ -155,6 +159,7 @@ impl Entry {
             counts: self.counts,
             hit,
             trouble: wrong.next(),
+            counted: self.counted,
             seconds: self.seconds,
         })
     }
@@ -170,7 +175,7 @@ mod tests {
 
     fn cell(row: &'static str, fault: Fault, done: usize, hit: Result<Hit, String>, trouble: Option<&str>) -> Cell {
         let counts = Counts { sent: 3, done, ..Counts::default() };
-        Cell { row, fault, prefixes: Vec::new(), counts, hit, trouble: trouble.map(str::to_owned), seconds: 1.5 }
+        Cell { row, fault, prefixes: Vec::new(), counts, hit, counted: None, trouble: trouble.map(str::to_owned), seconds: 1.5 }
     }
 
     fn hit() -> Result<Hit, String> {

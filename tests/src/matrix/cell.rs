@@ -80,6 +80,8 @@ pub struct Cell {
     pub counts: Counts,
     /// The proof; or why there is none.
     pub hit: Result<Hit, String>,
+    /// Cuts that the controller counted meanwhile; none: not compared (the control arm has no controller).
+    pub counted: Option<u64>,
     /// What went wrong beside tasks: a wait that did not end, a call that was refused.
     pub trouble: Option<String>,
     /// How long the round took, in seconds.
@@ -109,7 +111,11 @@ impl Cell {
         let exception = exceptions::of(self.row, self.fault);
         let allowed = |allowed: fn(&exceptions::Exception) -> bool, n: usize| n == 0 || exception.is_some_and(allowed);
         let fine = allowed(|e| e.lost, c.lost) && allowed(|e| e.doubled, c.doubled) && allowed(|e| e.cut, c.cut);
-        (!fine).then(|| format!("{} lost, {} doubled, {} cut of {}", c.lost, c.doubled, c.cut, c.sent))
+        if !fine {
+            return Some(format!("{} lost, {} doubled, {} cut of {}", c.lost, c.doubled, c.cut, c.sent));
+        }
+        // What was cut is told, here as everywhere.
+        self.counted.filter(|counted| *counted != c.cut as u64).map(|counted| format!("{} cut, and {counted} counted", c.cut))
     }
 
     /// With a further round in which the fault came again: what that one met, and the tasks of both.
@@ -117,6 +123,7 @@ impl Cell {
     pub fn then(mut self, next: Self) -> Self {
         self.prefixes.extend(next.prefixes);
         self.counts = self.counts.and(next.counts);
+        self.counted = self.counted.zip(next.counted).map(|(a, b)| a + b);
         Self { hit: next.hit, trouble: next.trouble, seconds: self.seconds + next.seconds, ..self }
     }
 
@@ -137,7 +144,7 @@ mod tests {
 
     fn cell(row: &'static str, fault: Fault, counts: Counts) -> Cell {
         let hit = Ok(Hit { tasks: 1, proof: String::new() });
-        Cell { row, fault, prefixes: Vec::new(), counts, hit, trouble: None, seconds: 0.0 }
+        Cell { row, fault, prefixes: Vec::new(), counts, hit, counted: Some(0), trouble: None, seconds: 0.0 }
     }
 
     #[test]
@@ -178,6 +185,18 @@ mod tests {
         assert_eq!(cell("celery-late", Fault::BrokerRestarted, allowed).complaint(), None);
         assert!(cell("celery-late", Fault::BrokerRestarted, not_allowed).complaint().is_some());
         assert!(cell("celery", Fault::BrokerRestarted, allowed).complaint().is_some());
+    }
+
+    #[test]
+    fn what_is_cut_is_counted_and_nothing_else_is() {
+        let cut = Counts { sent: 3, done: 2, lost: 1, cut: 1, ..Counts::default() };
+        let counted = |counted: u64| Cell { counted: Some(counted), ..cell("rq", Fault::SidecarKilledHeld, cut) };
+        assert_eq!(counted(1).complaint(), None);
+        assert!(counted(0).complaint().is_some_and(|c| c.contains("1 cut, and 0 counted")));
+        let zero = Counts { sent: 3, done: 3, ..Counts::default() };
+        let too_many = Cell { counted: Some(2), ..cell("celery", Fault::Wave, zero) };
+        assert!(too_many.complaint().is_some_and(|c| c.contains("0 cut, and 2 counted")));
+        assert_eq!(Cell { counted: None, ..too_many }.complaint(), None);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::lab::{Lab, PODS, Subject};
 use super::rows::{self, Row};
 use super::strike::{self, LEFT, Struck};
 use super::{now, plan};
+use crate::stand::cuts::Counted;
 use crate::stand::fleet::{DEPLOYMENT, Fleet, STEP, describe, is_ready, name_of};
 use crate::stand::kubectl::kubectl;
 use crate::wait::wait_for;
@@ -45,6 +46,7 @@ pub async fn run(lab: &Lab, subjects: &[&Subject], faults: &[Fault], label: &str
     let beside = subjects.len();
     let prefixes: Vec<String> = faults.iter().map(|fault| format!("{label}-{}/", fault.name())).collect();
     let global = faults.first().copied().filter(|fault| fault.is_global());
+    let before = join_all(subjects.iter().map(|subject| Counted::now(&subject.fleet))).await;
     let mut outcomes = match global {
         Some(fault) => globally(lab, subjects, fault, &prefixes[0]).await,
         None => {
@@ -57,8 +59,8 @@ pub async fn run(lab: &Lab, subjects: &[&Subject], faults: &[Fault], label: &str
     {
         outcomes.iter_mut().for_each(|outcome| outcome.trouble = Some(anyhow!("afterwards: {error:#}")));
     }
-    let each = outcomes.into_iter().zip(subjects).zip(faults.iter().zip(prefixes));
-    join_all(each.map(|((outcome, subject), (fault, prefix))| cell(lab, subject, *fault, prefix, outcome, begin))).await
+    let each = outcomes.into_iter().zip(subjects).zip(faults.iter().zip(prefixes)).zip(&before);
+    join_all(each.map(|(((outcome, subject), (fault, prefix)), before)| cell(lab, subject, (*fault, prefix), outcome, before, begin))).await
 }
 
 /// The same, and again, at most [`AGAIN`] times, for fleets in which the fault met no running task: that round has measured nothing. The tasks of all rounds
@@ -79,7 +81,7 @@ pub async fn run_until_hit(lab: &Lab, subjects: &[&Subject], faults: &[Fault], l
     cells
 }
 
-async fn cell(lab: &Lab, subject: &Subject, fault: Fault, prefix: String, outcome: Outcome, begin: f64) -> Cell {
+async fn cell(lab: &Lab, subject: &Subject, (fault, prefix): (Fault, String), outcome: Outcome, before: &Counted, begin: f64) -> Cell {
     let pods = lab.observer.of(&subject.fleet.name);
     let mut trouble = outcome.trouble.map(|error| format!("{error:#}"));
     let (counts, hit) = match subject.runs(&prefix).await {
@@ -92,7 +94,8 @@ async fn cell(lab: &Lab, subject: &Subject, fault: Fault, prefix: String, outcom
             (Counts::default(), Err("no ledger".to_owned()))
         }
     };
-    Cell { row: subject.row.slug, fault, prefixes: vec![prefix], counts, hit, trouble, seconds: now() - begin }
+    let counted = Some(before.since(&subject.fleet, counts.cut as u64).await);
+    Cell { row: subject.row.slug, fault, prefixes: vec![prefix], counts, hit, counted, trouble, seconds: now() - begin }
 }
 
 /// Counts again, when everything is over: a task that ran once more long after its round is seen too.
@@ -378,6 +381,7 @@ pub async fn control(lab: &Lab, rows: &[Row]) -> Vec<Cell> {
             prefixes: vec!["control/".to_owned()],
             counts,
             hit,
+            counted: None,
             trouble,
             seconds: now() - begin,
         };

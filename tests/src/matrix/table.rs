@@ -131,9 +131,10 @@ pub fn line(cell: &Cell) -> String {
         Ok(hit) => format!("{} running tasks met; {}", hit.tasks, hit.proof),
         Err(why) => format!("not hit: {why}"),
     };
+    let counted = cell.counted.map(|counted| format!(" ({counted} counted)")).unwrap_or_default();
     let verdict = cell.complaint().map_or_else(|| "ok".to_owned(), |why| format!("FAILED: {why}"));
     format!(
-        "{:<44} {} sent, {} done, {} lost, {} doubled, {} cut; {hit}; {:.0} s: {verdict}",
+        "{:<44} {} sent, {} done, {} lost, {} doubled, {} cut{counted}; {hit}; {:.0} s: {verdict}",
         cell.name(),
         c.sent,
         c.done,
@@ -154,7 +155,7 @@ mod tests {
 
     fn cell(row: &'static str, fault: Fault, doubled: usize, cut: usize) -> Cell {
         let counts = Counts { sent: 5, done: 5, lost: 0, doubled, cut };
-        Cell { row, fault, prefixes: Vec::new(), counts, hit: Ok(Hit { tasks: 2, proof: "p".into() }), trouble: None, seconds: 1.0 }
+        Cell { row, fault, prefixes: Vec::new(), counts, hit: Ok(Hit { tasks: 2, proof: "p".into() }), counted: None, trouble: None, seconds: 1.0 }
     }
 
     #[test]

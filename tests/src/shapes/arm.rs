@@ -15,7 +15,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use std::time::Duration;
 
-/// A trial whose ledger says nothing new for this long, in seconds, is over: its longest task is shorter.
+/// A trial whose ledger says nothing new for this long, in seconds, is over: its longest task is shorter, but for what a shape's patience adds to it.
 const STILL: f64 = 60.0;
 /// A pod that is idle when everything is done, and is still there so much later, is not going to leave: in seconds.
 const LEAVES_WITHIN_S: f64 = 90.0;
@@ -79,7 +79,7 @@ impl Side<'_> {
             Ok(struck) => (struck, None),
             Err(error) => (None, Some(format!("{error:#}"))),
         };
-        match round::settled(&self.subject, &prefix, STILL, async || Ok(())).await {
+        match round::settled(&self.subject, &prefix, STILL + self.shape.patience_s, async || Ok(())).await {
             Ok(_) => {}
             Err(error) => trouble = trouble.or(Some(format!("{error:#}"))),
         }
@@ -102,6 +102,7 @@ impl Side<'_> {
     async fn whole(&self) -> Result<()> {
         let fleet = &self.subject.fleet;
         if self.managed {
+            fleet.annotate("max-replicas", &self.shape.most().to_string()).await?;
             fleet.annotate("min-replicas", &PODS.to_string()).await?
         } else {
             fleet.scale(PODS).await?
@@ -150,7 +151,12 @@ impl Side<'_> {
         .await?;
         shown.since = now();
         if self.managed {
-            fleet.annotate("min-replicas", "1").await?
+            fleet.annotate("min-replicas", "1").await?;
+            // The law keeps pods for the load that heavy tasks may still bring; here it is a matter of the drain. Where something could wrongly call for more pods,
+            // it may.
+            if self.shape.held == 0 {
+                fleet.annotate("max-replicas", "1").await?;
+            }
         } else {
             fleet.scale(1).await?
         }

@@ -10,6 +10,7 @@ use crate::matrix::book::Place;
 use crate::matrix::lab::{Lab, Subject};
 use crate::matrix::{now, whole};
 use crate::stand::BrokerKind;
+use crate::stand::cuts::Counted;
 use crate::stand::fleet::{Fleet, FleetOptions, STEP, describe, is_ready};
 use crate::wait::wait_for;
 use anyhow::{Context, Result};
@@ -24,8 +25,6 @@ use std::time::Duration;
 const AT_ONCE: usize = 12;
 /// Databases that Redis has beside the first.
 const DATABASES: u32 = 15;
-/// A cut is told by the pod's sidecar within some seconds, and its status is written once a second at most.
-const COUNTED_WITHIN: Duration = Duration::from_secs(45);
 /// Pods that came up may start again this soon: a liveness probe that fails shows then.
 const STEADY: Duration = Duration::from_secs(20);
 
@@ -154,8 +153,8 @@ async fn came_up(fleet: &Fleet) -> Result<()> {
 async fn cell(shape: &'static Shape, trial: Trial, ours: &Made<'_>, without: impl Future<Output = Arm>) -> Cell {
     let begin = now();
     let before = match ours {
-        Ok((side, None)) => counted(&side.subject.fleet).await,
-        _ => 0,
+        Ok((side, None)) => Counted::now(&side.subject.fleet).await,
+        _ => Counted::default(),
     };
     let (shown, bare) = futures::join!(tried(ours, trial), without);
     let rose_to = (shown.most > PODS as i32).then_some(shown.most);
@@ -164,7 +163,7 @@ async fn cell(shape: &'static Shape, trial: Trial, ours: &Made<'_>, without: imp
     if let Ok((side, _)) = ours {
         let fleet = &side.subject.fleet;
         let word = async { if cell.needs_a_word() { said::within_a_minute(fleet, since).await } else { None } };
-        let (counted, said) = futures::join!(counted_since(fleet, before, cell.ours.counts.cut as u64), word);
+        let (counted, said) = futures::join!(before.since(fleet, cell.ours.counts.cut as u64), word);
         (cell.counted, cell.said) = (counted, said);
     }
     cell.seconds = now() - begin;
@@ -177,23 +176,6 @@ async fn tried(made: &Made<'_>, trial: Trial) -> Shown {
         Ok((side, None)) => side.run(trial).await,
         Ok((_, Some(why))) => down(why.clone()),
         Err(error) => down(format!("{error:#}")),
-    }
-}
-
-/// Cuts in the QWorker's status; 0 where there is none.
-async fn counted(fleet: &Fleet) -> u64 {
-    fleet.qworker().await.ok().flatten().and_then(|worker| worker["status"]["counters"]["cut"].as_u64()).unwrap_or_default()
-}
-
-/// Waits until as many cuts as happened are counted, or until they no longer will be; gives how many were.
-async fn counted_since(fleet: &Fleet, before: u64, happened: u64) -> u64 {
-    let look = || async {
-        let new = counted(fleet).await.saturating_sub(before);
-        if new >= happened { Ok(new) } else { Err(new.to_string()) }
-    };
-    match wait_for("cuts are counted", COUNTED_WITHIN, look).await {
-        Ok(new) => new,
-        Err(_) => counted(fleet).await.saturating_sub(before),
     }
 }
 

@@ -48,12 +48,16 @@ impl Shape {
     /// A fleet with QScaler.
     #[must_use]
     pub fn managed(&'static self, namespace: &str) -> FleetOptions {
-        // More than it starts with where something could wrongly call for more.
-        let most = if self.held > 0 { 2 * PODS } else { PODS };
-        let mut options = FleetOptions::of(&self.framework, namespace, PODS, most);
+        let mut options = FleetOptions::of(&self.framework, namespace, PODS, self.most());
         options.grace_seconds = GRACE_S;
         options.pod = self.pod;
         options
+    }
+
+    /// Its `max-replicas`: more than it starts with where something could wrongly call for more.
+    #[must_use]
+    pub fn most(&self) -> u32 {
+        if self.held > 0 { 2 * PODS } else { PODS }
     }
 
     /// The same pods without QScaler.

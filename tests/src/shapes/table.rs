@@ -97,6 +97,13 @@ pub fn markdown(book: &Book<Cell>) -> String {
             let _ = writeln!(out, "- `{name}`: {said}");
         }
     }
+    let open: Vec<(String, String)> = cells.iter().filter_map(|cell| Some((cell.name(), cell.complaint()?))).collect();
+    if !open.is_empty() {
+        out.push_str("\nOpen, as the cells marked **failed** are not as they should be:\n\n");
+        for (name, why) in &open {
+            let _ = writeln!(out, "- `{name}`: {why}");
+        }
+    }
     if !notes.is_empty() {
         out.push_str("\nCells that cannot be zero, and why:\n\n");
         for (number, reason) in notes.iter().enumerate() {
@@ -162,6 +169,8 @@ mod tests {
     use super::*;
     use crate::matrix::book::Made;
     use crate::matrix::cell::{Counts, Hit};
+    use crate::shapes::cell::name;
+    use std::path::Path;
 
     fn cell(shape: &str, trial: Trial, cut: usize) -> Cell {
         let arm = |cut| Arm {
@@ -183,10 +192,25 @@ mod tests {
     }
 
     #[test]
+    fn the_page_in_the_docs_has_every_cell_and_is_made_of_the_cells_beside_it() {
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+        let book: Book<Cell> = Book::read(&docs.join("shapes.json")).unwrap();
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(docs.join("shapes.md"), markdown(&book)).unwrap();
+        }
+        assert!(std::fs::read_to_string(docs.join("shapes.md")).unwrap() == markdown(&book), "the page is not of these cells: UPDATE_GOLDEN=1");
+        let measured: BTreeSet<String> = book.entries().into_iter().flat_map(|(_, cells)| cells.into_iter().map(Cell::name)).collect();
+        let all = rows::all()
+            .flat_map(|shape| Trial::ALL.into_iter().filter(|trial| *trial != Trial::Zero || shape.zero).map(|trial| name(shape.slug(), trial)));
+        assert_eq!(measured, all.collect());
+    }
+
+    #[test]
     fn the_page_shows_both_arms() {
         let made = Made { command: "cargo xtask shapes".into(), place: vec![("Kubernetes".into(), "v1".into())] };
         let page = markdown(&Book::default().and(made, vec![cell("tee", Trial::Wave, 0), cell("tee", Trial::Delete, 1)]));
         assert!(page.contains("0 of 2, left after 3 s (without: 0 of 2)") && page.contains("1 cut (without: 0 of 2) **failed**"), "{page}");
         assert!(page.contains("- Kubernetes: v1"));
+        assert!(page.contains("- `tee/delete`: 0 lost, 0 doubled, 1 cut of 3"), "{page}");
     }
 }

@@ -3,6 +3,7 @@
 //! (`fleet`), what became of tasks (`ledger`).
 
 pub mod burst;
+pub mod cuts;
 pub mod fleet;
 pub mod framework;
 pub mod kubectl;

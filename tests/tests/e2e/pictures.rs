@@ -58,8 +58,10 @@ async fn every_panel_of_the_dashboard_shows_data_and_an_alert_fires_when_its_cau
     .await?;
     let name = fleet.name.clone();
     fleet.remove().await?;
+    // Alerts look back over minutes, so that one may stand for as long.
+    let series = format!("{{workload=~\"{name}/.*\",__name__!~\"ALERTS.*\"}}");
     wait_for("the series of a workload that is gone are gone", STEP, || async {
-        let left = prometheus.query(&format!("{{workload=~\"{name}/.*\"}}")).await.map_err(|e| e.to_string())?;
+        let left = prometheus.query(&series).await.map_err(|e| e.to_string())?;
         if left.is_empty() { Ok(()) } else { Err(format!("{} left: {:?}", left.len(), left.first())) }
     })
     .await

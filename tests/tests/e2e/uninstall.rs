@@ -74,11 +74,14 @@ async fn objects() -> Result<Objects> {
 /// What bears our name and should not be there.
 fn ours(objects: &Objects) -> Vec<String> {
     let mut found = Vec::new();
+    // A node may bear any name, and so do its Lease and what its drivers say of it.
+    let nodes: BTreeSet<&str> = objects.keys().filter_map(|key| key.strip_prefix("Node /")?.split(' ').next()).collect();
     for (key, rest) in objects {
         let kind = key.split(' ').next().unwrap_or_default();
         // The namespace was there before the chart; the labels of namespaces and the annotations of Deployments are the user's.
         let name = key.split_once('/').map_or("", |(_, name)| name);
-        if name.trim_start_matches("of ").starts_with("qscaler") && kind != "Namespace" {
+        let is_node = name.split(' ').next().is_some_and(|name| nodes.contains(name));
+        if name.trim_start_matches("of ").starts_with("qscaler") && kind != "Namespace" && !is_node {
             found.push(key.clone());
         }
         let keys = ["labels", "annotations"].into_iter().flat_map(|part| rest[part].as_object().into_iter().flatten()).map(|(key, _)| key.as_str());
