@@ -172,19 +172,12 @@ pub fn open_stats(url: &str) -> Result<Arc<dyn QueueStats>, BrokerError> {
     })
 }
 
-/// The controller's end of the control channel on the broker at this URL; the URL as for [`open_stats`]. Messages are not signed.
+/// The controller's end of the control channel on the broker at this URL; the URL as for [`open_stats`]. Messages are signed by the key that the signer has at that
+/// moment.
 ///
 /// # Errors
 /// When the URL is not valid; never because the server is away.
-pub fn open_control(url: &str) -> Result<Arc<dyn ControlSender>, BrokerError> {
-    open_control_signed(url, Signer::default())
-}
-
-/// [`open_control`] with messages signed by the key that the signer has at that moment.
-///
-/// # Errors
-/// When the URL is not valid; never because the server is away.
-pub fn open_control_signed(url: &str, signer: Signer) -> Result<Arc<dyn ControlSender>, BrokerError> {
+pub fn open_control(url: &str, signer: Signer) -> Result<Arc<dyn ControlSender>, BrokerError> {
     Ok(match read_url(url)? {
         BrokerUrl::Redis(url) => Arc::new(redis::sender::RedisSender::new(url, signer)),
         BrokerUrl::Amqp(url) => Arc::new(rabbitmq::sender::RabbitSender::new(url, signer)),

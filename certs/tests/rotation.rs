@@ -245,3 +245,12 @@ proptest! {
         prop_assert!(now - start() > Duration::days(200));
     }
 }
+
+/// As docs/security.md has it made where somebody brings the key: `openssl genpkey -algorithm ed25519` writes no public key beside the private one, and
+/// `openssl pkey -pubout -outform DER | tail -c 32 | base64` gives this one.
+#[test]
+fn a_key_that_openssl_has_made_is_read_and_has_the_public_key_that_openssl_says() {
+    let pem = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEII/gciBaUGtuvLQlQNoVWOoTR9HmicbesTpqNZWpBn7u\n-----END PRIVATE KEY-----\n";
+    let key = ControlKey::read(pem).unwrap();
+    assert_eq!(key.public, "mKCPJwYtpQkzPB8gSCua6-YtA6unqnPmm9Y5t4FJgZc");
+}

@@ -50,7 +50,7 @@ impl Opener {
     pub fn new(signer: Signer) -> Self {
         Self {
             stats: Arc::new(qscaler_broker::open_stats),
-            control: Arc::new(move |url| Ok(Arc::new(BothAddresses::new(qscaler_broker::open_control_signed(url, signer.clone())?)))),
+            control: Arc::new(move |url| Ok(Arc::new(BothAddresses::new(qscaler_broker::open_control(url, signer.clone())?)))),
         }
     }
 

@@ -108,6 +108,20 @@ impl<E: Measured + Clone + Serialize + DeserializeOwned> Book<E> {
     }
 }
 
+#[cfg(test)]
+impl<E: Measured + Clone + Serialize + DeserializeOwned> Book<E> {
+    /// The book beside a page in `docs/`, after a look that the page is made of it; with `UPDATE_GOLDEN` the page is written anew.
+    pub(crate) fn of_page(name: &str, markdown: impl Fn(&Self) -> String) -> Self {
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+        let (book, page) = (Self::read(&docs.join(format!("{name}.json"))).unwrap(), docs.join(format!("{name}.md")));
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(&page, markdown(&book)).unwrap();
+        }
+        assert!(std::fs::read_to_string(page).unwrap() == markdown(&book), "the page is not of these cells: UPDATE_GOLDEN=1");
+        book
+    }
+}
+
 impl Book<Entry> {
     /// With the cells of one more run in place of older ones.
     #[must_use]

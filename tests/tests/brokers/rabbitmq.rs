@@ -7,7 +7,8 @@ use lapin::options::{BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions,
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use qscaler_broker::contract::{Ends, Outcome, UnderTest, keys, run, signer};
-use qscaler_broker::{BrokerError, ReceiverOptions, Retry, open_control, open_control_signed, open_receiver, open_receiver_with, open_stats};
+use qscaler_broker::signing::Signer;
+use qscaler_broker::{BrokerError, ReceiverOptions, Retry, open_control, open_receiver, open_receiver_with, open_stats};
 use qscaler_core::framework::{Framework, framework};
 use qscaler_core::workload::ControlAddress;
 use qscaler_tests::servers::RabbitServer;
@@ -29,7 +30,7 @@ struct Rabbit {
 
 fn ends(url: &str, address: &ControlAddress, pod_uid: &str) -> Result<Ends, BrokerError> {
     let options = ReceiverOptions { keys: keys(), ..ReceiverOptions::default() };
-    Ok(Ends { stats: open_stats(url)?, control: open_control_signed(url, signer())?, receiver: open_receiver_with(url, address, pod_uid, options)? })
+    Ok(Ends { stats: open_stats(url)?, control: open_control(url, signer())?, receiver: open_receiver_with(url, address, pod_uid, options)? })
 }
 
 impl Rabbit {
@@ -151,7 +152,7 @@ async fn limited_users_can_do_everything_that_is_theirs(broker: &Rabbit) {
     .unwrap();
 
     let rights = address("rights");
-    let control = open_control(&controller).unwrap();
+    let control = open_control(&controller, Signer::default()).unwrap();
     control.declare(&rights).await.unwrap();
     let mut receiver = open_receiver(&sidecar, &rights, "a").unwrap();
     assert!(receiver.take(true, Duration::from_millis(10)).await.unwrap().is_none());
@@ -178,7 +179,7 @@ async fn limited_users_can_do_everything_that_is_theirs(broker: &Rabbit) {
     let sent =
         async { channel.basic_publish("".into(), "rights".into(), BasicPublishOptions::default(), b"x", BasicProperties::default()).await?.await };
     assert!(sent.await.is_err());
-    let error = open_control(&sidecar).unwrap().declare(&address("theirs")).await.unwrap_err();
+    let error = open_control(&sidecar, Signer::default()).unwrap().declare(&address("theirs")).await.unwrap_err();
     assert_eq!(error.retry, Retry::AfterChange, "{error}");
 }
 
@@ -198,13 +199,13 @@ async fn without_the_management_api_what_is_in_work_is_unknown_and_why_is_said(b
 
 async fn a_virtual_host_that_does_not_exist_is_an_error_until_changed(broker: &Rabbit) {
     let url = broker.url_of("guest", "guest").replace("%2f", "nowhere");
-    let error = open_control(&url).unwrap().declare(&address("x")).await.unwrap_err();
+    let error = open_control(&url, Signer::default()).unwrap().declare(&address("x")).await.unwrap_err();
     assert_eq!(error.retry, Retry::AfterChange, "{error}");
 }
 
 async fn a_tls_url_at_a_plain_server_is_an_error_and_no_panic(broker: &Rabbit) {
     let url = broker.url_of("guest", "guest").replace("amqp://", "amqps://").replace("management=http:", "management=https:");
-    let error = open_control(&url).unwrap().declare(&address("tls")).await.unwrap_err();
+    let error = open_control(&url, Signer::default()).unwrap().declare(&address("tls")).await.unwrap_err();
     assert!(error.retry == Retry::AfterChange && error.to_string().contains("does not speak TLS"), "{error}");
     // AMQP is plain and answers; the API is spoken to by TLS, fails, and leaves its figures unknown.
     broker.put_tasks("tls", 1).await.unwrap();

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use qscaler_broker::contract::{Ends, Outcome, UnderTest, keys, run, signer};
-use qscaler_broker::{BrokerError, ReceiverOptions, open_control_signed, open_receiver_with, open_stats};
+use qscaler_broker::{BrokerError, ReceiverOptions, open_control, open_receiver_with, open_stats};
 use qscaler_core::framework::{Framework, framework};
 use qscaler_core::workload::ControlAddress;
 use qscaler_tests::servers::{RedisServer, Sentinel};
@@ -41,7 +41,7 @@ impl Redis {
 
 fn ends(url: &str, address: &ControlAddress, pod_uid: &str) -> Result<Ends, BrokerError> {
     let options = ReceiverOptions { reclaim_after: RECLAIM_AFTER, keys: keys() };
-    Ok(Ends { stats: open_stats(url)?, control: open_control_signed(url, signer())?, receiver: open_receiver_with(url, address, pod_uid, options)? })
+    Ok(Ends { stats: open_stats(url)?, control: open_control(url, signer())?, receiver: open_receiver_with(url, address, pod_uid, options)? })
 }
 
 #[async_trait]

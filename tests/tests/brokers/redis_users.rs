@@ -1,6 +1,7 @@
 //! Users with no more rights than the adapter's documentation asks for. In: a Redis with ACL rules. Out: every operation works, and others' keys stay closed.
 
 use super::{address, order, query, report};
+use qscaler_broker::signing::Signer;
 use qscaler_broker::{Retry, open_control, open_receiver, open_stats};
 use qscaler_tests::servers::RedisServer;
 use redis::cmd;
@@ -54,7 +55,7 @@ async fn users_with_only_the_documented_rights_can_do_everything() {
     }
 
     let orders = address("orders");
-    let control = open_control(&url_of(&server, "controller")).unwrap();
+    let control = open_control(&url_of(&server, "controller"), Signer::default()).unwrap();
     // The sidecar may well be there first.
     let mut receiver = open_receiver(&url_of(&server, "sidecar"), &orders, "a").unwrap();
     assert!(receiver.take(true, Duration::from_millis(10)).await.unwrap().is_none());
@@ -78,7 +79,7 @@ async fn users_with_only_the_documented_rights_can_do_everything() {
 async fn a_sidecar_with_an_older_release_s_rights_is_heard_by_its_workload_s_name_and_says_so() {
     let (server, _admin) = start_with_users().await;
     let orders = address("orders");
-    let control = open_control(&url_of(&server, "controller")).unwrap();
+    let control = open_control(&url_of(&server, "controller"), Signer::default()).unwrap();
     control.declare(&orders).await.unwrap();
     // The controller looks there now and then.
     assert_eq!(control.reports(&orders.without_uid(), 10).await.unwrap().reports.len(), 0);

@@ -2,6 +2,7 @@
 //! RabbitMQ that speak TLS with certificates made here. Out: which URLs work, and what the others are told.
 
 use super::{DEADLINE, address, order, query};
+use qscaler_broker::signing::Signer;
 use qscaler_broker::{BrokerError, Retry, open_control, open_receiver, open_stats};
 use qscaler_broker_url::{Secret, TlsMaterial, attach};
 use qscaler_tests::servers::{RabbitServer, RedisServer, TlsFiles, free_port};
@@ -58,7 +59,7 @@ impl Authority {
 async fn check(url: &str, material: &TlsMaterial, fails_with: Option<&str>) {
     let url = attach(url, material, None);
     let work = async {
-        let (stats, control) = (open_stats(&url)?, open_control(&url)?);
+        let (stats, control) = (open_stats(&url)?, open_control(&url, Signer::default())?);
         stats.sample(&[query("celery", "q")]).await?;
         let orders = address("tls");
         control.declare(&orders).await?;
@@ -125,7 +126,7 @@ async fn rabbitmq_with_a_private_authority_and_client_certificates() {
     let url = format!("amqps://guest:guest@127.0.0.1:{amqps}//");
     let whole = ours.with_client(&ours);
     // Queues are looked at by a passive declare: this one is there for every case.
-    let made = open_control(&attach(&url, &whole, None)).unwrap();
+    let made = open_control(&attach(&url, &whole, None), Signer::default()).unwrap();
     made.declare(&address("tls")).await.unwrap();
     check(&url, &whole, None).await;
     check(&url, &TlsMaterial::default(), Some("qscaler.dev/broker-tls")).await;
