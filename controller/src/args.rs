@@ -1,5 +1,6 @@
 //! Command line and environment of `qscaler-controller`. In: arguments. Out: checked values. Left to others: acting on them.
 
+use crate::show::page;
 use clap::Parser;
 use qscaler_core::units::Millicores;
 use qscaler_inject::Settings;
@@ -22,6 +23,9 @@ pub struct Args {
     /// Where /livez, /readyz, /metrics and /debug/decisions are served.
     #[arg(long, default_value = "[::]:8080")]
     pub admin_address: SocketAddr,
+    /// Where a page that shows the fleet is served: an address of this pod alone, for `kubectl port-forward`. None: nowhere.
+    #[arg(long, env = "QSCALER_PAGE_ADDRESS", value_parser = page::loopback)]
+    pub page_address: Option<SocketAddr>,
     /// Image of the sidecar that the webhook gives to new pods: pods with another are replaced, one by one while they are idle.
     #[arg(long)]
     pub sidecar_image: Option<String>,
@@ -58,4 +62,21 @@ impl Args {
 /// Outside a pod no name is given: a random one differs from all others.
 fn default_identity() -> String {
     format!("qscaler-controller-{}", uuid::Uuid::new_v4().simple())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_is_served_nowhere_unless_it_is_asked_for_and_then_for_this_pod_alone() {
+        let parse = |words: &[&str]| Args::try_parse_from(["qscaler-controller"].iter().chain(words));
+        assert_eq!(parse(&[]).unwrap().page_address, None);
+        assert_eq!(parse(&["--page-address=127.0.0.1:8090"]).unwrap().page_address, Some("127.0.0.1:8090".parse().unwrap()));
+        assert!(parse(&["--page-address=[::1]:8090"]).is_ok());
+        for others in ["0.0.0.0:8090", "[::]:8090", "10.1.2.3:8090", "8090"] {
+            let refusal = parse(&[&format!("--page-address={others}")]).unwrap_err().to_string();
+            assert!(refusal.contains("127.0.0.1:8090"), "{others}: {refusal}");
+        }
+    }
 }

@@ -9,16 +9,17 @@ use qscaler_controller::args::Args;
 use qscaler_controller::lead::control_key;
 use qscaler_controller::lead::definition;
 use qscaler_controller::lead::lease::{self, Leadership};
-use qscaler_controller::lead::run::{self, Decisions, INPUTS_MAX, Parts};
+use qscaler_controller::lead::run::{self, INPUTS_MAX, Parts};
 use qscaler_controller::lead::uninstall::{self, CleanUp};
 use qscaler_controller::observe::brokers::{Brokers, Opener};
 use qscaler_controller::observe::index::Index;
 use qscaler_controller::observe::watch::{self, SharedIndex};
+use qscaler_controller::show::fleet::SharedFleet;
 use qscaler_controller::show::metrics::Metrics;
+use qscaler_controller::show::page::Page;
 use qscaler_runtime::admin::{self, Admin};
 use qscaler_runtime::ready::Readiness;
-use qscaler_runtime::{CancellationToken, listen, log, shutdown};
-use std::sync::PoisonError;
+use qscaler_runtime::{CancellationToken, listen, log, serve, shutdown};
 use tokio::sync::mpsc;
 
 #[tokio::main]
@@ -37,18 +38,21 @@ async fn main() -> anyhow::Result<()> {
     }
     let stop = shutdown::on_signals().context("installing signal handlers")?;
     let listener = listen::bind(args.admin_address).await.with_context(|| format!("listening on {}", args.admin_address))?;
-    let (metrics, readiness, decisions) = (Metrics::default(), Readiness::default(), Decisions::default());
+    let fleet = if args.page_address.is_some() { SharedFleet::for_page() } else { SharedFleet::default() };
+    let (metrics, readiness) = (Metrics::default(), Readiness::default());
     let config = kube::Config::infer().await.context("reading the cluster's configuration")?;
     let client = ClientBuilder::try_from(config).context("making a client of the API server")?.with_layer(&metrics.calls.of_api()).build();
 
-    let (texts, last) = (metrics.clone(), decisions.clone());
-    let admin = Admin::new(readiness.clone()).metrics(move || texts.text()).decisions(move || {
-        let last = last.lock().unwrap_or_else(PoisonError::into_inner);
-        serde_json::to_string(&last.values().collect::<Vec<_>>()).unwrap_or_default()
-    });
+    let (texts, known) = (metrics.clone(), fleet.clone());
+    let admin = Admin::new(readiness.clone()).metrics(move || texts.text()).decisions(move || known.lock().decisions());
     // The endpoints outlive the work, so that the end can be watched.
     let endpoints_stop = CancellationToken::new();
     let endpoints = tokio::spawn(admin::serve(listener, admin, endpoints_stop.clone()));
+    if let Some(address) = args.page_address {
+        let listener = listen::bind(address).await.with_context(|| format!("listening on {address} for the page"))?;
+        let page = Page::new(fleet.clone(), readiness.clone());
+        tokio::spawn(serve::serve(listener, move |request| page.answer(request), endpoints_stop.clone()));
+    }
 
     if !definition::fits(&client, &readiness, &stop).await {
         endpoints_stop.cancel();
@@ -79,7 +83,7 @@ async fn main() -> anyhow::Result<()> {
         inputs,
         leadership,
         metrics,
-        decisions,
+        fleet,
         signer,
         instance: args.identity,
         readiness: readiness.clone(),

@@ -8,6 +8,7 @@ pub mod listen;
 pub mod log;
 pub mod metrics;
 pub mod ready;
+pub mod serve;
 pub mod shutdown;
 
 pub use tokio_util::sync::CancellationToken;

@@ -1,6 +1,8 @@
 //! What the tests with real parts share: brokers (`servers`), the cluster and fleets in it (`stand`), waiting (`wait`), every
-//! framework against every fault (`matrix`), what clusters and users do to an injector (`hostile`), Prometheus (`prometheus`), and the demonstration (`demo`).
+//! framework against every fault (`matrix`), what clusters and users do to an injector (`hostile`), Prometheus (`prometheus`), a browser (`browser`), and the
+//! demonstration (`demo`).
 
+pub mod browser;
 pub mod demo;
 pub mod hostile;
 pub mod matrix;

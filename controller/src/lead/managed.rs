@@ -10,6 +10,7 @@ use crate::observe::cluster::Cluster;
 use crate::observe::index::View;
 use crate::observe::pools::SharedPool;
 use crate::observe::record::{DeploymentRecord, WorkerTemplate};
+use crate::show::fleet::Shown;
 use crate::show::metrics::{Metrics, WorkloadMetrics};
 use crate::show::status::Snapshot;
 use crate::show::tally::Totals;
@@ -311,6 +312,13 @@ impl Managed {
     #[must_use]
     pub fn snapshot(&self, view: &View) -> Option<Snapshot> {
         self.workload.as_ref().filter(|_| self.news).map(|w| w.snapshot(view))
+    }
+
+    /// What the page shows of it after a look.
+    #[must_use]
+    pub fn shown(&self, view: &View, cluster: &Cluster, now_ms: u64) -> Option<Shown> {
+        let workload = self.workload.as_ref()?;
+        Some(Shown::new(workload.status_now(view, cluster, now_ms), workload.config.as_deref()))
     }
 
     /// The list of actions has ended.

@@ -17,8 +17,8 @@ use crate::observe::pools::{Pools, identities};
 use crate::observe::record::DeploymentRecord;
 use crate::observe::urls::{self, UrlError, Urls};
 use crate::observe::watch::SharedIndex;
+use crate::show::fleet::SharedFleet;
 use crate::show::metrics::Metrics;
-use crate::show::status::Snapshot;
 use kube::Client;
 use qscaler_broker::signing::Signer;
 use qscaler_core::config::WorkerConfig;
@@ -26,8 +26,8 @@ use qscaler_core::replace::{Ask, Budget};
 use qscaler_core::scale::budget::DarkBudget;
 use qscaler_core::workload::{ControlAddress, WorkloadId};
 use qscaler_runtime::ready::Readiness;
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::MissedTickBehavior;
@@ -57,9 +57,6 @@ const REMOVE: Duration = Duration::from_secs(5);
 /// Writes under way may finish for this long at shutdown: less than the Lease has left.
 const DRAIN: Duration = Duration::from_secs(4);
 
-/// Last decisions by workload, for `/debug/decisions`.
-pub type Decisions = Arc<Mutex<BTreeMap<WorkloadId, Snapshot>>>;
-
 /// What the loop is made of.
 pub struct Parts {
     /// The API server.
@@ -78,8 +75,8 @@ pub struct Parts {
     pub leadership: Leadership,
     /// Metrics.
     pub metrics: Metrics,
-    /// Last decisions.
-    pub decisions: Decisions,
+    /// What is known of the fleet, for whoever asks this process.
+    pub fleet: SharedFleet,
     /// This process's name in Events.
     pub instance: String,
     /// Nothing is decided before this.
@@ -263,7 +260,7 @@ impl Loop {
             self.managed.drain().for_each(|(_, managed)| managed.end());
             self.parts.brokers.clear();
             self.pools.clear();
-            self.decisions().clear();
+            self.parts.fleet.lock().leads(leads);
             // A new leader has not looked at the nodes yet.
             self.housekeeping_ms = now_ms;
             let all = if leads { self.parts.index.lock().workloads() } else { Vec::new() };
@@ -344,7 +341,10 @@ impl Loop {
             self.parts.brokers.nudge(id);
         }
         if let Some(snapshot) = managed.snapshot(&view) {
-            self.decisions().insert(id.clone(), snapshot);
+            self.parts.fleet.lock().decided(id, snapshot, now_ms);
+        }
+        if let Some(shown) = self.parts.fleet.shows().then(|| managed.shown(&view, &self.cluster, now_ms)).flatten() {
+            self.parts.fleet.lock().show(id, shown);
         }
         if plan.is_empty() {
             return None;
@@ -404,7 +404,7 @@ impl Loop {
         let uid = self.managed.remove(id).map(|managed| managed.uid).unwrap_or_default();
         let control = self.parts.brokers.control(id);
         self.deregister(id);
-        self.decisions().remove(id);
+        self.parts.fleet.lock().forget(id);
         let client = self.parts.client.clone();
         let (gone, address) = (id.clone(), ControlAddress::new(id, &uid));
         self.tasks.spawn(async move {
@@ -452,10 +452,6 @@ impl Loop {
                 });
             }
         }
-    }
-
-    fn decisions(&self) -> std::sync::MutexGuard<'_, BTreeMap<WorkloadId, Snapshot>> {
-        self.parts.decisions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -12,6 +12,7 @@ use qscaler_broker::{ControlSender, QueueStats};
 use qscaler_core::scale::QueueSample;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::sync::Mutex;
 
 /// The machine may be busy: nothing here should take a second.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -104,7 +105,7 @@ fn parts(annotations: &[(&str, &str)], leadership: Leadership) -> (Parts, Memory
         inputs,
         leadership,
         metrics: Metrics::default(),
-        decisions: Decisions::default(),
+        fleet: SharedFleet::for_page(),
         instance: "test".into(),
         readiness: Readiness::default(),
         signer: Signer::default(),
@@ -161,6 +162,31 @@ async fn from_a_standing_start_to_scale_with_the_expected_calls_and_no_other() {
         "PUT /apis/apps/v1/namespaces/shop/deployments/orders/scale".to_owned(),
     ];
     assert_eq!(stage.end().await, BTreeSet::from(expected));
+}
+
+#[tokio::test]
+async fn the_page_says_what_status_and_decision_say_and_no_secret() {
+    let url = "redis://:hunter2@redis/0";
+    let (parts, broker, script) = parts(&[("min-replicas", "0")], Leadership::always());
+    let object = crate::testing::with(deployment(0, &[("min-replicas", "0")]), "/spec/template/spec/containers/0/env/0/value", json!(url));
+    put(&mut parts.index.lock(), &object);
+    let (index, sender, fleet, stop) = (parts.index.clone(), parts.sender.clone(), parts.fleet.clone(), CancellationToken::new());
+    let stage = Stage { index, broker, script, sender, task: tokio::spawn(run(parts, stop.clone())), stop };
+    stage.broker.put_tasks("orders", 500);
+    stage.until("a status", |calls| calls.iter().any(|c| c.path.ends_with("/status") && c.body["status"]["desired"].as_u64() >= Some(20))).await;
+    let told = crate::show::fleet::json(&fleet, "", None, clock::now_ms());
+    let decisions = fleet.lock().decisions();
+    let (page, last): (Value, Value) = (serde_json::from_str(&told).unwrap(), serde_json::from_str(&decisions).unwrap());
+    let row = &page["shown"][0];
+    assert_eq!((&page["leads"], &page["workloads"], &row["name"]), (&json!(true), &json!(1), &json!("orders")));
+    assert_eq!((&row["status"]["desired"], &row["limits"]["maxReplicas"]), (&json!(20), &json!(20)));
+    assert_eq!(row["status"]["reason"], row["decision"]["decision"]["reason"]);
+    assert_eq!(row["decision"], last[0]);
+    assert_eq!(row["recent"][0]["target"], 20);
+    assert!(!told.contains("hunter2") && !told.contains(url) && !decisions.contains("hunter2"), "{told}");
+    stage.end().await;
+    let plain = SharedFleet::default();
+    assert!(!plain.shows(), "nothing is kept for a page that nobody serves");
 }
 
 #[tokio::test]

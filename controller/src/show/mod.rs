@@ -1,10 +1,12 @@
-//! Words for people: conditions and what they say, the status, Events of their edges, metrics.
+//! Words for people: conditions and what they say, the status, Events of their edges, metrics, the page.
 
 pub mod conditions;
+pub mod fleet;
 pub mod hold_effective;
 pub mod injected;
 pub mod lasting;
 pub mod metrics;
+pub mod page;
 pub mod shared;
 pub mod status;
 pub mod status_writer;

@@ -3,6 +3,7 @@
 
 use crate::act::plan::Action;
 use crate::due::Saving;
+use crate::observe::cluster::Cluster;
 use crate::observe::index::View;
 use crate::show::conditions::Holds;
 use crate::show::hold_effective::{Known, judge};
@@ -10,6 +11,7 @@ use crate::show::injected;
 use crate::show::status_writer::Digest;
 use crate::show::stuck::{self, Stuck, Wish};
 use crate::show::tally::SizeFigures;
+use crate::size::bounds::size_bounds;
 use crate::size::sizing::Sizing;
 use crate::words::time;
 use crate::workload::Workload;
@@ -347,7 +349,15 @@ impl Workload {
         [(sizing.container().to_owned(), kept)].into()
     }
 
-    /// The last decision, for `/debug/decisions` and metrics.
+    /// The status as it is now, whether it is due to be written or not: for the page.
+    #[must_use]
+    pub fn status_now(&self, view: &View, cluster: &Cluster, now_ms: u64) -> QWorkerStatus {
+        let config = self.config.as_deref();
+        let bounds = config.map(|config| size_bounds(config, view, cluster));
+        self.status(view, config, self.sized(view, config.zip(bounds.as_ref()), now_ms))
+    }
+
+    /// The last decision, for `/debug/decisions` and the page.
     #[must_use]
     pub fn snapshot(&self, view: &View) -> Snapshot {
         Snapshot {

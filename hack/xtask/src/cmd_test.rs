@@ -120,7 +120,7 @@ fn unit(runner: &mut Runner) {
 }
 
 fn integration(runner: &mut Runner) {
-    runner.step("brokers, Helm, Prometheus and an API server for the integration tests", || {
+    runner.step("brokers, Helm, Prometheus, a browser and an API server for the integration tests", || {
         stand::tools()?;
         Ok((1, 0))
     });

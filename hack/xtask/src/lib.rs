@@ -8,6 +8,7 @@
 //! | [`debian`] | package names -> their files unpacked in a folder; nothing is installed |
 //! | [`golang`] | a Go module -> a static binary |
 //! | [`helm`] | nothing -> Helm 3 or 4, fetched or built once |
+//! | [`browser`] | nothing but the cache -> a browser without a window |
 //! | [`brokers`] | ports and folders -> commands that start Redis and RabbitMQ |
 //! | [`cluster`] | a name -> a running Kubernetes with its kubeconfig |
 //! | [`monitoring`] | nothing but the cache -> a folder with Prometheus and promtool |
@@ -26,6 +27,7 @@
 #![allow(clippy::print_stdout)]
 
 pub mod brokers;
+pub mod browser;
 pub mod cache;
 pub mod chosen;
 pub mod cluster;

@@ -14,7 +14,7 @@ use crate::cluster::{Cluster, Flavor, Place, UpOptions, parts};
 use crate::exec::{self, output};
 use crate::images::{self, Image, Profile};
 use crate::step::Step;
-use crate::{helm, interrupt, monitoring, rights, source_root};
+use crate::{browser, helm, interrupt, monitoring, rights, source_root};
 
 /// What turns on the tests that need real brokers, or the cluster. Cargo is called with these and the whole workspace everywhere, so that no dependency is
 /// compiled a second time with other features.
@@ -24,8 +24,8 @@ const NAMESPACE: &str = "qscaler-system";
 /// What differs from the chart's defaults: the images of this tree.
 const VALUES: &[&str] =
     &["image.repository=qscaler/qscaler", "image.tag=dev", "sidecar.image.repository=qscaler/qscaler-sidecar", "sidecar.image.tag=dev"];
-/// Two controllers, so that one can take over from the other.
-const COPIES: &[&str] = &["controller.replicas=2"];
+/// Two controllers, so that one can take over from the other; each with its page.
+const COPIES: &[&str] = &["controller.replicas=2", "controller.page.enabled=true"];
 /// Seconds that a part may take to become ready on a busy machine.
 const READY_S: u32 = 240;
 
@@ -37,7 +37,7 @@ pub struct Stand {
     helm: PathBuf,
 }
 
-/// Brokers, Helm, Prometheus and Kubernetes' programs, found or made.
+/// Brokers, Helm, Prometheus, a browser and Kubernetes' programs, found or made.
 ///
 /// # Errors
 /// They cannot be had; the message says what to install.
@@ -45,6 +45,7 @@ pub fn tools() -> Result<()> {
     let cache = Cache::open()?;
     Brokers::ensure(&cache)?;
     monitoring::ensure(&cache)?;
+    browser::ensure(&cache)?;
     parts::kubernetes(&cache)?;
     helm::three(&cache)?;
     helm::four(&cache).map(drop)

@@ -57,6 +57,17 @@ fn what_tests_compare_with_is_no_part_of_the_package() {
 }
 
 #[test]
+fn the_page_is_off_unless_it_is_asked_for_and_no_port_or_service_leads_to_it() {
+    let arguments = |objects: &[Value]| pod(objects, "controller")["spec"]["containers"][0]["args"].to_string();
+    assert!(!arguments(&objects(&[])).contains("page"));
+    let on = objects(&["--set=controller.page.enabled=true,controller.page.port=9999"]);
+    assert!(arguments(&on).contains("\"--page-address=127.0.0.1:9999\""), "{}", arguments(&on));
+    let ports = &pod(&on, "controller")["spec"]["containers"][0]["ports"];
+    assert_eq!(*ports, json!([{"name": "admin", "containerPort": 8080}]));
+    assert!(!on.iter().any(|o| o["kind"] == "Service" && o.to_string().contains("9999")));
+}
+
+#[test]
 fn a_part_s_own_word_on_where_it_runs_wins_over_that_for_all() {
     let objects = objects(ALL);
     let class = |part: &str| pod(&objects, part)["spec"]["priorityClassName"].clone();
@@ -234,7 +245,8 @@ fn the_notes_say_what_to_do_next_and_warn_of_what_will_bite() {
     ] {
         assert!(usual.contains(wanted), "{wanted}: {usual}");
     }
-    assert!(!usual.contains("NOTE:"), "{usual}");
+    assert!(!usual.contains("NOTE:") && !usual.contains("port-forward"), "{usual}");
+    assert!(notes(&["--set", "controller.page.enabled=true"]).contains("port-forward deployment/qscaler-controller 8090"));
     for (set, says) in [
         ("certs.enabled=false", "qscaler-webhook-tls"),
         ("imagePullSecrets[0].name=r", "sidecar.image.pullSecrets"),

@@ -13,6 +13,7 @@ mod frameworks;
 mod input;
 mod job;
 mod matrix;
+mod page;
 mod pictures;
 mod pool;
 mod protocol;
