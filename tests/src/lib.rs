@@ -1,11 +1,12 @@
 //! What the tests with real parts share: brokers (`servers`), the cluster and fleets in it (`stand`), waiting (`wait`), every
-//! framework against every fault (`matrix`), what clusters and users do to an injector (`hostile`), Prometheus (`prometheus`), a browser (`browser`), and the
-//! demonstration (`demo`).
+//! framework against every fault (`matrix`), what clusters and users do to an injector (`hostile`), Prometheus (`prometheus`), a browser (`browser`), what the
+//! documentation says (`newcomer`), and the demonstration (`demo`).
 
 pub mod browser;
 pub mod demo;
 pub mod hostile;
 pub mod matrix;
+pub mod newcomer;
 pub mod prometheus;
 pub mod servers;
 pub mod shapes;

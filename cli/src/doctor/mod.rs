@@ -178,6 +178,11 @@ fn parts(parts: &Seen<Vec<Part>>) -> Vec<Check> {
                 State::Failed,
                 format!("kubectl -n {0} describe deployment {1}; kubectl -n {0} logs deployment/{1}", part.namespace, part.name),
             ),
+            0 => check(
+                name,
+                State::Failed,
+                format!("it was scaled to nothing: kubectl -n {0} scale deployment {1} --replicas=1, or helm upgrade", part.namespace, part.name),
+            ),
             _ => check(name, State::Ok, ""),
         }
     }));

@@ -210,3 +210,11 @@ fn what_may_not_be_read_is_unknown_and_no_failure() {
     let (text, well) = text(&checks(&blind));
     assert!(well && text.contains("3 unknown"), "{text}");
 }
+
+#[test]
+fn a_part_that_was_scaled_to_nothing_is_a_fault_and_not_in_order() {
+    let none = Part { wanted: 0, ..part("qscaler-webhook", 0) };
+    let facts = Facts { parts: Seen::Yes(vec![part("qscaler-controller", 1), none]), ..good() };
+    let failed = failed(&facts);
+    assert!(failed.len() == 1 && failed[0].contains("kubectl -n qscaler-system scale deployment qscaler-webhook --replicas=1"), "{failed:?}");
+}

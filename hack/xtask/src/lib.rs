@@ -47,6 +47,7 @@ pub mod cmd_hostile;
 pub mod cmd_images;
 pub mod cmd_matrix;
 pub mod cmd_model;
+pub mod cmd_newcomer;
 pub mod cmd_publish;
 pub mod cmd_release;
 pub mod cmd_shapes;

@@ -6,8 +6,8 @@
 
 use clap::{Parser, Subcommand};
 use xtask::{
-    cmd_bench, cmd_book, cmd_brokers, cmd_cluster, cmd_demo, cmd_deny, cmd_fuzz, cmd_hostile, cmd_images, cmd_matrix, cmd_model, cmd_publish,
-    cmd_release, cmd_shapes, cmd_soak, cmd_test,
+    cmd_bench, cmd_book, cmd_brokers, cmd_cluster, cmd_demo, cmd_deny, cmd_fuzz, cmd_hostile, cmd_images, cmd_matrix, cmd_model, cmd_newcomer,
+    cmd_publish, cmd_release, cmd_shapes, cmd_soak, cmd_test,
 };
 
 #[derive(Parser)]
@@ -45,6 +45,8 @@ enum Command {
     Matrix(cmd_matrix::Args),
     /// Pods as people write them on a real cluster, each beside the same without QScaler: tasks cut, told, counted
     Shapes(cmd_shapes::Args),
+    /// What the documentation says, done on a fresh cluster: install, getting started, six faults found, upgrade, uninstall
+    Newcomer(cmd_newcomer::Args),
     /// Everything that people install: images for all processors, chart, kubectl plugin, bills of materials, checksums
     Release(cmd_release::Args),
     /// A release's images and chart into a registry
@@ -68,6 +70,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Model(args) => cmd_model::run(args),
         Command::Matrix(args) => cmd_matrix::run(args),
         Command::Shapes(args) => cmd_shapes::run(args),
+        Command::Newcomer(args) => cmd_newcomer::run(args),
         Command::Release(args) => cmd_release::run(args),
         Command::Publish(args) => cmd_publish::run(args),
         Command::Soak(args) => cmd_soak::run(args),

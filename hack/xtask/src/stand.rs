@@ -86,19 +86,32 @@ fn beside<T>(cache: &Cache, flavor: Flavor, work: impl FnOnce() -> Result<T>) ->
     })
 }
 
+/// A cluster with these images and without QScaler, for whoever installs it himself.
+///
+/// # Errors
+/// Something cannot be built, or does not become ready.
+pub fn bare(cache: Cache, name: &str, tied: bool, images: &[Image]) -> Result<Stand> {
+    let archives = beside(&cache, Flavor::choose()?, || archives(&cache, images))?;
+    begin(cache, name, tied, archives)
+}
+
 /// The same with images that are built already, and with these further values of the chart.
 ///
 /// # Errors
 /// Something else cannot be built, or does not become ready.
 pub fn up_with(cache: Cache, name: &str, tied: bool, archives: Vec<PathBuf>, values: &[&str]) -> Result<Stand> {
-    let brokers = Brokers::ensure(&cache)?;
-    let helm = helm::three(&cache)?;
     // An archive's name says what is in it.
     let content: Vec<String> = archives.iter().map(|archive| archive.display().to_string()).collect();
-    let cluster = Cluster::up(&cache, name, Flavor::choose()?, &UpOptions { images: archives, tied })?;
-    let stand = Stand { cache, cluster, brokers, helm };
+    let stand = begin(cache, name, tied, archives)?;
     stand.install(values, &content.join(","))?;
     Ok(stand)
+}
+
+fn begin(cache: Cache, name: &str, tied: bool, archives: Vec<PathBuf>) -> Result<Stand> {
+    let brokers = Brokers::ensure(&cache)?;
+    let helm = helm::three(&cache)?;
+    let cluster = Cluster::up(&cache, name, Flavor::choose()?, &UpOptions { images: archives, tied })?;
+    Ok(Stand { cache, cluster, brokers, helm })
 }
 
 impl Stand {
@@ -146,7 +159,9 @@ impl Stand {
     pub fn spawn(&self, command: &mut Command) -> Result<Process> {
         let kubectl = PathBuf::from(self.cluster.kubectl::<&str>([]).get_program());
         let folders = [&kubectl, &self.helm].into_iter().filter_map(|program| program.parent()).map(Path::to_path_buf);
-        let inherited = std::env::var_os("PATH").unwrap_or_default();
+        // What the command itself is to find comes after what the cluster brings.
+        let own = command.get_envs().find_map(|(name, value)| value.filter(|_| name == "PATH").map(std::ffi::OsStr::to_os_string));
+        let inherited = own.or_else(|| std::env::var_os("PATH")).unwrap_or_default();
         command
             .process_group(0)
             .env("PATH", std::env::join_paths(folders.chain(std::env::split_paths(&inherited)))?)
