@@ -10,6 +10,7 @@ use lapin::{BasicProperties, Connection, ConnectionProperties};
 use qscaler_broker::activity::{BlockedPops, Bookkeeping, Seen, Waiting, Whose};
 use qscaler_core::framework::{Framework, KeyNames, framework};
 use qscaler_sidecar::worker::procs::ProcFs;
+use qscaler_sidecar::worker::sockets::Connections;
 use qscaler_tests::servers::{RabbitServer, RedisServer};
 use qscaler_tests::wait::wait_for;
 use std::collections::BTreeSet;
@@ -61,7 +62,7 @@ fn pops_of(url: &str, worker: &str) -> Option<BlockedPops> {
 /// What these connections of the worker are seen doing, as soon as it is what `wanted` says.
 async fn seen(pops: &Mutex<BlockedPops>, procs: &ProcFs, wanted: impl Fn(Option<Waiting>) -> bool) {
     let look = || async {
-        let seen = pops.lock().await.sample(&procs.others_ports()).await.unwrap();
+        let seen = pops.lock().await.sample(&Connections::read(procs).others()).await.unwrap();
         if wanted(seen) { Ok(()) } else { Err(format!("{seen:?}")) }
     };
     wait_for("what the worker's connections do", DEADLINE, look).await.unwrap();
@@ -161,7 +162,7 @@ async fn a_redis_worker_is_seen_waiting_and_no_longer_once_it_has_gone() {
     let redis = RedisServer::start().unwrap();
     let procs = ProcFs::at("/proc");
     let mut pops = pops_of(&redis.url(0), "redis-loop").unwrap();
-    assert_eq!(pops.sample(&procs.others_ports()).await.unwrap(), None);
+    assert_eq!(pops.sample(&Connections::read(&procs).others()).await.unwrap(), None);
     let mut worker: Command = redis.cli(0);
     let mut worker = worker.args(["BLMOVE", "q", "taken", "LEFT", "RIGHT", "0"]).stdout(Stdio::null()).spawn().unwrap();
     let pops = Mutex::new(pops);

@@ -12,7 +12,7 @@ use crate::gate::freeze::needed;
 use crate::input::Input;
 use crate::input::MainReceiver;
 use crate::input::{Activity, tell};
-use crate::worker::procs::ProcFs;
+use crate::worker::sockets::Watched;
 use qscaler_broker::BrokerError;
 use qscaler_broker::activity::{BlockedPops, Bookkeeping, Seen, Waiting};
 use qscaler_core::framework::{Books, Framework};
@@ -163,7 +163,7 @@ pub(super) struct Pops {
     /// Most connections that ever waited at once, for the gate.
     pub(super) most: Arc<AtomicUsize>,
     pub(super) frozen: FrozenView,
-    pub(super) procs: ProcFs,
+    pub(super) connections: Watched,
     /// Ports at which the broker listens.
     pub(super) broker_ports: BTreeSet<u16>,
 }
@@ -207,9 +207,10 @@ pub(super) async fn pops(mut worker: Pops, ends: Ends) {
 impl Pops {
     /// None: busy by a first look, which proves nothing yet.
     async fn look(&mut self, looks: &mut Looks) -> Result<Option<Answer>, BrokerError> {
-        let ports = self.procs.others_ports();
+        let connections = self.connections.look(true);
+        let (ports, to_broker) = (connections.others(), connections.others_to(&self.broker_ports));
         let seen = self.pops.sample(&ports).await?;
-        let none_here = self.pops.none_here(&ports, &self.procs.others_ports_to(&self.broker_ports)).await?;
+        let none_here = self.pops.none_here(&ports, &to_broker).await?;
         let answer = looks.look(seen, self.at_least);
         self.most.store(looks.most, Ordering::Relaxed);
         let is_idle = matches!(&answer, Some(Answer::Known(activity)) if activity.busy == Busy::Idle);
@@ -307,7 +308,7 @@ mod tests {
         tokio::spawn(async move { while driver.recv().await.is_some() {} });
         let gaps = Gaps::default();
         // Where the broker's port is not known every worker counts as connected.
-        let start = Start::new(ProcFs::at("/proc"), "");
+        let start = Start::new(crate::worker::procs::ProcFs::at("/proc"), "");
         let mut asked = Asked::new(Ends { main, inputs, gaps: gaps.clone(), mend: "say busy".to_owned(), start });
         let begin = Instant::now();
         while gaps.list().is_empty() {

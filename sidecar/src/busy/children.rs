@@ -32,13 +32,13 @@ pub(super) struct Workers {
 }
 
 /// Samples until the driver is gone.
-pub(super) async fn run(workers: Workers, main: MainReceiver, inputs: mpsc::Sender<Input>) {
+pub(super) async fn run(mut workers: Workers, main: MainReceiver, inputs: mpsc::Sender<Input>) {
     let mut seen = Seen::new();
     loop {
         let top = main.borrow().as_ref().map(|main| main.pid);
         match top {
             Some(top) => {
-                if !tell(&inputs, sample(&workers, top, &mut seen, wall_ms())).await {
+                if !tell(&inputs, sample(&mut workers, top, &mut seen, wall_ms())).await {
                     return;
                 }
             }
@@ -51,7 +51,7 @@ pub(super) async fn run(workers: Workers, main: MainReceiver, inputs: mpsc::Send
     }
 }
 
-fn sample(workers: &Workers, top: i32, seen: &mut Seen, now_ms: u64) -> Activity {
+fn sample(workers: &mut Workers, top: i32, seen: &mut Seen, now_ms: u64) -> Activity {
     let Ok(processes) = workers.procs.processes() else { return Activity::unknown() };
     let parents: Vec<i32> = workers.container.workers(top, &workers.framework, &workers.signals).iter().map(|id| id.pid).collect();
     if parents.is_empty() {
@@ -89,16 +89,16 @@ mod tests {
         let fake = FakeProc::new();
         fake.add(30, 0, "rq", 5, Some("worker"), "/w");
         let mut seen = Seen::new();
-        assert_eq!(sample(&rq(&fake), 30, &mut seen, 0).busy, Busy::Idle);
+        assert_eq!(sample(&mut rq(&fake), 30, &mut seen, 0).busy, Busy::Idle);
         fake.add(31, 30, "rq", 6, Some("worker"), "/w");
-        assert_eq!(sample(&rq(&fake), 30, &mut seen, 1_000).active, Some(1));
+        assert_eq!(sample(&mut rq(&fake), 30, &mut seen, 1_000).active, Some(1));
         // Ended and followed at once by another: no idle moment, yet one task.
         fake.remove(31);
         fake.add(32, 30, "rq", 7, Some("worker"), "/w");
-        let activity = sample(&rq(&fake), 30, &mut seen, 3_000);
+        let activity = sample(&mut rq(&fake), 30, &mut seen, 3_000);
         assert_eq!((activity.busy, activity.ended), (Busy::Busy, Some(ServiceTime { tasks: 1, mean_ms: 2_000.0 })));
         fake.remove(32);
-        assert_eq!(sample(&rq(&fake), 30, &mut seen, 4_000).busy, Busy::Idle);
+        assert_eq!(sample(&mut rq(&fake), 30, &mut seen, 4_000).busy, Busy::Idle);
     }
 
     #[test]
@@ -106,7 +106,7 @@ mod tests {
         let fake = FakeProc::new();
         fake.add(30, 0, "sh", 5, Some("worker"), "/w");
         fake.add(31, 30, "rq", 6, Some("worker"), "/w");
-        assert_eq!(sample(&rq(&fake), 30, &mut Seen::new(), 0).busy, Busy::Idle);
+        assert_eq!(sample(&mut rq(&fake), 30, &mut Seen::new(), 0).busy, Busy::Idle);
     }
 
     #[test]
@@ -115,11 +115,11 @@ mod tests {
         for (pid, parent, comm) in [(30, 0, "sh"), (31, 30, "rq"), (32, 30, "rq"), (33, 32, "rq")] {
             fake.add(pid, parent, comm, 5, Some("worker"), "/w");
         }
-        assert_eq!(sample(&rq(&fake), 30, &mut Seen::new(), 0).active, Some(1));
+        assert_eq!(sample(&mut rq(&fake), 30, &mut Seen::new(), 0).active, Some(1));
     }
 
     #[test]
     fn a_worker_that_is_gone_is_unknown() {
-        assert_eq!(sample(&rq(&FakeProc::new()), 30, &mut Seen::new(), 0), Activity::unknown());
+        assert_eq!(sample(&mut rq(&FakeProc::new()), 30, &mut Seen::new(), 0), Activity::unknown());
     }
 }

@@ -23,6 +23,7 @@ use crate::input::Input;
 use crate::input::MainReceiver;
 use crate::worker::container::{self, Container};
 use crate::worker::procs::ProcFs;
+use crate::worker::sockets::Watched;
 use qscaler_broker::BrokerError;
 use qscaler_broker::activity::{BlockedPops, Bookkeeping, Whose};
 use qscaler_core::framework::{Books, BusySource, CUSTOM, GateKind, framework};
@@ -111,7 +112,10 @@ impl Sources {
                 let ends = Ends { main, inputs, gaps, mend: mend.to_owned(), start };
                 let broker_ports = container::ports(settings.broker.as_str());
                 let at_least = broker::waits_at_least(whose.framework, concurrency);
-                work.push(Box::pin(broker::pops(broker::Pops { pops, at_least, most, frozen, procs, broker_ports }, ends)));
+                work.push(Box::pin(broker::pops(
+                    broker::Pops { pops, at_least, most, frozen, connections: Watched::new(procs), broker_ports },
+                    ends,
+                )));
                 (switch, work)
             }
             BusySource::Unknown => {

@@ -6,6 +6,7 @@
 
 use crate::worker::container;
 use crate::worker::procs::ProcFs;
+use crate::worker::sockets::Connections;
 use qscaler_core::drain::plan::SLOW_START_MS;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -43,7 +44,7 @@ impl Start {
             (self.worker, self.connected, self.told) = (Some(worker), None, false);
         }
         let now = Instant::now();
-        if self.connected.is_none() && (self.told || self.ports.is_empty() || !self.procs.others_ports_to(&self.ports).is_empty()) {
+        if self.connected.is_none() && (self.told || self.ports.is_empty() || !Connections::read(&self.procs).others_to(&self.ports).is_empty()) {
             self.connected = Some(now);
         }
         let silent = |since: Instant, enough: Duration| now.saturating_duration_since(since) >= enough;

@@ -12,6 +12,7 @@ use crate::hold::signal::{go_on, stop};
 use crate::input::MainReceiver;
 use crate::worker::container::Container;
 use crate::worker::procs::{ProcFs, Process};
+use crate::worker::sockets::Connections;
 use qscaler_broker::BrokerError;
 use qscaler_broker::activity::{BlockedPops, Bookkeeping, Seen};
 use qscaler_core::message::GapReason;
@@ -132,7 +133,7 @@ impl Freeze {
         let spare = self.spare_threads(top);
         Ok(match &mut self.proof {
             Proof::Pops { pops, concurrency, most } => {
-                let Some(seen) = pops.sample(&self.procs.others_ports()).await? else { return Ok(false) };
+                let Some(seen) = pops.sample(&Connections::read(&self.procs).others()).await? else { return Ok(false) };
                 if hides_tasks(spare, seen.waiting, *concurrency) {
                     let words = format!(
                         "the worker has {spare} threads besides its main one, and {} of its connections wait at Redis: which thread runs a task cannot be seen, so it \

@@ -32,7 +32,7 @@ pub const REPORT_PERIOD: Duration = Duration::from_secs(5);
 const LAST_REPORT_WAIT: Duration = Duration::from_millis(300);
 
 /// Between two looks at the container's processes while it is held: a worker that was started again is told before it can have a task, for even small
-/// interpreters need longer to start and connect. A look costs some 0.2 ms.
+/// interpreters need longer to start and connect.
 const HELD_LOOK: Duration = Duration::from_millis(250);
 /// The same where a supervisor starts a worker again the moment that one has left.
 const RESTLESS_LOOK: Duration = Duration::from_millis(25);

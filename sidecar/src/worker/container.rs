@@ -6,10 +6,12 @@
 
 use crate::hold::signal::may_signal;
 use crate::worker::find::family;
-use crate::worker::procs::{ProcFs, Process, TICKS_PER_SECOND};
+use crate::worker::procs::{ProcFs, Process, TICKS_PER_SECOND, socket_in};
+use crate::worker::sockets::{Connections, Watched};
 use qscaler_core::drain::plan::{self, Descriptors, ProcessId, in_same_container};
 use qscaler_core::framework::Signal;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 /// Arguments kept of a process: what runs stands in the first few.
 const ARGUMENTS_MAX: usize = 12;
@@ -20,33 +22,63 @@ const TERM_AND_QUIT: u64 = 1 << 14 | 1 << 2;
 /// Of Sentinels the masters' port is not known: Redis's own.
 const REDIS_PORT: u16 = 6379;
 
+/// After a socket has come, the connections are wanted anew for this long: it may be on its way to the broker still.
+const SETTLING: Duration = Duration::from_secs(1);
+
 /// Reads containers.
 #[derive(Clone, Debug)]
 pub struct Container {
     procs: ProcFs,
     own_pid: i32,
     ports: BTreeSet<u16>,
+    connections: Watched,
+    /// The sockets of the container at the last look, and when one of them was new.
+    sockets: BTreeSet<u64>,
+    new_at: Option<Instant>,
 }
+
+/// What a process has open, as its links say: sockets and pipes by inode, and whether they can be read and written.
+type Open = Vec<(String, bool, bool)>;
 
 impl Container {
     /// Of the pod in which `own_pid` is the sidecar; `broker` is the worker's URL.
     #[must_use]
     pub fn new(procs: ProcFs, own_pid: i32, broker: &str) -> Self {
-        Self { procs, own_pid, ports: ports(broker) }
+        let connections = Watched::new(procs.clone());
+        Self { procs, own_pid, ports: ports(broker), connections, sockets: BTreeSet::new(), new_at: None }
     }
 
     /// The living processes of the container whose top process this is.
     #[must_use]
-    pub fn processes(&self, top: i32) -> Vec<plan::Process> {
+    pub fn processes(&mut self, top: i32) -> Vec<plan::Process> {
         let Ok(all) = self.procs.processes() else { return Vec::new() };
-        let connections = self.procs.established();
+        let open: Vec<(Process, Option<Open>)> = self
+            .members(&all, top)
+            .into_iter()
+            .map(|process| {
+                let open = self.procs.descriptors(process.pid);
+                (process, open)
+            })
+            .collect();
+        let links = open.iter().filter_map(|(_, open)| open.as_ref()).flatten();
+        let is_settling = self.is_settling(links.filter_map(|(link, _, _)| socket_in(link)).collect());
+        let connections = self.connections.look(is_settling).clone();
         let uptime_ms = self.procs.uptime_s().map(|s| s * 1000.0);
-        self.members(&all, top).iter().filter_map(|process| self.value(process, &connections, uptime_ms)).collect()
+        open.into_iter().filter_map(|(process, open)| self.value(&process, open, &connections, uptime_ms)).collect()
+    }
+
+    /// Whether one of these sockets of the container is new, or was a moment ago.
+    fn is_settling(&mut self, sockets: BTreeSet<u64>) -> bool {
+        if !sockets.is_subset(&self.sockets) {
+            self.new_at = Some(Instant::now());
+        }
+        self.sockets = sockets;
+        self.new_at.is_some_and(|at| at.elapsed() < SETTLING)
     }
 
     /// The processes of that container that work, told or not.
     #[must_use]
-    pub fn workers(&self, top: i32, framework: &str, signals: &[Signal]) -> Vec<ProcessId> {
+    pub fn workers(&mut self, top: i32, framework: &str, signals: &[Signal]) -> Vec<ProcessId> {
         let plan = plan::plan(&self.processes(top), top, framework, signals, plan::Before::NOTHING);
         plan.map(|plan| plan.workers.iter().map(|worker| worker.id).collect()).unwrap_or_default()
     }
@@ -71,7 +103,7 @@ impl Container {
         family(all, top)
     }
 
-    fn value(&self, process: &Process, connections: &BTreeMap<u64, u16>, uptime_ms: Option<f64>) -> Option<plan::Process> {
+    fn value(&self, process: &Process, open: Option<Open>, connections: &Connections, uptime_ms: Option<f64>) -> Option<plan::Process> {
         let status = self.procs.status(process.pid)?;
         let started_ms = process.start_ticks as f64 * 1000.0 / TICKS_PER_SECOND as f64;
         Some(plan::Process {
@@ -87,24 +119,24 @@ impl Container {
             permitted: may_signal(process.pid),
             // A float becomes an integer by saturation: a clock that lies gives 0 or much, never a panic.
             age_ms: uptime_ms.map(|now_ms| (now_ms - started_ms) as u64),
-            descriptors: self.descriptors(process.pid, connections),
+            descriptors: open.map(|open| self.descriptors(open, connections)),
             // Asked of who could act on it alone: an environment may be long.
             remaps_term: status.caught & TERM_AND_QUIT == TERM_AND_QUIT && self.procs.has_variable(process.pid, REMAPS_TERM),
         })
     }
 
-    fn descriptors(&self, pid: i32, connections: &BTreeMap<u64, u16>) -> Option<Descriptors> {
+    fn descriptors(&self, open: Open, connections: &Connections) -> Descriptors {
         let mut found = Descriptors::default();
-        for (link, reads, writes) in self.procs.descriptors(pid)? {
-            let inode = |prefix: &str| link.strip_prefix(prefix)?.strip_suffix(']')?.parse::<u64>().ok();
-            if let Some(socket) = inode("socket:[")
-                && let Some(port) = connections.get(&socket)
+        for (link, reads, writes) in open {
+            let pipe = || link.strip_prefix("pipe:[")?.strip_suffix(']')?.parse::<u64>().ok();
+            if let Some(socket) = socket_in(&link)
+                && let Some(port) = connections.remote(socket)
             {
                 found.connected = true;
-                if self.ports.contains(port) {
+                if self.ports.contains(&port) {
                     found.broker.insert(socket);
                 }
-            } else if let Some(pipe) = inode("pipe:[") {
+            } else if let Some(pipe) = pipe() {
                 if reads {
                     found.reads.insert(pipe);
                 }
@@ -113,7 +145,7 @@ impl Container {
                 }
             }
         }
-        Some(found)
+        found
     }
 }
 
@@ -157,7 +189,7 @@ mod tests {
     use crate::testing::FakeProc;
     use std::process::{Command, Stdio};
 
-    fn pids(container: &Container, top: i32) -> Vec<i32> {
+    fn pids(container: &mut Container, top: i32) -> Vec<i32> {
         let mut pids: Vec<i32> = container.processes(top).iter().map(|process| process.id.pid).collect();
         pids.sort_unstable();
         pids
@@ -185,22 +217,22 @@ mod tests {
         fake.add(30, 0, "sh", 30, None, "/w1");
         fake.add(31, 1, "celery", 31, None, "/w1/own");
         fake.add(40, 0, "envoy", 25, None, "/mesh");
-        let container = Container::new(fake.procs(), 7, "redis://h");
-        assert_eq!(pids(&container, 30), [30, 31], "detached from its parent");
+        let mut container = Container::new(fake.procs(), 7, "redis://h");
+        assert_eq!(pids(&mut container, 30), [30, 31], "detached from its parent");
         let fake = FakeProc::new();
         fake.add(7, 0, "qscaler-sidecar", 20, Some("side"), "/");
         fake.add(30, 0, "sh", 30, Some("worker"), "/");
         fake.add(31, 1, "celery", 31, Some("worker"), "/");
         fake.add(40, 0, "envoy", 25, Some("mesh"), "/");
-        let container = Container::new(fake.procs(), 7, "redis://h");
-        assert_eq!(pids(&container, 30), [30, 31]);
+        let mut container = Container::new(fake.procs(), 7, "redis://h");
+        assert_eq!(pids(&mut container, 30), [30, 31]);
         let fake = FakeProc::new();
         fake.add(7, 0, "qscaler-sidecar", 20, None, "/");
         fake.add(30, 0, "sh", 30, None, "/");
         fake.add(31, 30, "celery", 31, None, "/");
         fake.add(40, 0, "envoy", 25, None, "/");
-        let container = Container::new(fake.procs(), 7, "redis://h");
-        assert_eq!(pids(&container, 30), [30, 31]);
+        let mut container = Container::new(fake.procs(), 7, "redis://h");
+        assert_eq!(pids(&mut container, 30), [30, 31]);
     }
 
     #[test]

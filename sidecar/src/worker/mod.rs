@@ -3,4 +3,5 @@
 pub mod container;
 pub mod find;
 pub mod procs;
+pub mod sockets;
 pub mod watch;

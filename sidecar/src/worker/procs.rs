@@ -2,7 +2,7 @@
 //! termination-log mount, their ids and high-water marks. Left to others: which of them is the worker (`find`), who ends it (`signal`).
 //! Everything read here except `root` is readable across user ids.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -120,30 +120,11 @@ impl ProcFs {
         text.split_whitespace().next()?.parse().ok()
     }
 
-    /// Local TCP ports of the established connections in this network namespace that are not this process's own.
+    /// Inodes of the sockets of the process that asks.
     #[must_use]
-    pub fn others_ports(&self) -> BTreeSet<u16> {
-        let own: BTreeSet<u64> = own_sockets(&self.root.join("self/fd"));
-        self.connections().into_iter().filter(|row| !own.contains(&row.inode)).map(|row| row.local).collect()
-    }
-
-    /// The same, of connections whose other end has one of these ports.
-    #[must_use]
-    pub fn others_ports_to(&self, remote: &BTreeSet<u16>) -> BTreeSet<u16> {
-        let own: BTreeSet<u64> = own_sockets(&self.root.join("self/fd"));
-        let is_wanted = |row: &Connection| !own.contains(&row.inode) && remote.contains(&row.remote);
-        self.connections().into_iter().filter(is_wanted).map(|row| row.local).collect()
-    }
-
-    /// The established connections of this network namespace: by inode, the port at the other end.
-    #[must_use]
-    pub fn established(&self) -> BTreeMap<u64, u16> {
-        self.connections().into_iter().map(|row| (row.inode, row.remote)).collect()
-    }
-
-    fn connections(&self) -> Vec<Connection> {
-        let tables = ["net/tcp", "net/tcp6"].iter().filter_map(|name| fs::read_to_string(self.root.join(name)).ok());
-        tables.flat_map(|text| established(&text)).collect()
+    pub fn own_sockets(&self) -> BTreeSet<u64> {
+        let inode = |entry: fs::DirEntry| socket_in(fs::read_link(entry.path()).ok()?.to_str()?);
+        fs::read_dir(self.root.join("self/fd")).into_iter().flatten().filter_map(|entry| inode(entry.ok()?)).collect()
     }
 
     /// What stands behind each descriptor of a process, and whether it can be read and written. None: not ours to read.
@@ -268,33 +249,10 @@ pub fn container_in(mountinfo: &str) -> Option<&str> {
     })
 }
 
-/// An established connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Connection {
-    local: u16,
-    remote: u16,
-    inode: u64,
-}
-
-/// The established connections in `/proc/net/tcp` or `tcp6`.
-fn established(text: &str) -> Vec<Connection> {
-    const ESTABLISHED: &str = "01";
-    let row = |line: &str| -> Option<Connection> {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let port = |at: usize| u16::from_str_radix(words.get(at)?.rsplit_once(':')?.1, 16).ok();
-        let row = Connection { local: port(1)?, remote: port(2)?, inode: words.get(9)?.parse().ok()? };
-        (*words.get(3)? == ESTABLISHED).then_some(row)
-    };
-    text.lines().skip(1).filter_map(row).collect()
-}
-
-/// Inodes of the sockets behind a process's descriptors: links that read `socket:[INODE]`.
-fn own_sockets(folder: &Path) -> BTreeSet<u64> {
-    let inode = |entry: fs::DirEntry| -> Option<u64> {
-        let link = fs::read_link(entry.path()).ok()?;
-        link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
-    };
-    fs::read_dir(folder).into_iter().flatten().filter_map(|entry| inode(entry.ok()?)).collect()
+/// The inode in what a descriptor of a socket is a link to: `socket:[INODE]`.
+#[must_use]
+pub fn socket_in(link: &str) -> Option<u64> {
+    link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
 #[cfg(test)]
@@ -333,21 +291,6 @@ mod tests {
         {
             assert_eq!(container_in(not_one), None, "{not_one}");
         }
-    }
-
-    #[test]
-    fn only_established_connections_count() {
-        let text = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
-               0: 0100007F:18EB 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 21 1 0 100 0 0 10 0\n\
-               1: 0700000A:B3B0 0800000A:18EB 01 00000000:00000000 00:00000000 00000000  1000        0 4242 1 0 20 4 30 10 -1\n";
-        assert_eq!(established(text), [Connection { local: 0xB3B0, remote: 6379, inode: 4242 }]);
-    }
-
-    #[test]
-    fn this_processs_own_connections_are_left_out() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let own = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        assert!(!ProcFs::at("/proc").others_ports().contains(&own.local_addr().unwrap().port()));
     }
 
     #[test]
