@@ -9,3 +9,4 @@ pub mod evict;
 pub mod known;
 pub mod plan;
 pub mod qworker;
+pub(crate) mod raise;

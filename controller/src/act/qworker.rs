@@ -93,3 +93,42 @@ const READ_MAX: Duration = Duration::from_secs(20);
 async fn within<T>(reading: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     tokio::time::timeout(READ_MAX, reading).await.unwrap_or_else(|_| Err(Failure::Other("the API server does not answer in time".to_owned())))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{api, orders, silent_api};
+    use serde_json::{Value, json};
+
+    fn owned(deployment_uid: &str) -> (u16, Value) {
+        let owner = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "orders", "uid": deployment_uid});
+        let metadata = json!({"name": "orders", "namespace": "shop", "uid": "qw-1", "resourceVersion": "1", "ownerReferences": [owner]});
+        let spec = json!({"targetKind": "Deployment", "targetName": "orders"});
+        (200, json!({"apiVersion": "qscaler.dev/v1alpha1", "kind": "QWorker", "metadata": metadata, "spec": spec}))
+    }
+
+    #[tokio::test]
+    async fn the_qworker_that_was_read_is_removed_and_a_namesakes_is_not() {
+        let gone = || (200, json!({"kind": "Status", "apiVersion": "v1", "status": "Success"}));
+        let (client, script) = api(vec![owned("dep"), gone()]);
+        remove(&client, &orders(), Some("dep")).await.unwrap();
+        let calls = script.calls();
+        assert_eq!((calls.len(), calls[1].method.as_str(), &calls[1].body["preconditions"]["uid"]), (2, "DELETE", &json!("qw-1")));
+        let (client, script) = api(vec![owned("dep-made-anew")]);
+        remove(&client, &orders(), Some("dep")).await.unwrap();
+        assert_eq!(script.calls().len(), 1, "it belongs to a Deployment made anew under the same name");
+        // The one of a deleted namesake is in the way of a new Deployment: exactly that one goes.
+        let (client, script) = api(vec![owned("dep"), gone()]);
+        assert_eq!(load(&client, &orders(), "dep-made-anew").await, Err(Failure::Changed { qworker: true }));
+        assert_eq!(script.calls()[1].body["preconditions"]["uid"], json!("qw-1"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_api_server_that_never_answers_is_given_up_on() {
+        let began = tokio::time::Instant::now();
+        let unanswered = |result: Result<(), Failure>| matches!(result, Err(Failure::Other(why)) if why.contains("in time"));
+        assert!(unanswered(load(&silent_api(), &orders(), "dep").await.map(drop)));
+        assert!(unanswered(remove(&silent_api(), &orders(), None).await));
+        assert!(began.elapsed() < READ_MAX * 3, "{:?}", began.elapsed());
+    }
+}

@@ -1,11 +1,12 @@
 //! The main loop: one task that owns the state of every workload. In: what watches, brokers and writers say, the clock. Out: lists of actions,
 //! performed by tasks of their own, at most one per workload at a time. Left to others: deciding (`workload`), performing (`apply`).
 
-use crate::act::apply::{Applier, Target, tells_of_scaling};
+use crate::act::apply::{Applier, Target};
 use crate::act::evict::{Books, evict};
 use crate::act::plan::{Action, Outcome};
 use crate::act::qworker;
-use crate::clock;
+use crate::act::raise::{bound_raise, raise};
+use crate::clock::{Clock, Reading};
 use crate::input::{Input, Life, Unreachable};
 use crate::lead::lease::Leadership;
 use crate::lead::managed::{Links, Managed};
@@ -101,6 +102,7 @@ struct Loop {
     /// Pods that all workloads together may replace.
     replace: Budget,
     cluster: Cluster,
+    clock: Clock,
     led: bool,
     filled: bool,
     housekeeping_ms: u64,
@@ -128,11 +130,15 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) {
         tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
-            _ = tick.tick() => this.turn(clock::now_ms()),
-            input = this.parts.inputs.recv() => match input {
-                Some(input) => this.hear(input, clock::now_ms()),
-                None => break,
-            },
+            _ = tick.tick() => {
+                let now_ms = this.now_ms();
+                this.turn(now_ms);
+            }
+            input = this.parts.inputs.recv() => {
+                let Some(input) = input else { break };
+                let now_ms = this.now_ms();
+                this.hear(input, now_ms);
+            }
         }
     }
     this.tasks.close();
@@ -145,15 +151,18 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) {
 
 impl Loop {
     fn new(parts: Parts) -> Self {
+        let mut clock = Clock::default();
+        let now_ms = clock.read().now_ms;
         Self {
             applier: Applier::new(parts.client.clone(), &parts.instance, parts.leadership.clone()),
             managed: HashMap::new(),
             pools: Pools::default(),
             orphans: HashMap::new(),
             lives: 0,
-            dark: DarkBudget::new(clock::now_ms()),
-            replace: Budget::new(clock::now_ms()),
+            dark: DarkBudget::new(now_ms),
+            replace: Budget::new(now_ms),
             cluster: Cluster::default(),
+            clock,
             led: false,
             filled: false,
             housekeeping_ms: 0,
@@ -163,6 +172,23 @@ impl Loop {
             room: Arc::new(Semaphore::new(APPLIES_MAX)),
             parts,
         }
+    }
+
+    fn now_ms(&mut self) -> u64 {
+        let reading = self.clock.read();
+        self.at(reading)
+    }
+
+    /// The time of a reading. Where the wall clock was set, everything known of workloads has times of before: it starts over, as for a new leader.
+    fn at(&mut self, reading: Reading) -> u64 {
+        let Reading { now_ms, set_by_ms } = reading;
+        if set_by_ms != 0 {
+            tracing::warn!(set_by_ms, "the clock was set: every workload is read anew");
+            (self.led, self.housekeeping_ms, self.turned_ms) = (false, now_ms, now_ms);
+            (self.dark, self.replace) = (DarkBudget::new(now_ms), Budget::new(now_ms));
+            self.orphans.clear();
+        }
+        now_ms
     }
 
     fn hear(&mut self, input: Input, now_ms: u64) {
@@ -453,23 +479,6 @@ impl Loop {
             }
         }
     }
-}
-
-/// Bounds a raise to what was given; nothing given: it is asked for again at the next look, and not told before.
-fn bound_raise(plan: &mut Vec<Action>, given: u32) {
-    for action in plan.iter_mut() {
-        if let Action::Scale { from, to, .. } = action {
-            *to = (*to).min(from.saturating_add(given));
-        }
-    }
-    let raised = |action: &Action| matches!(action, Action::Scale { from, to, .. } if to > from);
-    if !plan.iter().any(raised) {
-        plan.retain(|action| !matches!(action, Action::Scale { .. }) && !tells_of_scaling(action));
-    }
-}
-
-fn raise(plan: &[Action]) -> u32 {
-    plan.iter().find_map(|a| if let Action::Scale { from, to, .. } = a { to.checked_sub(*from) } else { None }).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use crate::act::qworker::Loaded;
 use crate::input::Measured;
 use crate::observe::brokers::Opener;
 use crate::observe::index::{Index, Kind};
-use crate::testing::{Call, Script, api_by, deployment, orders, pod, put, refusal, replicaset};
+use crate::testing::{Call, Script, T0_MS, api_by, deployment, orders, pod, put, refusal, replicaset};
 use qscaler_broker::memory::Memory;
 use qscaler_broker::{ControlSender, QueueStats};
 use qscaler_core::scale::QueueSample;
@@ -235,7 +235,7 @@ async fn what_an_earlier_life_began_is_dropped_when_the_lease_is_won_again() {
     let (grant, leadership) = Leadership::granted();
     let (parts, _, _) = parts(&[("min-replicas", "0")], leadership);
     let mut leader = Loop::new(parts);
-    let now = clock::now_ms();
+    let now = T0_MS;
     grant.until(Some(tokio::time::Instant::now() + DEADLINE));
     leader.turn(now);
     let first = leader.managed[&orders()].life;
@@ -269,7 +269,7 @@ async fn more_busy_workloads_than_may_be_written_at_once_are_all_written_in_turn
         object["metadata"]["uid"] = json!(format!("uid-{}", id.name));
         put(&mut leader.parts.index.lock(), &object);
     }
-    let start = clock::now_ms();
+    let start = T0_MS;
     leader.turn(start);
     for id in &names {
         let life = leader.managed[id].life;
@@ -293,17 +293,61 @@ async fn more_busy_workloads_than_may_be_written_at_once_are_all_written_in_turn
     assert_eq!(never, 0);
 }
 
-#[test]
-fn a_raise_without_figures_is_bounded_by_what_is_given_and_not_told_when_nothing_is() {
-    use crate::act::plan::Notice;
-    use qscaler_core::names::event;
-    let list = || {
-        let raise = Action::Scale { resource_version: "1".into(), from: 48, to: 60 };
-        vec![raise, Action::Event(Notice::normal(event::SCALED_UP, "48 -> 60")), Action::Status(json!({}))]
-    };
-    for (given, raised, left) in [(20, 12, 3), (5, 5, 3), (0, 0, 1)] {
-        let mut plan = list();
-        bound_raise(&mut plan, given);
-        assert_eq!((raise(&plan), plan.len()), (raised, left), "{given}");
-    }
+/// A leader whose one workload is read and measured.
+fn leading(leadership: Leadership) -> Loop {
+    let mut leader = Loop::new(parts(&[("min-replicas", "0")], leadership).0);
+    leader.turn(T0_MS);
+    known(&mut leader, T0_MS);
+    leader
+}
+
+/// What is loaded and measured of the workload.
+fn known(leader: &mut Loop, now_ms: u64) {
+    let life = leader.managed[&orders()].life;
+    let loaded = Loaded { known: Known { version: "1".into(), ..Known::default() }, ..Loaded::default() };
+    leader.hear(Input::Loaded(orders(), life, Box::new(Ok(loaded))), now_ms);
+    leader.hear(Input::Sampled(orders(), Ok(Measured { queues: vec![QueueSample::default()], gap: None })), now_ms);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_stops_nobody() {
+    let mut leader = leading(Leadership::always());
+    leader.turn(T0_MS + 10);
+    let first = leader.managed[&orders()].life;
+    let back = leader.at(Reading { now_ms: T0_MS - 3_600_000, set_by_ms: -3_600_010 });
+    leader.turn(back);
+    let managed = &leader.managed[&orders()];
+    assert!(managed.life > first && managed.due_ms <= back + PERIOD_MS, "looked at again in an hour: {}", managed.due_ms);
+    known(&mut leader, back);
+    leader.turn(back + PERIOD_MS);
+    assert!(leader.managed[&orders()].written_ms > 0, "nothing is done");
+}
+
+#[tokio::test]
+async fn a_list_of_writes_that_hangs_is_ended_before_another_begins() {
+    let mut leader = leading(Leadership::always());
+    let (view, metrics) = (leader.parts.index.lock().view(&orders()).unwrap(), Metrics::default());
+    let managed = leader.managed.get_mut(&orders()).unwrap();
+    let look =
+        |managed: &mut Managed, now_ms| managed.look(&view, &Cluster::default(), true, &metrics, now_ms).is_some_and(|(list, _)| !list.is_empty());
+    assert!(look(managed, T0_MS));
+    let hangs = tokio::spawn(std::future::pending::<()>());
+    managed.began(hangs.abort_handle());
+    assert!(!look(managed, T0_MS + 119_000), "one list at a time");
+    managed.sampled(Ok(Measured { queues: vec![QueueSample { ready: Some(5), ..QueueSample::default() }], gap: None }), T0_MS + 120_000);
+    assert!(look(managed, T0_MS + 120_000));
+    assert!(hangs.await.unwrap_err().is_cancelled());
+}
+
+#[tokio::test]
+async fn a_controller_that_does_not_lead_any_more_exports_no_workload() {
+    let (grant, leadership) = Leadership::granted();
+    grant.until(Some(tokio::time::Instant::now() + DEADLINE));
+    let mut leader = leading(leadership);
+    leader.turn(T0_MS + 10);
+    let exported = |leader: &Loop| leader.parts.metrics.text().contains("shop/orders");
+    assert!(exported(&leader));
+    grant.until(None);
+    leader.turn(T0_MS + 20);
+    assert!(!exported(&leader), "{}", leader.parts.metrics.text());
 }

@@ -11,6 +11,12 @@ fn a_deployment_without_annotations_of_ours_is_none_of_ours() {
 }
 
 #[test]
+fn a_deployment_that_is_being_deleted_is_none_of_ours_any_more() {
+    assert!(deployment_record(&deployment(1, &[])).is_some());
+    assert_eq!(deployment_record(&with(deployment(1, &[]), "/metadata/deletionTimestamp", json!(stamp(0)))), None);
+}
+
+#[test]
 fn the_working_container_is_the_first_or_the_one_named() {
     assert_eq!(deployment_record(&deployment(1, &[])).unwrap().worker.unwrap().container, "worker");
     let named = deployment_record(&deployment(1, &[("container", "log")])).unwrap().worker.unwrap();

@@ -117,3 +117,16 @@ async fn sources(client: &Client, namespace: &str, needs: Needs) -> Result<Sourc
     }
     Ok(out)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{deployment, deployment_record, orders, silent_api};
+
+    #[tokio::test(start_paused = true)]
+    async fn an_api_server_that_never_answers_is_given_up_on() {
+        let record = deployment_record(&deployment(1, &[("broker", "secret:mq/url")])).unwrap();
+        let found = urls(&silent_api(), &orders(), record.config.as_ref().unwrap(), record.worker.as_ref().unwrap()).await;
+        assert!(matches!(&found, Err(UrlError::Read { problem, .. }) if problem.contains("in time")), "{found:?}");
+    }
+}

@@ -228,6 +228,12 @@ pub(crate) fn api_by(answer: impl Fn(&Call) -> (u16, Value) + Send + Sync + 'sta
     (Client::new(service, "default"), script)
 }
 
+/// A client of an API server that never answers.
+pub(crate) fn silent_api() -> Client {
+    let service = tower::service_fn(|_: http::Request<Body>| std::future::pending::<Result<http::Response<Body>, Infallible>>());
+    Client::new(service, "default")
+}
+
 /// A refusal as the API server words it.
 pub(crate) fn refusal(code: u16, reason: &str, message: &str) -> (u16, Value) {
     (code, json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": message}))
