@@ -119,5 +119,8 @@ async fn a_broker_reference_that_leads_nowhere_leaves_the_worker_running() -> Re
         .await?;
         println!("{name}: {said}");
     }
+    // Of `sleep` nobody can tell that it has no task, and it has no handler for a signal: its pods would be held for their whole hour.
+    kubectl(&["-n", NS, "delete", "deployments", "--all", "--wait=false"], None).await?;
+    kubectl(&["-n", NS, "delete", "pods", "--all", "--grace-period=0", "--force"], None).await?;
     kubectl(&["delete", "namespace", NS, "--wait=false"], None).await.map(drop)
 }
