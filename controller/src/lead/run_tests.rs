@@ -174,7 +174,7 @@ async fn the_page_says_what_status_and_decision_say_and_no_secret() {
     let stage = Stage { index, broker, script, sender, task: tokio::spawn(run(parts, stop.clone())), stop };
     stage.broker.put_tasks("orders", 500);
     stage.until("a status", |calls| calls.iter().any(|c| c.path.ends_with("/status") && c.body["status"]["desired"].as_u64() >= Some(20))).await;
-    let told = crate::show::fleet::json(&fleet, "", None, clock::now_ms());
+    let told = crate::show::fleet::json(&fleet, "", None, crate::clock::now());
     let decisions = fleet.lock().decisions();
     let (page, last): (Value, Value) = (serde_json::from_str(&told).unwrap(), serde_json::from_str(&decisions).unwrap());
     let row = &page["shown"][0];

@@ -4,6 +4,7 @@
 
 use crate::show::status::Snapshot;
 use crate::words::time;
+use k8s_openapi::jiff::Timestamp;
 use qscaler_api::QWorkerStatus;
 use qscaler_core::config::WorkerConfig;
 use qscaler_core::names::condition;
@@ -188,9 +189,9 @@ impl Fleet {
     }
 }
 
-/// The fleet as JSON: workloads whose `namespace/name` contains `find`. `not_ready`: why the process is not ready.
+/// The fleet as JSON: workloads whose `namespace/name` contains `find`. `not_ready`: why the process is not ready. `now`: by the wall clock, as the page shows it.
 #[must_use]
-pub fn json(fleet: &SharedFleet, find: &str, not_ready: Option<String>, now_ms: u64) -> String {
+pub fn json(fleet: &SharedFleet, find: &str, not_ready: Option<String>, now: Timestamp) -> String {
     // The loop waits for this lock: words are made of it outside.
     let (leads, workloads, troubled, mut found) = {
         let fleet = fleet.lock();
@@ -211,7 +212,7 @@ pub fn json(fleet: &SharedFleet, find: &str, not_ready: Option<String>, now_ms: 
     }
     let told = Told {
         version: env!("CARGO_PKG_VERSION"),
-        at: time(now_ms).0.to_string(),
+        at: now.to_string(),
         leads,
         not_ready,
         workloads,

@@ -31,7 +31,7 @@ fn shown(desired: i32, troubled: bool) -> Shown {
 }
 
 fn told(fleet: &SharedFleet, find: &str) -> Value {
-    serde_json::from_str(&json(fleet, find, None, NOW_MS)).unwrap()
+    serde_json::from_str(&json(fleet, find, None, time(NOW_MS).0)).unwrap()
 }
 
 fn names(told: &Value) -> Vec<&str> {

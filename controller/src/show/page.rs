@@ -81,7 +81,7 @@ impl Page {
             "/fleet.json" => {
                 let query = request.uri().query().unwrap_or_default().as_bytes();
                 let find = form_urlencoded::parse(query).find(|(key, _)| key == "find").map_or_else(String::new, |(_, text)| text.into_owned());
-                answer(StatusCode::OK, "application/json", fleet::json(&self.fleet, &find, self.readiness.reason(), clock::now_ms()))
+                answer(StatusCode::OK, "application/json", fleet::json(&self.fleet, &find, self.readiness.reason(), clock::now()))
             }
             _ => answer(StatusCode::NOT_FOUND, PLAIN, "not found\n"),
         }
