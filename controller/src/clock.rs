@@ -27,7 +27,7 @@ pub struct Reading {
 
 impl Default for Clock {
     fn default() -> Self {
-        Self { from_ms: wall_ms(), since: Instant::now() }
+        Self { from_ms: now_ms(), since: Instant::now() }
     }
 }
 
@@ -35,7 +35,7 @@ impl Clock {
     /// Now.
     pub fn read(&mut self) -> Reading {
         let before = Instant::now();
-        let wall_ms = wall_ms();
+        let wall_ms = now_ms();
         self.follow(before, wall_ms, Instant::now())
     }
 
@@ -51,8 +51,9 @@ impl Clock {
     }
 }
 
-/// The wall clock, milliseconds since the Unix epoch.
-fn wall_ms() -> u64 {
+/// The wall clock, milliseconds since the Unix epoch: for what people are shown.
+#[must_use]
+pub fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
 }
 
