@@ -127,9 +127,12 @@ pub(crate) async fn facts(client: &Client, namespace: Option<&str>) -> Facts {
     let deployments: Api<Deployment> = of(client, namespace);
     let parts: Api<Deployment> = Api::all(client.clone());
     let webhooks: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
-    let labelled = match list(&Api::<Namespace>::all(client.clone()), &all).await {
-        Seen::Yes(all) => Some(all.iter().filter(|n| is_labelled(n)).filter_map(|n| n.metadata.name.clone()).collect::<Vec<_>>()),
-        Seen::NotAllowed | Seen::No(_) => None,
+    let names = |found: &[Namespace], is_wanted: &dyn Fn(&Namespace) -> bool| -> Vec<String> {
+        found.iter().filter(|n| is_wanted(n)).filter_map(|n| n.metadata.name.clone()).collect()
+    };
+    let (labelled, ending) = match list(&Api::<Namespace>::all(client.clone()), &all).await {
+        Seen::Yes(all) => (Some(names(&all, &is_labelled)), names(&all, &|n| n.metadata.deletion_timestamp.is_some())),
+        Seen::NotAllowed | Seen::No(_) => (None, Vec::new()),
     };
     let of_workload = |d: &Deployment| {
         let namespace = d.metadata.namespace.as_deref().unwrap_or_default();
@@ -169,6 +172,7 @@ pub(crate) async fn facts(client: &Client, namespace: Option<&str>) -> Facts {
         now_s,
         workloads,
         workers: list(&workers, &all).await,
+        ending,
     }
 }
 

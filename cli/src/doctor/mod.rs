@@ -86,6 +86,8 @@ pub(crate) struct Facts {
     /// Deployments with annotations of ours.
     pub(crate) workloads: Seen<Vec<Workload>>,
     pub(crate) workers: Seen<Vec<QWorker>>,
+    /// Namespaces that are being deleted, as far as they may be read.
+    pub(crate) ending: Vec<String>,
 }
 
 /// How a check came out.
@@ -197,12 +199,14 @@ fn workloads(facts: &Facts) -> Vec<Check> {
         return vec![check("workloads", state, fix)];
     };
     let same = |w: &QWorker, d: &Workload| w.metadata.namespace.as_deref() == Some(&*d.namespace) && w.metadata.name.as_deref() == Some(&*d.name);
-    let mut out = Vec::new();
-    for deployment in deployments.iter().filter(|d| !workers.iter().any(|w| same(w, d))) {
+    let is_ending = |namespace: Option<&str>| facts.ending.iter().any(|ending| Some(ending.as_str()) == namespace);
+    let ends = |w: &&QWorker| is_ending(w.metadata.namespace.as_deref());
+    let mut out: Vec<Check> = facts.ending.iter().filter_map(|namespace| leaving(namespace, workers)).collect();
+    for deployment in deployments.iter().filter(|d| !is_ending(Some(&d.namespace))).filter(|d| !workers.iter().any(|w| same(w, d))) {
         let fix = why(&deployment.name, facts.installed, Some(deployment));
         out.push(check(format!("{}/{} is managed", deployment.namespace, deployment.name), State::Failed, fix));
     }
-    for worker in workers {
+    for worker in workers.iter().filter(|w| !ends(w)) {
         let name = format!("{}/{}", worker.metadata.namespace.as_deref().unwrap_or_default(), worker.metadata.name.as_deref().unwrap_or_default());
         let conditions = worker.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
         let bad: Vec<_> = conditions.iter().filter(|c| needs_someone(c)).collect();
@@ -218,6 +222,13 @@ fn workloads(facts: &Facts) -> Vec<Check> {
         out.push(check("no Deployment here is annotated, so nothing is managed", State::Ok, ""));
     }
     out
+}
+
+/// A namespace that is being deleted and still has workloads: Kubernetes deletes its pods first, and all else once the last of them has left.
+fn leaving(namespace: &str, workers: &[QWorker]) -> Option<Check> {
+    let count = workers.iter().filter(|w| w.metadata.namespace.as_deref() == Some(namespace)).count();
+    let fix = format!("pods that are held keep it until their tasks are done; to cut them: kubectl qscaler release POD -n {namespace}");
+    (count > 0).then(|| check(format!("namespace {namespace} is being deleted ({count} workloads)"), State::Warning, fix))
 }
 
 /// Pods of this workload that have no sidecar, where its QWorker does not say so by itself.

@@ -72,6 +72,7 @@ fn good() -> Facts {
         parts: Seen::Yes(vec![part("qscaler-controller", 1), part("qscaler-webhook", 2)]),
         workloads: Seen::Yes(vec![workload("orders")]),
         workers: Seen::Yes(vec![worker("orders", "HoldEffective", "True", "whole")]),
+        ending: Vec::new(),
     }
 }
 
@@ -83,6 +84,15 @@ fn failed(facts: &Facts) -> Vec<String> {
 fn a_cluster_where_all_is_well_has_no_failure() {
     assert_eq!(failed(&good()), Vec::<String>::new());
     assert!(text(&checks(&good())).1);
+}
+
+#[test]
+fn what_is_being_deleted_is_no_fault_and_is_said_while_it_is_there() {
+    let bad = Facts { workers: Seen::Yes(vec![worker("orders", "BrokerReachable", "False", "refused")]), ..good() };
+    let ending = Facts { ending: vec!["shop".into(), "empty".into()], ..bad.clone() };
+    assert_eq!((failed(&bad).len(), failed(&ending).len()), (1, 0));
+    let (text, well) = text(&checks(&ending));
+    assert!(well && text.contains("namespace shop is being deleted (1 workloads)") && text.contains("release") && !text.contains("empty"), "{text}");
 }
 
 #[test]
