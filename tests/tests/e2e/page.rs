@@ -44,7 +44,7 @@ async fn seen(namespace: &str) -> Result<Value> {
 }
 
 /// A forwarded port of this machine; it ends with what is returned.
-async fn forward(pod: &str) -> Result<(u16, Child)> {
+async fn forward(pod: &str) -> Result<(u16, (Child, impl Sized))> {
     let mut child = Command::new("kubectl")
         .args(["-n", SYSTEM_NAMESPACE, "port-forward", pod, &format!(":{PORT}")])
         .stdout(Stdio::piped())
@@ -52,9 +52,11 @@ async fn forward(pod: &str) -> Result<(u16, Child)> {
         .spawn()
         .context("kubectl cannot be started")?;
     let mut line = String::new();
-    BufReader::new(child.stdout.take().context("its output")?).read_line(&mut line).await?;
+    // Kept open: kubectl says each connection there, and ends where nobody reads it.
+    let mut output = BufReader::new(child.stdout.take().context("its output")?);
+    output.read_line(&mut line).await?;
     let port = line.split_once("127.0.0.1:").and_then(|(_, rest)| rest.split_whitespace().next()?.parse().ok());
-    Ok((port.with_context(|| format!("kubectl port-forward said {line:?}"))?, child))
+    Ok((port.with_context(|| format!("kubectl port-forward said {line:?}"))?, (child, output)))
 }
 
 async fn get(port: u16, path: &str) -> Result<String> {
