@@ -8,6 +8,9 @@ use percent_encoding::percent_decode_str;
 /// Longest scheme that a message repeats: a longer one is a mistyped URL, and may hold anything.
 const SCHEME_SHOWN_MAX: usize = 20;
 
+/// Semicolons of a text that are looked at, each of which may take a look at all that follows: far more than any list has, or any password.
+const SEMICOLONS_MAX: usize = 64;
+
 /// The parts of one URL, not decoded.
 pub(crate) struct Parts {
     /// In lower case.
@@ -50,16 +53,16 @@ pub(crate) fn split(text: &str) -> Vec<&str> {
     let mut out = Vec::new();
     let mut rest = text;
     let mut from = 0;
-    while let Some(at) = rest[from..].find(';').map(|at| at + from) {
+    for _ in 0..SEMICOLONS_MAX {
+        let Some(at) = rest[from..].find(';').map(|at| at + from) else { break };
         let (before, after) = (&rest[..at], &rest[at + 1..]);
         let begins = |text: &str| {
-            let scheme = text.trim_start().split("://").next().unwrap_or_default();
-            scheme.len() < text.trim_start().len() && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-'))
+            let text = text.trim_start();
+            text.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-')).starts_with("://")
         };
         // An `@` to come that is not in a URL of its own ends the user information that this semicolon stands in.
-        let in_password = after.split("://").next().is_some_and(|part| part.contains('@')) && !before.contains('@');
-        let in_query = before.contains('?');
-        if !begins(after) && (in_password || in_query) {
+        let in_password = || !before.contains('@') && after.split("://").next().is_some_and(|part| part.contains('@'));
+        if !begins(after) && (before.contains('?') || in_password()) {
             from = at + 1;
             continue;
         }

@@ -10,41 +10,74 @@ enum Piece<'a> {
     Reference(&'a str),
 }
 
-fn pieces(value: &str) -> Vec<Piece<'_>> {
-    let mut out = Vec::new();
-    let mut rest = value;
-    while let Some(at) = rest.find('$') {
-        out.push(Piece::Text(&rest[..at]));
-        let after = &rest[at + 1..];
-        if let Some(tail) = after.strip_prefix('$') {
-            out.push(Piece::Text("$"));
-            rest = tail;
-        } else if let Some((name, tail)) = after.strip_prefix('(').and_then(|a| a.split_once(')')) {
-            out.push(Piece::Reference(name));
-            rest = tail;
-        } else {
-            out.push(Piece::Text("$"));
-            rest = after;
+/// The pieces of what is left of a value, in time that grows as its length.
+struct Pieces<'a> {
+    rest: &'a str,
+    /// Whether a `)` may still come: else each `$(` would look for one to the end.
+    closes: bool,
+}
+
+impl<'a> Iterator for Pieces<'a> {
+    type Item = Piece<'a>;
+
+    fn next(&mut self) -> Option<Piece<'a>> {
+        let rest = self.rest;
+        if rest.is_empty() {
+            return None;
         }
+        let Some(after) = rest.strip_prefix('$') else {
+            let (text, rest) = rest.split_at(rest.find('$').unwrap_or(rest.len()));
+            self.rest = rest;
+            return Some(Piece::Text(text));
+        };
+        self.rest = after;
+        if let Some(tail) = after.strip_prefix('$') {
+            self.rest = tail;
+        } else if let (true, Some(opened)) = (self.closes, after.strip_prefix('(')) {
+            match opened.split_once(')') {
+                Some((name, tail)) => {
+                    self.rest = tail;
+                    return Some(Piece::Reference(name));
+                }
+                None => self.closes = false,
+            }
+        }
+        Some(Piece::Text("$"))
     }
-    out.push(Piece::Text(rest));
-    out
+}
+
+fn pieces(value: &str) -> Pieces<'_> {
+    Pieces { rest: value, closes: true }
 }
 
 /// The names in `$(NAME)`, in order, repeated ones too.
-#[must_use]
-pub fn references(value: &str) -> Vec<&str> {
-    pieces(value).into_iter().filter_map(|piece| if let Piece::Reference(name) = piece { Some(name) } else { None }).collect()
+pub fn references(value: &str) -> impl Iterator<Item = &str> {
+    pieces(value).filter_map(|piece| if let Piece::Reference(name) = piece { Some(name) } else { None })
 }
 
 /// The value that the container sees, where `defined` gives the variables before this one.
 #[must_use]
 pub fn expand<'v>(value: &str, defined: impl Fn(&str) -> Option<&'v str>) -> String {
-    let one = |piece: Piece<'_>| match piece {
-        Piece::Text(text) => text.to_owned(),
-        Piece::Reference(name) => defined(name).map_or_else(|| format!("$({name})"), str::to_owned),
-    };
-    pieces(value).into_iter().map(one).collect()
+    expand_within(value, defined, usize::MAX).unwrap_or_default()
+}
+
+/// The same; None where it is longer than `max` bytes.
+#[must_use]
+pub fn expand_within<'v>(value: &str, defined: impl Fn(&str) -> Option<&'v str>, max: usize) -> Option<String> {
+    let mut whole = String::new();
+    for piece in pieces(value) {
+        match piece {
+            Piece::Text(text) => whole.push_str(text),
+            Piece::Reference(name) => match defined(name) {
+                Some(text) => whole.push_str(text),
+                None => whole.extend(["$(", name, ")"]),
+            },
+        }
+        if whole.len() > max {
+            return None;
+        }
+    }
+    Some(whole)
 }
 
 /// Keeps the kubelet from expanding anything in a literal value.
@@ -56,7 +89,7 @@ pub fn escape(value: &str) -> String {
 /// Why a text that is no URL may be none: a variable in it was not replaced.
 pub(crate) fn unexpanded(text: &str) -> Option<String> {
     let is_name = |name: &&str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
-    if let Some(name) = references(text).into_iter().find(is_name) {
+    if let Some(name) = references(text).find(is_name) {
         return Some(format!("it holds $({name}), which nothing has replaced: the container has no variable {name} defined before this one"));
     }
     let braces = text.split("${").nth(1).and_then(|rest| rest.split_once('}')).map(|(name, _)| name).filter(is_name);
@@ -88,16 +121,24 @@ mod tests {
             ("$(open $(HOST)", "$(open $(HOST)", &["open $(HOST"]),
             ("$HOST ${HOST} $", "$HOST ${HOST} $", &[]),
             ("$()", "$()", &[""]),
+            ("$($(HOST", "$($(HOST", &[]),
+            ("$(HOST)$(PASS", "redis$(PASS", &["HOST"]),
         ] {
-            assert_eq!((expand(value, defined).as_str(), references(value).as_slice()), (expanded, names), "{value}");
+            assert_eq!((expand(value, defined).as_str(), references(value).collect::<Vec<_>>().as_slice()), (expanded, names), "{value}");
         }
+    }
+
+    #[test]
+    fn a_value_that_grows_beyond_what_is_wanted_is_not_made() {
+        assert_eq!(expand_within("$(HOST)$(HOST)", defined, 10).as_deref(), Some("redisredis"));
+        assert_eq!(expand_within("$(HOST)$(HOST)", defined, 9), None);
     }
 
     #[test]
     fn what_is_escaped_is_seen_as_it_was_written() {
         for value in ["a$(HOST)$$c", "$", "$$", "", "$(PASS)"] {
             assert_eq!(expand(&escape(value), defined), value);
-            assert!(references(&escape(value)).is_empty());
+            assert_eq!(references(&escape(value)).count(), 0);
         }
     }
 }

@@ -205,13 +205,12 @@ fn addresses(urls: &[Parts], port: u16) -> Result<Vec<Address>, UrlError> {
             if !out.contains(&address) {
                 out.push(address);
             }
+            if out.len() > ADDRESSES_MAX {
+                return Err(UrlError::new("list", format!("more than {ADDRESSES_MAX} addresses, and no more are taken")));
+            }
         }
     }
-    match out.len() {
-        0 => Err(UrlError::new("host", "the host is missing")),
-        1..=ADDRESSES_MAX => Ok(out),
-        many => Err(UrlError::new("list", format!("{many} addresses, at most {ADDRESSES_MAX} are taken"))),
-    }
+    if out.is_empty() { Err(UrlError::new("host", "the host is missing")) } else { Ok(out) }
 }
 
 /// Of URLs that stand for one broker the user, the password and the path are the same: one login is used for all.

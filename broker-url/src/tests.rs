@@ -244,3 +244,24 @@ fn the_address_of_a_management_api_may_have_a_prefix_and_a_login() {
         assert!(error.part == "management" && error.to_string().contains("valid are http://") && !error.to_string().contains("hunter2"), "{error}");
     }
 }
+
+/// A Secret holds a mebibyte, and whoever may write one in his own namespace has it read by the controller of the whole cluster.
+#[test]
+fn a_text_of_any_kind_is_read_in_time_that_grows_as_its_length() {
+    let hosts: String = (0..100_000).map(|i| format!("h{i},")).collect();
+    for text in [
+        format!("amqp://{hosts}"),
+        format!("amqp://{}", "h;".repeat(500_000)),
+        format!("redis://:{}@h", ";".repeat(1 << 20)),
+        format!("redis://h?{}", ";".repeat(1 << 20)),
+        format!("redis://{}", "$(".repeat(500_000)),
+        format!("redis://{}", "${".repeat(500_000)),
+    ] {
+        let (tell, told) = std::sync::mpsc::channel();
+        let begins = text[..20].to_owned();
+        std::thread::spawn(move || {
+            tell.send(parse(&text).is_err() || attach(&text, &TlsMaterial { ca: Some("x".into()), ..TlsMaterial::default() }, None).len() > 1)
+        });
+        assert!(told.recv_timeout(std::time::Duration::from_secs(60)).is_ok(), "{begins}… takes too long");
+    }
+}

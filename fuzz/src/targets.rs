@@ -2,15 +2,16 @@
 //! to others: making the bytes.
 
 use qscaler_broker_url::{BrokerUrl, Management, Secret, TlsMaterial, attach, expand, parse as parse_url};
-use qscaler_core::config::{Parsed, WorkerConfig, parse};
+use qscaler_core::config::{ConfigError, Parsed, WorkerConfig, parse};
 use qscaler_core::message::{ControlMessage, Report};
+use qscaler_core::names::annotation;
 use qscaler_core::workload::WorkloadId;
 use qscaler_inject::{Allowed, Injection, Meshes, Outcome, Settings, Skip, WorkloadFacts, inject, preview, warnings};
 use qscaler_webhook::admission::{Request, answer};
 use qscaler_webhook::decide::Decider;
 use qscaler_webhook::world::{NamespaceEntry, Workload, World};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -240,7 +241,7 @@ const PASSWORD: &str = "hunter2hunter2";
 fn url(input: &[u8]) -> Result<String, String> {
     let text = String::from_utf8_lossy(input);
     let management = Management::parse(&text).map_or_else(|error| error.part.to_owned(), |at| at.place());
-    let _ = (expand::references(&text), expand::expand(&text, |name| (name.len() < 8).then_some("x")));
+    let _ = (expand::references(&text).count(), expand::expand(&text, |name| (name.len() < 8).then_some("x")));
     if expand::expand(&expand::escape(&text), |_| Some("x")) != text {
         return Err("an escaped text is not what it was".to_owned());
     }
@@ -307,8 +308,11 @@ fn annotations() -> Try {
             Parsed::NotOurs => Ok("not ours".to_owned()),
             Parsed::Invalid(errors) if errors.is_empty() => Err("invalid, and not said why".to_owned()),
             Parsed::Invalid(errors) => {
-                let keys: Vec<&str> = errors.iter().map(|error| error.key.as_str()).collect();
-                Ok(format!("invalid {keys:?}"))
+                // What is wrong, and not with which of endless keys: else each input is a new answer, and what is kept grows to the longest inputs.
+                let known = |error: &ConfigError| annotation::ALL.iter().find(|known| **known == error.key).copied().unwrap_or_default();
+                let wrong: BTreeSet<(&str, &str)> =
+                    errors.iter().map(|error| (known(error), error.problem.split([' ', '(']).next().unwrap_or_default())).collect();
+                Ok(format!("invalid {wrong:?}"))
             }
             Parsed::Valid(config) => {
                 bounds(&config)?;

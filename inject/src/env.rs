@@ -12,7 +12,7 @@
 use crate::Settings;
 use crate::mesh::PROXIES;
 use crate::pod::{array, name};
-use qscaler_broker_url::expand::{escape, expand, references};
+use qscaler_broker_url::expand::{escape, expand_within, references};
 use qscaler_broker_url::{Management, parse};
 use qscaler_core::config::{BrokerRef, ManagementRef, WorkerConfig};
 use qscaler_core::names::{TLS_KEY_CA, TLS_KEY_CERT, TLS_KEY_KEY, annotation, sidecar};
@@ -143,6 +143,8 @@ struct Needed {
 struct WorkerEnv<'a> {
     container: &'a str,
     env: &'a [Value],
+    /// Positions in `env` by name, in order.
+    by_name: BTreeMap<&'a str, Vec<usize>>,
     env_from: &'a [Value],
     /// Nothing else of the pod runs before the worker's own references are there.
     alone: bool,
@@ -154,7 +156,14 @@ impl<'a> WorkerEnv<'a> {
         // Another container, or an init container, may be what makes the Secret: it must not be held up by ours.
         let others = array(pod, "initContainers").iter().chain(array(pod, "containers"));
         let alone = others.filter(|c| !PROXIES.contains(&name(c))).count() <= 1;
-        Self { container: name(container), env: list("env"), env_from: list("envFrom"), alone }
+        let env = list("env");
+        let mut by_name: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (at, entry) in env.iter().enumerate() {
+            if let Some(name) = entry.get("name").and_then(Value::as_str) {
+                by_name.entry(name).or_default().push(at);
+            }
+        }
+        Self { container: name(container), env, by_name, env_from: list("envFrom"), alone }
     }
 
     /// The entry `name` with the value that `from` has in the worker.
@@ -182,12 +191,15 @@ impl<'a> WorkerEnv<'a> {
             out.problems.push(missing());
             return unresolved();
         }
-        if from.is_some_and(|from| from.get("fileKeyRef").is_some_and(Value::is_object)) {
+        let mut followed = Needed::default();
+        self.follow(at, &mut followed);
+        if followed.entries.iter().chain([&at]).any(|at| from_file(&self.env[*at])) {
             out.problems.push(BlindReason::FromFile { key, variable: variable.clone() });
             return unresolved();
         }
-        self.follow(at, needed);
-        if let (Some(value), None) = (self.literal(at, REFERENCES_DEEP), from) {
+        needed.entries.append(&mut followed.entries);
+        needed.env_from |= followed.env_from;
+        if let (Some(value), None) = (self.literal(at, REFERENCES_DEEP, &mut { LITERAL_WORK_MAX }), from) {
             let error = if key == annotation::MANAGEMENT { Management::parse(&value).err() } else { parse(&value).err() };
             out.problems.extend(error.map(|error| BlindReason::BadUrl { key, problem: error.to_string() }));
         }
@@ -224,42 +236,53 @@ impl<'a> WorkerEnv<'a> {
         copy
     }
 
-    /// Adds what the entry at this position refers to, and what that refers to. Ends, as references only go up.
+    /// Adds what the entry at this position refers to, and what that refers to, and so on: each once.
     fn follow(&self, at: usize, needed: &mut Needed) {
-        for name in references(self.env[at].get("value").and_then(Value::as_str).unwrap_or_default()) {
-            match self.last(name, at) {
-                Some(above) => {
-                    if needed.entries.insert(above) {
-                        self.follow(above, needed);
-                    }
+        let mut left = vec![at];
+        while let Some(at) = left.pop() {
+            for name in references(self.env[at].get("value").and_then(Value::as_str).unwrap_or_default()) {
+                match self.last(name, at) {
+                    Some(above) if needed.entries.insert(above) => left.push(above),
+                    Some(_) => {}
+                    None => needed.env_from = true,
                 }
-                None => needed.env_from = true,
             }
         }
     }
 
-    /// The value at this position, where the pod's text has all of it.
-    fn literal(&self, at: usize, depth: usize) -> Option<String> {
+    /// The value at this position, where the pod's text has all of it, and it is found with little work.
+    fn literal(&self, at: usize, depth: usize, work: &mut usize) -> Option<String> {
         let value = self.env[at].get("value").and_then(Value::as_str)?;
+        *work = work.checked_sub(value.len() + 1)?;
         let mut known = BTreeMap::new();
         for name in references(value) {
-            known.insert(name, self.literal(self.last(name, at)?, depth.checked_sub(1)?)?);
+            if !known.contains_key(name) {
+                known.insert(name, self.literal(self.last(name, at)?, depth.checked_sub(1)?, work)?);
+            }
         }
-        let whole = expand(value, |name| known.get(name).map(String::as_str));
-        // Each level may double the text.
-        (whole.len() <= URL_BYTES_MAX).then_some(whole)
+        let whole = expand_within(value, |name| known.get(name).map(String::as_str), URL_BYTES_MAX)?;
+        *work = work.checked_sub(whole.len())?;
+        Some(whole)
     }
 
     /// The last entry of this name above a position: the kubelet lets the later of two win.
     fn last(&self, name: &str, before: usize) -> Option<usize> {
-        self.env[..before].iter().rposition(|entry| entry.get("name").and_then(Value::as_str) == Some(name))
+        let all = self.by_name.get(name)?;
+        all[..all.partition_point(|at| *at < before)].last().copied()
     }
+}
+
+/// Whether a variable comes from a file that another container writes.
+fn from_file(entry: &Value) -> bool {
+    entry.get("valueFrom").and_then(|from| from.get("fileKeyRef")).is_some_and(Value::is_object)
 }
 
 /// References within references that are followed for a literal URL: people write one or two.
 const REFERENCES_DEEP: usize = 8;
 /// No URL is longer.
 const URL_BYTES_MAX: usize = 16 << 10;
+/// Bytes that are read and made for one literal URL: references to references grow as a power of their number.
+const LITERAL_WORK_MAX: usize = 16 * URL_BYTES_MAX;
 
 #[cfg(test)]
 mod tests {
@@ -408,6 +431,11 @@ mod tests {
             (json!({"name": "w", "env": [{"name": "URL"}]}), "sets no such variable"),
             (
                 json!({"name": "w", "env": [{"name": "URL", "valueFrom": {"fileKeyRef": {"path": "f", "key": "k", "volumeName": "v"}}}]}),
+                "comes from a file",
+            ),
+            (
+                json!({"name": "w", "env": [{"name": "PASS", "valueFrom": {"fileKeyRef": {"path": "f", "key": "k", "volumeName": "v"}}},
+                    {"name": "AUTH", "value": ":$(PASS)"}, {"name": "URL", "value": "redis://$(AUTH)@r"}]}),
                 "comes from a file",
             ),
         ] {

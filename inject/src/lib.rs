@@ -40,6 +40,7 @@ pub use warn::{WorkloadFacts, warnings};
 use existing::{Existing, complete, existing};
 use json_patch::Patch;
 use plan::Plan;
+use pod::array;
 use qscaler_api::{Resources, WorkerIds};
 use qscaler_core::config::WorkerConfig;
 use qscaler_core::units::{Bytes, Millicores};
@@ -50,6 +51,8 @@ use std::collections::BTreeMap;
 
 /// The longest label value that Kubernetes takes; a Deployment's name may be longer.
 const LABEL_MAX: usize = 63;
+/// Most containers, init containers among them: each costs a part of the patch, and what Kubernetes can run at all has a few dozen.
+const CONTAINERS_MAX: usize = 256;
 /// Set by the kubelet on mirror pods.
 const MIRROR: &str = "kubernetes.io/config.mirror";
 
@@ -225,6 +228,10 @@ pub fn workload_label(name: &str) -> &str {
 pub fn inject(pod: &Value, config: &WorkerConfig, injection: &Injection<'_>) -> Outcome {
     if pod.pointer("/metadata/annotations").is_some_and(|a| a.get(MIRROR).is_some()) {
         return Outcome::Skip(Skip::MirrorPod);
+    }
+    let count = ["containers", "initContainers"].map(|list| array(pod, list).len()).iter().sum();
+    if count > CONTAINERS_MAX {
+        return Outcome::Refuse(Refusal::TooManyContainers { count });
     }
     match existing(pod) {
         Existing::Ours { token, grace_s } => return complete(pod, config, &token, grace_s),

@@ -1,5 +1,6 @@
 //! Why a pod was not injected. In: nothing. Out: reasons, each with a label for metrics and a sentence for the user. Left to others: who is told.
 
+use crate::CONTAINERS_MAX;
 use qscaler_core::config::ConfigError;
 use qscaler_core::names::{DOMAIN, annotation, sidecar};
 use std::fmt;
@@ -38,6 +39,11 @@ pub enum Refusal {
     },
     /// No containers.
     NoContainers,
+    /// More containers than any pod has.
+    TooManyContainers {
+        /// So many.
+        count: usize,
+    },
     /// The working container is not in the pod.
     ContainerNotFound {
         /// As annotated.
@@ -102,6 +108,7 @@ impl Refusal {
             Self::InvalidConfig(_) => "invalid-config",
             Self::OwnerUnknown { .. } => "owner-unknown",
             Self::NoContainers => "no-containers",
+            Self::TooManyContainers { .. } => "too-many-containers",
             Self::ContainerNotFound { .. } => "container-not-found",
             Self::NameTaken => "name-taken",
             Self::Windows => "windows",
@@ -149,6 +156,7 @@ impl fmt::Display for Refusal {
                 write!(f, "the pod's Deployment could not be read ({problem}); QScaler will replace the pod once it is idle")
             }
             Self::NoContainers => f.write_str("the pod has no containers"),
+            Self::TooManyContainers { count } => write!(f, "the pod has {count} containers; valid: at most {CONTAINERS_MAX}"),
             Self::ContainerNotFound { name, present } => {
                 write!(f, "{}: {name:?}: there is no such container; valid: one of {}", annotation::CONTAINER, present.join(", "))
             }

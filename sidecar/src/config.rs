@@ -178,7 +178,7 @@ fn url(name: &str, text: Option<String>, mistakes: &mut Vec<String>) -> Option<B
 /// The variables that the kubelet could not resolve: it leaves `$(NAME)` as it is then.
 fn unresolved(text: &str) -> Vec<&str> {
     let is_variable = |name: &&str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b));
-    references(text).into_iter().filter(is_variable).collect()
+    references(text).filter(is_variable).collect()
 }
 
 /// What holds where nothing is said.

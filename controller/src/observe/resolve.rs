@@ -5,10 +5,13 @@
 //! defined before, `$$(NAME)` is the text `$(NAME)`, and a reference to nothing stays as it is.
 
 use k8s_openapi::api::core::v1::{EnvFromSource, EnvVar};
-use qscaler_broker_url::expand::{expand, references};
+use qscaler_broker_url::expand::{expand_within, references};
 use qscaler_core::config::BrokerRef;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+
+/// Bytes of all values of one container's environment: no process starts with more than 2 MiB, and references to references grow as a power of their number.
+const ENVIRONMENT_MAX: usize = 4 << 20;
 
 /// A URL with whatever it carries; never shown.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -101,6 +104,14 @@ pub enum ResolveError {
         /// `fieldRef` or the like.
         source_kind: &'static str,
     },
+    /// More than any process starts with.
+    #[error("container {container}: up to its variable {name} the environment has more than {ENVIRONMENT_MAX} bytes, with which no process starts")]
+    TooLarge {
+        /// The container.
+        container: String,
+        /// Where it is too much.
+        name: String,
+    },
     /// Set, and empty.
     #[error("{place} is empty; it must be a URL such as redis://host:6379/0 or amqp://user:password@host:5672/vhost")]
     Empty {
@@ -139,7 +150,7 @@ pub fn needs(reference: &BrokerRef, of: &Environment<'_>) -> Needs {
         if !wanted.contains(&var.name) {
             continue;
         }
-        wanted.extend(references(var.value.as_deref().unwrap_or_default()).into_iter().map(str::to_owned));
+        wanted.extend(references(var.value.as_deref().unwrap_or_default()).map(str::to_owned));
         let from = var.value_from.as_ref();
         needs.secrets.extend(from.and_then(|f| f.secret_key_ref.as_ref()).map(|s| s.name.clone()));
         needs.config_maps.extend(from.and_then(|f| f.config_map_key_ref.as_ref()).map(|s| s.name.clone()));
@@ -176,8 +187,9 @@ fn variable(name: &str, of: &Environment<'_>, sources: &Sources) -> Result<Strin
             values.insert(format!("{prefix}{key}"), value.clone());
         }
     }
+    let mut left = ENVIRONMENT_MAX;
     for var in of.env {
-        match one(var, of, sources, &values) {
+        match one(var, of, sources, &values, &mut left) {
             Ok(Some(value)) => {
                 failed.remove(var.name.as_str());
                 values.insert(var.name.clone(), value);
@@ -200,10 +212,21 @@ fn variable(name: &str, of: &Environment<'_>, sources: &Sources) -> Result<Strin
     })
 }
 
-/// The value of one `env` entry; None: it is optional, and what it names is missing.
-fn one(var: &EnvVar, of: &Environment<'_>, sources: &Sources, before: &BTreeMap<String, String>) -> Result<Option<String>, ResolveError> {
+/// The value of one `env` entry, of at most so many bytes, which are taken off; None: it is optional, and what it names is missing.
+fn one(
+    var: &EnvVar,
+    of: &Environment<'_>,
+    sources: &Sources,
+    before: &BTreeMap<String, String>,
+    left: &mut usize,
+) -> Result<Option<String>, ResolveError> {
+    let most = *left;
+    let mut within = |value: Option<String>| {
+        *left = value.as_ref().and_then(|value| most.checked_sub(value.len())).unwrap_or_default();
+        value.filter(|_| *left > 0).map(Some).ok_or_else(|| ResolveError::TooLarge { container: of.container.to_owned(), name: var.name.clone() })
+    };
     let Some(from) = &var.value_from else {
-        return Ok(Some(expand(var.value.as_deref().unwrap_or_default(), |name| before.get(name).map(String::as_str))));
+        return within(expand_within(var.value.as_deref().unwrap_or_default(), |name| before.get(name).map(String::as_str), most));
     };
     let (found, optional) = if let Some(s) = &from.secret_key_ref {
         (lookup("Secret", &sources.secrets, &s.name, &s.key, of.namespace), s.optional == Some(true))
@@ -220,7 +243,7 @@ fn one(var: &EnvVar, of: &Environment<'_>, sources: &Sources, before: &BTreeMap<
         return Err(ResolveError::OnlyInPod { container: of.container.to_owned(), name: var.name.clone(), source_kind });
     };
     match found {
-        Ok(value) => Ok(Some(value)),
+        Ok(value) => within(Some(value)),
         Err(_) if optional => Ok(None),
         Err(error) => Err(error),
     }

@@ -86,3 +86,12 @@ fn only_the_objects_that_matter_are_read() {
 fn a_url_is_never_shown() {
     assert!(!format!("{:?}", SecretUrl::from("redis://:pw@r".to_owned())).contains("pw"));
 }
+
+#[test]
+fn references_to_references_do_not_grow_beyond_what_a_process_starts_with() {
+    let mut env = vec![json!({"name": "V0", "value": "xxxxxxxxxx"})];
+    env.extend((1..8).map(|i| json!({"name": format!("V{i}"), "value": format!("$(V{})", i - 1).repeat(40)})));
+    env.push(json!({"name": "URL", "value": "redis://$(V7)"}));
+    let error = get(json!(env), json!([]), &url()).unwrap_err();
+    assert!(error.contains("no process starts"), "{}", error.len());
+}

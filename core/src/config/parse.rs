@@ -10,6 +10,20 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
+/// Longest value, in bytes: 32 queues of 255 bytes fit. A sidecar has all of them in one variable, of which Linux takes 128 KiB: one that is longer does not start, nor
+/// then does its pod.
+const VALUE_BYTES_MAX: usize = 8 << 10;
+/// Letters of a key or a value that an error repeats.
+const SHOWN_CHARS_MAX: usize = 100;
+/// Unknown annotations that are named one by one: a few are mistakes, thousands are none.
+const UNKNOWN_SHOWN: usize = 8;
+/// Edits up to which a key is taken for another, mistyped.
+const NEAR: usize = 2;
+/// What pages and editors leave around copied text, and Rust does not count as white space.
+const INVISIBLE: [char; 5] = ['\u{feff}', '\u{200b}', '\u{200c}', '\u{200d}', '\u{2060}'];
+const NO_SECRET: &str =
+    "names nothing that a Secret may have: its name is of small letters, digits, - and ., and its key of letters, digits, -, _ and .";
+
 /// One mistake in the annotations.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfigError {
@@ -51,7 +65,7 @@ pub fn parse(workload: &BTreeMap<String, String>, template: &BTreeMap<String, St
     let ours = |map: &BTreeMap<String, String>| -> BTreeMap<String, String> {
         map.iter()
             .filter(|(k, _)| k.starts_with(DOMAIN) && k[DOMAIN.len()..].starts_with('/') && !annotation::SYSTEM.contains(&k.as_str()))
-            .map(|(k, v)| (k.clone(), v.trim().to_owned()))
+            .map(|(k, v)| (k.clone(), v.trim_matches(|c: char| c.is_whitespace() || INVISIBLE.contains(&c)).to_owned()))
             .collect()
     };
     let mut map = ours(workload);
@@ -60,6 +74,10 @@ pub fn parse(workload: &BTreeMap<String, String>, template: &BTreeMap<String, St
         return Parsed::NotOurs;
     }
     let mut reader = Reader { map: &map, errors: Vec::new() };
+    reader.texts();
+    if !reader.errors.is_empty() {
+        return Parsed::Invalid(reader.errors);
+    }
     let config = reader.read();
     match config {
         Some(config) if reader.errors.is_empty() => Parsed::Valid(Box::new(config)),
@@ -73,16 +91,35 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn read(&mut self) -> Option<WorkerConfig> {
-        for key in self.map.keys() {
-            if !annotation::ALL.contains(&key.as_str()) {
-                let valid = match nearest(key) {
-                    Some(near) => format!("did you mean {near}?"),
-                    None => format!("one of {}", annotation::ALL.join(", ")),
-                };
-                self.fail(key, "unknown annotation", &valid);
+    /// What no value may be, whatever it is for.
+    fn texts(&mut self) {
+        for (key, value) in self.map.iter().filter(|(key, _)| annotation::ALL.contains(&key.as_str())) {
+            if value.len() > VALUE_BYTES_MAX {
+                self.fail(key, &format!("is longer than {VALUE_BYTES_MAX} bytes"), "a shorter value");
+            } else if value.contains(char::is_control) {
+                self.fail(key, "has a line break, a tab or another control character in it", "the same on one line");
             }
         }
+    }
+
+    fn unknown(&mut self) {
+        let unknown = || self.map.keys().filter(|key| !annotation::ALL.contains(&key.as_str()));
+        let count = unknown().count();
+        for key in unknown().take(UNKNOWN_SHOWN) {
+            let valid = match nearest(key) {
+                Some(near) => format!("did you mean {near}?"),
+                None => format!("one of {}", annotation::ALL.join(", ")),
+            };
+            self.fail(key, "unknown annotation", &valid);
+        }
+        if let Some(key) = unknown().nth(UNKNOWN_SHOWN) {
+            let problem = format!("unknown annotation, and {} more like it", count - UNKNOWN_SHOWN - 1);
+            self.fail(key, &problem, "as above");
+        }
+    }
+
+    fn read(&mut self) -> Option<WorkerConfig> {
+        self.unknown();
         let queues = self.queues();
         let broker = self.broker_ref(annotation::BROKER, true);
         let control_broker = self.broker_ref(annotation::CONTROL_BROKER, false);
@@ -177,12 +214,8 @@ impl Reader<'_> {
     }
 
     fn fail(&mut self, key: &str, problem: &str, valid: &str) {
-        self.errors.push(ConfigError {
-            key: key.to_owned(),
-            value: self.map.get(key).cloned(),
-            problem: problem.to_owned(),
-            valid: valid.to_owned(),
-        });
+        let value = self.map.get(key).map(|value| if may_hold_a_password(key, value) { "(not shown)".to_owned() } else { shown(value) });
+        self.errors.push(ConfigError { key: shown(key), value, problem: problem.to_owned(), valid: valid.to_owned() });
     }
 
     fn queues(&mut self) -> Option<Vec<String>> {
@@ -247,17 +280,19 @@ impl Reader<'_> {
         };
         let parsed = BrokerRef::parse(text);
         if parsed.is_none() {
-            // A URL pasted here may carry a password: the value must not travel into events, warnings and logs.
-            let problem = if text.contains("://") { "a URL does not belong in an annotation" } else { "is neither env: nor secret:" };
-            let value = if text.contains("://") { "(not shown)".to_owned() } else { text.to_owned() };
-            self.errors.push(ConfigError { key: key.to_owned(), value: Some(value), problem: problem.to_owned(), valid: VALID.to_owned() });
+            let problem = match () {
+                () if text.contains("://") => "a URL does not belong in an annotation",
+                () if text.starts_with("secret:") => NO_SECRET,
+                () => "is neither env: nor secret:",
+            };
+            self.fail(key, problem, VALID);
         }
         parsed
     }
 
     fn broker_tls(&mut self) -> Option<String> {
         let text = self.get(annotation::BROKER_TLS)?;
-        let name = text.strip_prefix("secret:").filter(|name| !name.is_empty() && !name.contains(['/', ':', ' '])).map(str::to_owned);
+        let name = text.strip_prefix("secret:").filter(|name| is_secret_name(name)).map(str::to_owned);
         if name.is_none() {
             let valid = format!(
                 "secret:NAME, a Secret of the workload's namespace with the keys {}, {}, {} (each may be missing)",
@@ -281,13 +316,12 @@ impl Reader<'_> {
             false => BrokerRef::parse(text).map(ManagementRef::At),
         };
         if parsed.is_none() {
-            // As for a broker: what is not understood may hold a password.
-            let (value, problem) = match text.contains('@') {
-                true => ("(not shown)".to_owned(), "has a user: put the address into a Secret and name it by secret:NAME/KEY"),
-                false => (text.to_owned(), "is neither an address nor env: nor secret:"),
+            let problem = match () {
+                () if text.contains('@') => "has a user: put the address into a Secret and name it by secret:NAME/KEY",
+                () if text.starts_with("secret:") => NO_SECRET,
+                () => "is neither an address nor env: nor secret:",
             };
-            let key = annotation::MANAGEMENT.to_owned();
-            self.errors.push(ConfigError { key, value: Some(value), problem: problem.to_owned(), valid: VALID.to_owned() });
+            self.fail(annotation::MANAGEMENT, problem, VALID);
         }
         parsed
     }
@@ -405,6 +439,17 @@ impl Reader<'_> {
     }
 }
 
+/// A URL pasted into an annotation may carry a password, and whatever is not understood may be one: it must not travel into events, warnings and logs.
+fn may_hold_a_password(key: &str, value: &str) -> bool {
+    [annotation::BROKER, annotation::CONTROL_BROKER, annotation::MANAGEMENT].contains(&key) && (value.contains('@') || value.contains("://"))
+}
+
+/// As much of a text as an error repeats.
+fn shown(text: &str) -> String {
+    let end = text.char_indices().nth(SHOWN_CHARS_MAX).map(|(at, _)| at);
+    end.map_or_else(|| text.to_owned(), |end| format!("{}…", &text[..end]))
+}
+
 /// `0,3,6,9` or `0-9`; in order, each once.
 fn priority_steps(text: &str) -> Option<Vec<u8>> {
     let mut steps = Vec::new();
@@ -421,9 +466,12 @@ fn priority_steps(text: &str) -> Option<Vec<u8>> {
     Some(steps)
 }
 
-/// The known key within two edits of this one, if any.
+/// The known key within [`NEAR`] edits of this one, if any. One that differs more in length is further away, and is not measured: that takes the product of both
+/// lengths.
 fn nearest(key: &str) -> Option<&'static str> {
-    annotation::ALL.iter().copied().map(|known| (strsim::levenshtein(key, known), known)).min().filter(|(n, _)| *n <= 2).map(|(_, known)| known)
+    let length = key.chars().count();
+    let near = annotation::ALL.iter().copied().filter(|known| known.len().abs_diff(length) <= NEAR);
+    near.map(|known| (strsim::levenshtein(key, known), known)).min().filter(|(n, _)| *n <= NEAR).map(|(_, known)| known)
 }
 
 #[cfg(test)]

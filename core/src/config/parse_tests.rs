@@ -67,7 +67,16 @@ fn one_mistake_each() {
         ("queue", "a,b,a", "twice"),
         ("broker", "orders", "env:NAME"),
         ("broker", "secret:x", "secret:NAME/KEY"),
+        ("broker", "secret:mq/the url", "letters, digits, -, _ and ."),
+        ("broker", "secret:mq/url:1", "small letters"),
+        ("broker", "secret:mq/..url", "small letters"),
+        ("broker", "secret:My_Secret/url", "small letters"),
+        ("control-broker", "secret:-mq/url", "small letters"),
+        ("management", "secret:mq/a b", "small letters"),
+        ("queue", "orders\npayments", "on one line"),
+        ("broker", "env:URL\t2", "on one line"),
         ("broker-tls", "mq-tls", "secret:NAME"),
+        ("broker-tls", "secret:MqTls", "secret:NAME"),
         ("broker-tls", "secret:mq-tls/ca.crt", "secret:NAME"),
         ("management", "rabbit:15672", "http://HOST:PORT"),
         ("management", "http://", "http://HOST:PORT"),
@@ -152,4 +161,28 @@ fn a_worker_that_dies_of_every_signal_is_refused_where_it_cannot_be_frozen() {
     assert_eq!(errors(&[("worker", "amqp-consumer"), ("share-processes", "false")]).len(), 1);
     // With a handler of its own it is told to leave like any other.
     assert_eq!(valid(&[("worker", "redis-loop"), ("busy", "unknown"), ("signal", "SIGTERM")]).signals, [Signal::Term]);
+}
+
+#[test]
+fn however_many_annotations_are_wrong_what_is_said_stays_short() {
+    // As much as an API server takes: 256 KiB.
+    let many: BTreeMap<String, String> = (0..16_000).map(|i| (format!("{DOMAIN}/{i}"), String::new())).collect();
+    let Parsed::Invalid(found) = parse(&many, &map(GOOD)) else { panic!() };
+    let said: Vec<String> = found.iter().map(ToString::to_string).collect();
+    assert!(said.len() < 20 && said.iter().map(String::len).sum::<usize>() < 16 << 10, "{} sentences", said.len());
+    assert!(said.iter().any(|one| one.contains("15991 more like it")), "{said:?}");
+    // One that is long is not repeated whole.
+    let long = "x".repeat(200_000);
+    for key in ["worker", "max-wait", "broker", "management", "busy", "queue", "key-prefix", "container"] {
+        let said = errors(&[(key, &long)]).join("");
+        assert!(said.len() < 2 << 10, "{key}: {} bytes", said.len());
+    }
+}
+
+#[test]
+fn what_is_copied_along_with_a_value_is_no_part_of_it() {
+    let config =
+        valid(&[("queue", "\u{feff}orders\u{200b}\n"), ("broker", "\t\u{2060}secret:mq.shop-1/a_B.c-1 \r\n"), ("max-replicas", "\u{a0}7\n")]);
+    assert_eq!((config.queues, config.max_replicas), (vec!["orders".to_owned()], 7));
+    assert_eq!(config.broker, BrokerRef::Secret { name: "mq.shop-1".into(), key: "a_B.c-1".into() });
 }

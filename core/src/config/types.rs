@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 pub const QUEUES_MAX: usize = 32;
 /// Most replicas that may be asked for: far above any real fleet, far below what would overflow anything.
 pub const REPLICAS_MAX: u32 = 100_000;
+/// Longest name of a Secret, and longest key in one, in bytes.
+const NAME_MAX: usize = 253;
 /// Default of `max-wait`.
 pub const MAX_WAIT_DEFAULT_MS: u64 = 60_000;
 /// Default of `max-task-duration`.
@@ -29,19 +31,32 @@ pub enum BrokerRef {
 }
 
 impl BrokerRef {
-    /// Reads `env:NAME` or `secret:NAME/KEY`; None: it is neither.
+    /// Reads `env:NAME` or `secret:NAME/KEY`; None: it is neither, or a key that an API server takes in no Secret, and in no pod that refers to it.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         match text.split_once(':')? {
             ("env", name) if !name.is_empty() && !name.contains(['=', ' ', '/']) => Some(Self::Env(name.to_owned())),
             ("secret", path) => {
                 let (name, key) = path.split_once('/')?;
-                let valid = !name.is_empty() && !key.is_empty() && !key.contains('/');
-                valid.then(|| Self::Secret { name: name.to_owned(), key: key.to_owned() })
+                (is_secret_name(name) && is_secret_key(key)).then(|| Self::Secret { name: name.to_owned(), key: key.to_owned() })
             }
             _ => None,
         }
     }
+}
+
+/// Whether an API server takes a Secret of this name (a DNS subdomain, RFC 1123).
+pub(crate) fn is_secret_name(name: &str) -> bool {
+    let ends = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = name.as_bytes();
+    let all = bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.'));
+    all && ends(bytes.first()) && ends(bytes.last()) && name.len() <= NAME_MAX
+}
+
+/// Whether an API server takes such a key of a Secret, and a pod that refers to it (`IsConfigMapKey`, k8s.io/apimachinery/pkg/util/validation).
+fn is_secret_key(key: &str) -> bool {
+    let all = key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+    all && !key.is_empty() && key != "." && !key.starts_with("..") && key.len() <= NAME_MAX
 }
 
 /// Where the address of RabbitMQ's management API is found.
