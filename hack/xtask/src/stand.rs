@@ -173,17 +173,25 @@ impl Stand {
         self.cluster.spawn_inside(command, Place::Box)
     }
 
-    /// What is wrong between the rights that the chart gives and the calls that the API server has noted; `whole`: every test has run. None: this cluster's
-    /// API server notes nothing.
+    /// The rights that the chart gives beside the calls that the API server has noted; `whole`: every test has run and passed. None: this cluster's API server
+    /// notes nothing.
     ///
     /// # Errors
     /// Roles or log cannot be read.
-    pub fn rights(&self, whole: bool) -> Result<Option<Vec<String>>> {
-        let log = self.cluster.logs().join("audit.log");
+    pub fn rights(&self, whole: bool) -> Result<Option<rights::Compared>> {
         if self.cluster.flavor() != Flavor::Box {
             return Ok(None);
         }
-        let audit = std::fs::read_to_string(&log).with_context(|| format!("cannot read {}", log.display()))?;
+        // A log of 100 MB gets another name, and a new one begins.
+        let folder = self.cluster.logs();
+        let files = std::fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
+        let mut audit = String::new();
+        for file in files.flatten().map(|file| file.path()) {
+            if file.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("audit") && name.ends_with(".log")) {
+                audit += &std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+                audit.push('\n');
+            }
+        }
         let ask = |kinds: &str| -> Result<serde_json::Value> {
             let text = output(&mut self.cluster.kubectl(["get", kinds, "-A", "-l", "app.kubernetes.io/name=qscaler", "-o", "json"]))?;
             serde_json::from_str(&text).context("kubectl's answer")
