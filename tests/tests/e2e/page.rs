@@ -44,7 +44,7 @@ async fn seen(namespace: &str) -> Result<Value> {
 }
 
 /// A forwarded port of this machine; it ends with what is returned.
-async fn forward(pod: &str) -> Result<(u16, (Child, impl Sized))> {
+async fn forward(pod: &str) -> Result<(u16, (Child, impl Sized + use<>))> {
     let mut child = Command::new("kubectl")
         .args(["-n", SYSTEM_NAMESPACE, "port-forward", pod, &format!(":{PORT}")])
         .stdout(Stdio::piped())
