@@ -234,7 +234,8 @@ fn outages(cases: &[Case], seed: u64) -> Vec<OutageResult> {
                 outage::compare(&mut result, &sighted, &blind, &past, round.workload.max_wait_s, own);
             }
         }
-        result.pods /= (case.rounds.len() * OUTAGES) as f64;
+        let runs = (case.rounds.len() * OUTAGES) as f64;
+        (result.pods, result.pods_by_past) = (result.pods / runs, result.pods_by_past / runs);
         results.push(result);
     }
     results

@@ -40,6 +40,8 @@ pub struct OutageResult {
     pub added_by_past: usize,
     /// Pod-seconds over those without an outage.
     pub pods: f64,
+    /// The same, where the fleet is held at the most pods of its past.
+    pub pods_by_past: f64,
 }
 
 /// The table, a line per case.
@@ -47,13 +49,17 @@ pub fn table(results: &[OutageResult]) -> String {
     use std::fmt::Write;
     let mut out = format!(
         "metrics outage of {OUTAGE_S:.0} s, {OUTAGES} per run. added: messages late with it and not without, come until {AFTER_S:.0} s after it; later: the same, come\n\
-         after that; saved: late without it only; by past: added if the fleet were held at the most pods of its past; pods: pod-seconds over those without\n\
-         case         messages   late  added  later  saved  by past   pods\n"
+         after that; saved: late without it only; by past: added if the fleet were held at the most pods of its past; pods: pod-seconds over those without; past's: the same,\n\
+         if so held\n\
+         case         messages   late  added  later  saved  by past   pods past's\n"
     );
     for case in results {
-        let OutageResult { name, start_s, tasks, late, added, added_later, saved, added_by_past, pods } = case;
+        let OutageResult { name, start_s, tasks, late, added, added_later, saved, added_by_past, pods, pods_by_past } = case;
         // Writing to a String cannot fail.
-        let _ = writeln!(out, "{name:8} {start_s:3.0} {tasks:9} {late:6} {added:6} {added_later:6} {saved:6} {added_by_past:8} {pods:6.3}");
+        let _ = writeln!(
+            out,
+            "{name:8} {start_s:3.0} {tasks:9} {late:6} {added:6} {added_later:6} {saved:6} {added_by_past:8} {pods:6.3} {pods_by_past:6.3}"
+        );
     }
     out
 }
@@ -71,6 +77,7 @@ pub(crate) fn compare(result: &mut OutageResult, sighted: &Outcome, blind: &Outc
         result.added_by_past += usize::from(late(past, at) && !without && at < own);
     }
     result.pods += blind.pod_seconds / sighted.pod_seconds;
+    result.pods_by_past += past.pod_seconds / sighted.pod_seconds;
 }
 
 /// The law, but for the outage: then it holds the most pods that there have been.

@@ -10,7 +10,7 @@ use crate::score::quantile;
 use crate::workload::{Task, Workload};
 use crate::world::{Conditions, Policy, Watch, World, run};
 
-/// What trebles: the messages, or what each of them takes. The one is seen from the first second on, the other when the first heavy ones should have ended.
+/// What trebles: the messages, or what each of them takes. The one is seen from the first second on, the other when fewer have ended than usual.
 pub const STEPS: [&str; 2] = ["messages", "work"];
 /// Mean start latencies, seconds.
 const STARTS_S: [f64; 2] = [5.0, 30.0];
@@ -133,10 +133,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn three_times_the_messages_are_on_time_again_after_one_start_latency() {
-        for result in step_bench(5).iter().filter(|result| result.step == "messages") {
+    fn three_times_the_load_is_met_after_one_start_latency() {
+        for result in step_bench(5) {
             let [(median_s, _), _, (told_s, _)] = result.late_for_s;
-            assert!(median_s <= result.start_s, "{result:?}");
+            // Heavier work shows only when fewer tasks than usual have ended for some ten seconds.
+            let seen_after_s = if result.step == "work" { 10.0 } else { 0.0 };
+            assert!(median_s <= result.start_s + seen_after_s, "{result:?}");
             assert!(told_s <= median_s + 1.0, "nobody is quicker than who is told: {result:?}");
         }
     }

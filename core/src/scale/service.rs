@@ -30,6 +30,16 @@ const LATELY_S: (f64, f64) = (10.0, 60.0);
 const LATELY_ERRORS: f64 = 4.0;
 /// and so many entries at most.
 const LATELY_MAX: usize = 300;
+/// Work counts as heavier when over the same window so many standard errors fewer tasks ended than the mean lets expect.
+const HEAVIER_ERRORS: f64 = 4.0;
+/// Half-life in completions of the largest cv² seen: the mean starts anew now and then, and with it what is known of its spread.
+const SPREAD_HALF_LIFE: f64 = 1000.0;
+/// Completions from which on the spread counts as known.
+const SPREAD_SEEN: u64 = 500;
+/// What it takes now is read off the latter part of that window: a change that has just shown is younger than the window.
+const HEAVIER_SHARE: f64 = 0.5;
+/// By so much a mean grows at most at once: where nothing ends at all, work has stopped rather than grown.
+const HEAVIER_TIMES: f64 = 4.0;
 /// Least mean service time, seconds, so that nothing is divided by zero.
 pub const SERVICE_MIN_S: f64 = TIME_MIN_S;
 /// Of tasks at work a little over a third is older than the mean (exponential service). Beyond this share the work itself has changed;
@@ -60,6 +70,11 @@ impl Moments {
         self.squares = self.squares * keep + value * value;
     }
 
+    /// As if all values had been so many times what they were.
+    fn scale(&mut self, times: f64) {
+        (self.sum, self.squares) = (self.sum * times, self.squares * times * times);
+    }
+
     pub(super) fn mean(&self) -> f64 {
         if self.weight > 0.0 { self.sum / self.weight } else { 0.0 }
     }
@@ -72,13 +87,15 @@ impl Moments {
 /// The service time `s` of one task, seconds, measured while busy (waiting excluded).
 ///
 /// The mean forgets per completion (half-life `100 max(1, cv²)`), is held within 2.5 standard errors of the mean of the last forty or so, and
-/// starts anew when that moves it by 30 %. Tasks still running beyond the mean join as samples of at least their age, so that long tasks count
+/// starts anew when that moves it by 30 %. It grows at once where busy workers end far fewer tasks than it lets expect. Tasks still running beyond the mean join as samples of at least their age, so that long tasks count
 /// before the first of them ends. Until anything is known the hint counts as one sample.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ServiceTime {
     all: Moments,
     recent: Moments,
+    /// The largest cv² lately: work that varied so much may do so again.
+    spread: f64,
     /// Weighted completions and busy-seconds: their ratio is the hazard.
     ended: f64,
     busy_s: f64,
@@ -113,6 +130,7 @@ impl ServiceTime {
         if self.recent.weight < RECENT_MIN {
             return;
         }
+        self.spread = cv2.max(self.spread * decay(1.0, SPREAD_HALF_LIFE));
         let mean = self.all.mean();
         let held = self.near_recent(mean);
         if (held - mean).abs() > RESTART_SHARE * mean {
@@ -135,6 +153,51 @@ impl ServiceTime {
         if self.lately.len() > LATELY_MAX {
             self.lately.pop_front();
         }
+        self.grow(busy);
+    }
+
+    /// Scales what was learned to work that has become heavier, where what `busy` workers got done shows that before its tasks have ended.
+    ///
+    /// In `B` busy-seconds `B / s` tasks are expected to end, with the variance `cv² B / s` (renewal theory; taken as Poisson's where tasks vary less, and cv² as
+    /// the largest lately). Workers that began regular tasks together have ended none before the first is due: each owes `1 - cv²` of a task. The new mean is
+    /// time on test over failures, the likeliest where running tasks are lower bounds of exponential times (Epstein and Sobel 1953), with one more failure,
+    /// so that it is known where none has ended.
+    fn grow(&mut self, busy: f64) {
+        if self.seen < SPREAD_SEEN {
+            return;
+        }
+        let mean = self.near_recent(self.all.mean());
+        let cv2 = self.all.variance() / mean.powi(2);
+        let Some((busy_s, ended)) = self.done_lately(mean, 1.0) else { return };
+        let expected = busy_s / mean;
+        let owed = busy * (1.0 - cv2).max(0.0);
+        if expected - ended - owed <= HEAVIER_ERRORS * (expected * cv2.max(self.spread).max(1.0)).sqrt() {
+            return;
+        }
+        let Some((busy_s, ended)) = self.done_lately(mean, HEAVIER_SHARE) else { return };
+        let times = (busy_s / (ended + 1.0) / mean).min(HEAVIER_TIMES);
+        if times > 1.0 {
+            self.recent.scale(times);
+            self.all = self.recent;
+        }
+    }
+
+    /// Busy-seconds and completions of the latest `share` of the window in which what busy workers got done is judged; `None` where not enough
+    /// has been watched.
+    fn done_lately(&self, mean_s: f64, share: f64) -> Option<(f64, f64)> {
+        let span_s = within(LATELY_SERVICES * mean_s, LATELY_S.0, LATELY_S.1);
+        if self.seen == 0 || LATELY_SERVICES * mean_s > span_s {
+            return None;
+        }
+        let span_s = share * span_s;
+        let (mut seconds, mut busy_s, mut ended) = (0.0, 0.0, 0.0);
+        for (dt_s, busy, done) in self.lately.iter().rev() {
+            if seconds >= span_s {
+                break;
+            }
+            (seconds, busy_s, ended) = (seconds + dt_s, busy_s + busy, ended + done);
+        }
+        (seconds >= span_s).then_some((busy_s, ended))
     }
 
     /// After a gap what workers got done before it does not join what they do now.
@@ -145,18 +208,8 @@ impl ServiceTime {
     /// The shortest mean that what busy workers got done lately leaves room for. A load that has become heavier shows here long before its long tasks have
     /// ended: those that end first are the short ones. 0 where not enough has been watched.
     fn least_s(&self, mean_s: f64, cv2: f64) -> f64 {
-        let span_s = within(LATELY_SERVICES * mean_s, LATELY_S.0, LATELY_S.1);
-        if self.seen == 0 || LATELY_SERVICES * mean_s > span_s {
-            return 0.0;
-        }
-        let (mut seconds, mut busy_s, mut ended) = (0.0, 0.0, 0.0);
-        for (dt_s, busy, done) in self.lately.iter().rev() {
-            if seconds >= span_s {
-                break;
-            }
-            (seconds, busy_s, ended) = (seconds + dt_s, busy_s + busy, ended + done);
-        }
-        if seconds < span_s { 0.0 } else { busy_s / (ended + LATELY_ERRORS * ((ended + 1.0) * cv2.max(1.0)).sqrt()) }
+        let lately = self.done_lately(mean_s, 1.0);
+        lately.map_or(0.0, |(busy_s, ended)| busy_s / (ended + LATELY_ERRORS * ((ended + 1.0) * cv2.max(1.0)).sqrt()))
     }
 
     /// How much is known: ended tasks, the older the less.
@@ -212,7 +265,49 @@ mod tests {
         // Only the short ones end: ten seconds later fifteen workers have ended a fifth of what they used to.
         assert!(tick(2, 10) > 2.5, "the mean follows what is done, not only what has ended");
         service.forget_window();
-        assert!(service.estimate(10.0, &[]).mean_s < 1.6, "after a gap nothing is known of it");
+        assert_eq!(service.least_s(1.5, 1.0), 0.0, "after a gap nothing is known of what is done");
+    }
+
+    /// So many busy workers, of whom `ended` end a task of `service_s` in each of so many seconds.
+    fn work(service: &mut ServiceTime, seconds: u32, busy: f64, ended: u32, service_s: f64) -> f64 {
+        for _ in 0..seconds {
+            (0..ended).for_each(|n| service.ended(service_s * if n % 2 == 0 { 0.1 } else { 1.9 }));
+            service.busy_time(1.0, busy, f64::from(ended), 30.0);
+        }
+        service.estimate(10.0, &[]).mean_s
+    }
+
+    #[test]
+    fn work_that_has_trebled_is_believed_before_a_start_would_have_ended() {
+        let mut service = ServiceTime::default();
+        assert!((work(&mut service, 120, 15.0, 10, 1.5) - 1.5).abs() < 0.01);
+        // Fifteen workers end three a second where they ended ten: what has ended says nothing yet, being the short ones.
+        let mean_s = work(&mut service, 8, 15.0, 3, 1.5);
+        assert!((3.0..=5.0).contains(&mean_s), "{mean_s}");
+    }
+
+    #[test]
+    fn one_that_only_seemed_to_is_forgotten_with_the_next_tasks() {
+        let mut service = ServiceTime::default();
+        work(&mut service, 120, 15.0, 10, 1.5);
+        work(&mut service, 8, 15.0, 3, 1.5);
+        let mean_s = work(&mut service, 30, 15.0, 10, 1.5);
+        assert!((mean_s - 1.5).abs() < 0.2, "{mean_s}");
+    }
+
+    #[test]
+    fn regular_tasks_that_began_together_have_not_become_heavier() {
+        let mut service = ServiceTime::default();
+        for _ in 0..40 {
+            // Twenty of ten seconds each begin at once, run, and end together; then nothing for a minute.
+            for second in 1..=70 {
+                if second == 11 {
+                    (0..20).for_each(|n| service.ended(9.5 + 0.05 * f64::from(n)));
+                }
+                service.busy_time(1.0, if second < 11 { 20.0 } else { 0.0 }, if second == 11 { 20.0 } else { 0.0 }, 30.0);
+                assert!(service.evidence() < 1.0 || service.all.mean() < 10.5, "{}", service.all.mean());
+            }
+        }
     }
 
     #[test]
