@@ -20,8 +20,32 @@ pub const SIDECAR_BINARY: &str = "/usr/local/bin/qscaler-sidecar";
 pub const GRACE_MARGIN_S: u64 = 60;
 /// What the API server sets where a pod names no grace.
 const GRACE_DEFAULT_S: u64 = 30;
+/// Labels of a node's system, the second from before Kubernetes 1.14.
+const OS_LABELS: [&str; 2] = ["kubernetes.io/os", "beta.kubernetes.io/os"];
 /// How long the kubelet waits for an answer of the readiness probe: on a starved node one second flaps.
 const READY_TIMEOUT_S: u32 = 5;
+
+/// Whether a pod can only run on Windows: its system, a node selector, a node affinity in all its alternatives, or options that no other system has.
+fn is_windows(pod: &Value) -> bool {
+    let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str) == Some("windows");
+    let spec = |key: &str| pod.get("spec").and_then(|spec| spec.get(key));
+    let options = |holder: &Value| holder.get("securityContext").and_then(|c| c.get("windowsOptions")).is_some_and(Value::is_object);
+    let of_label = |term: &Value| {
+        array_of(term, "matchExpressions").iter().any(|expression| {
+            let key = expression.get("key").and_then(Value::as_str).unwrap_or_default();
+            let is_in = expression.get("operator").and_then(Value::as_str) == Some("In");
+            let values = array_of(expression, "values");
+            OS_LABELS.contains(&key) && is_in && !values.is_empty() && values.iter().all(|value| value == "windows")
+        })
+    };
+    let required = pod.pointer("/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution");
+    let terms = required.map_or(&[][..], |required| array_of(required, "nodeSelectorTerms"));
+    spec("os").is_some_and(|os| text(os, "name"))
+        || spec("nodeSelector").is_some_and(|labels| OS_LABELS.iter().any(|label| text(labels, label)))
+        || !terms.is_empty() && terms.iter().all(of_label)
+        || pod.get("spec").is_some_and(options)
+        || ["containers", "initContainers"].into_iter().any(|list| array(pod, list).iter().any(options))
+}
 
 /// A pod that can be injected, with what was found in it.
 pub(crate) struct Plan<'a> {
@@ -41,9 +65,7 @@ impl<'a> Plan<'a> {
     pub(crate) fn new(pod: &'a Value, config: &'a WorkerConfig, injection: &Injection<'_>) -> Result<Self, Refusal> {
         let spec = |key: &str| pod.get("spec").and_then(|s| s.get(key));
         let is_true = |key: &str| spec(key).and_then(Value::as_bool) == Some(true);
-        let system = [("os", "name"), ("nodeSelector", "kubernetes.io/os")]
-            .map(|(field, key)| spec(field).and_then(|map| map.get(key)).and_then(Value::as_str));
-        if system.contains(&Some("windows")) {
+        if is_windows(pod) {
             return Err(Refusal::Windows);
         }
         if is_true("hostNetwork") {
@@ -162,9 +184,7 @@ impl<'a> Plan<'a> {
             ops.set(&["spec", "containers", &i.to_string(), "lifecycle", "preStop"], hold);
         }
         let recommended = injection.recommended.get(name(self.worker));
-        if let (Some(recommended), true) =
-            (recommended, self.config.vertical != Vertical::Off && self.pod.pointer("/spec/resources").is_none_or(Value::is_null))
-        {
+        if let (Some(recommended), true) = (recommended, self.config.vertical != Vertical::Off && !resources::as_a_whole(self.pod)) {
             resources::set_recommended(ops, self.worker, &self.worker_at.to_string(), self.config, recommended, injection.allowed.limits);
         }
     }
@@ -263,7 +283,7 @@ impl<'a> Plan<'a> {
         for container in &self.replaced {
             warnings.push(format!("the preStop hook of container {container} is replaced ({}=replace)", annotation::PRE_STOP));
         }
-        if self.config.vertical != Vertical::Off && self.pod.pointer("/spec/resources").is_some_and(|r| !r.is_null()) {
+        if self.config.vertical != Vertical::Off && resources::as_a_whole(self.pod) {
             warnings.push("spec.resources (of the pod as a whole) is set: recommended sizes are not applied to its containers".to_owned());
         }
         warnings

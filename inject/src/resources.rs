@@ -14,6 +14,12 @@ use serde_json::{Value, json};
 /// The sidecar's CPU limit where every other container has one: a quota on `limits.cpu` asks for it. Far above its use of about 1m.
 const CPU_LIMIT_WHERE_ALL_HAVE_ONE: Millicores = Millicores(100);
 
+/// A quota on it asks every container for a value, and where every other one has it, there may be such a quota. The sidecar writes its log alone, of which the
+/// kubelet keeps 50 MiB by default (`containerLogMaxSize`, `containerLogMaxFiles`); a pod beyond its limit is evicted.
+const STORAGE: &str = "ephemeral-storage";
+const STORAGE_REQUEST: Bytes = Bytes(16 << 20);
+const STORAGE_LIMIT: Bytes = Bytes(256 << 20);
+
 /// The least memory limit that the sidecar can live with: twice what it uses.
 const MEMORY_LEAST: Bytes = Bytes(24 << 20);
 
@@ -40,11 +46,23 @@ pub(crate) fn of_sidecar(pod: &Value, settings: &Settings, allowed: Limits) -> R
     if let Some(limit) = cpu_limit {
         limits["cpu"] = json!(Millicores(limit).to_string());
     }
-    Ok(Some(json!({"requests": {"cpu": Millicores(cpu_request).to_string(), "memory": Bytes(memory_request).to_string()}, "limits": limits})))
+    let mut requests = json!({"cpu": Millicores(cpu_request).to_string(), "memory": Bytes(memory_request).to_string()});
+    for (kind, amounts, bytes) in [("requests", &mut requests, STORAGE_REQUEST), ("limits", &mut limits, STORAGE_LIMIT)] {
+        if array(pod, "containers").iter().all(|container| amount(container, kind, STORAGE).is_some()) {
+            amounts[STORAGE] = json!(bytes.to_string());
+        }
+    }
+    Ok(Some(json!({"requests": requests, "limits": limits})))
 }
 
 fn sidecar_cpu_limit(settings: &Settings, all_limited: bool) -> Option<Millicores> {
     settings.cpu_limit.or(all_limited.then_some(CPU_LIMIT_WHERE_ALL_HAVE_ONE)).map(|limit| limit.max(settings.cpu_request))
+}
+
+/// Whether the pod as a whole has resources; empty ones are none.
+pub(crate) fn as_a_whole(pod: &Value) -> bool {
+    let filled = |kind: &str| pod.pointer("/spec/resources").and_then(|r| r.get(kind)?.as_object()).is_some_and(|amounts| !amounts.is_empty());
+    filled("requests") || filled("limits")
 }
 
 /// What a pod, or a template, takes of what its namespace allows one pod. Limits of plain containers and native sidecars add up
@@ -71,7 +89,7 @@ impl PodSize {
             all.iter().filter_map(|c| parse(&text(amount(c, "limits", what)?))).fold(0, u64::saturating_add)
         };
         Self {
-            as_a_whole: pod.get("spec").and_then(|s| s.get("resources")).is_some_and(|r| r.get("requests").is_some() || r.get("limits").is_some()),
+            as_a_whole: as_a_whole(pod),
             memory: sum("memory", |text| Bytes::parse(text).ok().map(|b| b.0)),
             cpu: sum("cpu", |text| Millicores::parse(text).ok().map(|c| c.0)),
             cpu_limited: array(pod, "containers").iter().all(|c| amount(c, "limits", "cpu").is_some()),
@@ -192,6 +210,24 @@ mod tests {
     #[test]
     fn a_pod_with_resources_of_its_own_gets_none_from_us() {
         assert_eq!(of_sidecar(&json!({"spec": {"resources": {"limits": {"cpu": "1"}}}}), &Settings::default(), Limits::default()), Ok(None));
+    }
+
+    #[test]
+    fn where_every_container_has_storage_so_has_the_sidecar_as_a_quota_may_ask_for_it() {
+        let both = container(json!({"requests": {"ephemeral-storage": "1Gi"}, "limits": {"ephemeral-storage": "2Gi"}}));
+        let got = sidecar(std::slice::from_ref(&both));
+        assert_eq!((&got["requests"]["ephemeral-storage"], &got["limits"]["ephemeral-storage"]), (&json!("16Mi"), &json!("256Mi")));
+        let requests = container(json!({"requests": {"ephemeral-storage": "1Gi"}}));
+        let got = sidecar(&[both, requests]);
+        assert_eq!((&got["requests"]["ephemeral-storage"], got["limits"].get("ephemeral-storage")), (&json!("16Mi"), None));
+    }
+
+    #[test]
+    fn empty_resources_of_the_pod_as_a_whole_are_none() {
+        for empty in [json!({}), json!(null), json!({"limits": null, "requests": {}})] {
+            let pod = json!({"spec": {"resources": empty, "containers": [container(json!({}))]}});
+            assert!(of_sidecar(&pod, &Settings::default(), Limits::default()).unwrap().is_some(), "{pod}");
+        }
     }
 
     #[test]

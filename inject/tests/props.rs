@@ -5,7 +5,7 @@
 use proptest::prelude::*;
 use qscaler_core::config::{BrokerRef, Parsed, Vertical, WorkerConfig, parse};
 use qscaler_core::workload::WorkloadId;
-use qscaler_inject::{Allowed, Injection, Limits, Meshes, Outcome, Settings, Skip, WorkloadFacts, inject, owner, warnings};
+use qscaler_inject::{Allowed, Injection, Limits, Meshes, Outcome, Refusal, Settings, Skip, WorkloadFacts, inject, owner, warnings};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
@@ -205,4 +205,36 @@ fn a_pod_of_1500_variables_gets_a_patch_that_does_not_grow_with_it() {
     let small = injected(&pod, &config(false), "t");
     pod["spec"]["containers"][0]["env"].as_array_mut().unwrap().extend(env);
     assert_eq!(injected(&pod, &config(false), "t"), small);
+}
+
+#[test]
+fn a_pod_for_windows_is_known_however_it_says_so_and_no_other_is_taken_for_one() {
+    let affinity =
+        |terms: Value| json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}});
+    let on = |operator: &str, values: &[&str]| json!({"matchExpressions": [{"key": "kubernetes.io/os", "operator": operator, "values": values}]});
+    let refused = |spec: &Value| {
+        let mut pod = json!({"metadata": {}, "spec": spec});
+        pod["spec"]["containers"] = json!([{"name": "worker", "securityContext": spec.get("of_container")}]);
+        matches!(injected(&pod, &config(false), "t"), Outcome::Refuse(Refusal::Windows))
+    };
+    for spec in [
+        json!({"os": {"name": "windows"}}),
+        json!({"nodeSelector": {"kubernetes.io/os": "windows"}}),
+        json!({"nodeSelector": {"beta.kubernetes.io/os": "windows"}}),
+        affinity(json!([on("In", &["windows"])])),
+        json!({"securityContext": {"windowsOptions": {"hostProcess": true}}}),
+        json!({"of_container": {"windowsOptions": {"runAsUserName": "ContainerUser"}}}),
+    ] {
+        assert!(refused(&spec), "{spec}");
+    }
+    for spec in [
+        json!({"os": {"name": "linux"}}),
+        affinity(json!([on("In", &["windows"]), on("In", &["linux"])])),
+        affinity(json!([on("In", &["windows", "linux"])])),
+        affinity(json!([on("NotIn", &["windows"])])),
+        affinity(json!([])),
+        json!({"securityContext": {"windowsOptions": null}}),
+    ] {
+        assert!(!refused(&spec), "{spec}");
+    }
 }
