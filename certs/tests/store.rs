@@ -134,6 +134,30 @@ async fn an_install_writes_both_secrets_and_the_bundle_once() {
     assert!(metrics.text().contains("qscaler_certs_expiry_timestamp_seconds{certificate=\"leaf\"} 1780604800"), "{}", metrics.text());
 }
 
+/// `helm upgrade` writes the webhook configuration as the chart has it, without a bundle, or makes it anew; a new process of certs meets the Secrets of the old one.
+#[tokio::test]
+async fn an_upgrade_changes_no_authority_no_leaf_and_no_key() {
+    let api = installed();
+    let secrets = |api: &Mutex<Api>| {
+        let all = api.lock().unwrap().objects.clone();
+        all.into_iter().filter(|(path, _)| path.starts_with(SECRETS)).map(|(path, secret)| (path, secret["data"].clone())).collect::<Vec<_>>()
+    };
+    pass(&Store::new(client(&api), "q"), &names(), now(), &Metrics::new(Registry::default())).await.unwrap();
+    let (before, writes) = (secrets(&api), api.lock().unwrap().writes.len());
+    assert_eq!(before.len(), 3);
+    let fresh = installed().lock().unwrap().objects[CONFIGURATION].clone();
+    for (times, uid) in [(1, "c-1"), (2, "c-2")] {
+        let mut configuration = fresh.clone();
+        configuration["metadata"]["uid"] = json!(uid);
+        api.lock().unwrap().objects.insert(CONFIGURATION.to_owned(), configuration);
+        let later = now() + Duration::hours(times);
+        pass(&Store::new(client(&api), "q"), &names(), later, &Metrics::new(Registry::default())).await.unwrap();
+        assert_eq!(secrets(&api), before, "the same bytes");
+        assert_eq!(api.lock().unwrap().writes[writes..], vec!["PATCH qscaler"; times as usize]);
+        check(&api);
+    }
+}
+
 #[tokio::test]
 async fn two_replicas_agree_on_one_authority() {
     let api = installed();

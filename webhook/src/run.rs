@@ -60,7 +60,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let memory = tokio::spawn(memory::follow(end.clone()));
     let loader = Loader::new(served, metrics, readiness.clone()).telling(Arc::clone(&world));
     let certificates = match (args.tls_cert, args.tls_key) {
-        (Some(cert), Some(key)) => tokio::spawn(tls::follow_files(cert, key, loader, end.clone())),
+        (Some(cert), Some(key)) => tokio::spawn(tls::follow_files(cert, key, tls::FILES_POLL, loader, end.clone())),
         _ => {
             let (namespace, end) = (args.namespace, end.clone());
             tokio::spawn(async move { tls::follow_secret(client, &namespace, loader, end).await })

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How often certificate files are read again: the kubelet swaps a symlink, which a watch of the files would miss.
-const FILES_POLL: Duration = Duration::from_secs(10);
+pub const FILES_POLL: Duration = Duration::from_secs(10);
 /// Key of the certificate chain in a TLS Secret.
 pub const SECRET_CERT: &str = "tls.crt";
 /// Key of the private key in a TLS Secret.
@@ -211,10 +211,10 @@ fn pair(secret: &Secret) -> Result<(Vec<u8>, Vec<u8>), TlsError> {
     Ok((part(SECRET_CERT)?, part(SECRET_KEY)?))
 }
 
-/// Reads two files now and then again and again, until the shutdown; loads them when either has changed.
-pub async fn follow_files(cert: PathBuf, key: PathBuf, mut loader: Loader, shutdown: CancellationToken) {
+/// Reads two files now and then `every` so often, until the shutdown; loads them when either has changed.
+pub async fn follow_files(cert: PathBuf, key: PathBuf, every: Duration, mut loader: Loader, shutdown: CancellationToken) {
     let mut last = None;
-    let mut ticks = tokio::time::interval(FILES_POLL);
+    let mut ticks = tokio::time::interval(every);
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,

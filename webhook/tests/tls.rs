@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap in a test helper is a failed test with a line number")]
 
+mod served;
+
 use axum::Router;
 use axum::routing::get;
 use qscaler_inject::Settings;
@@ -11,55 +13,17 @@ use qscaler_runtime::ready::Readiness;
 use qscaler_webhook::decide::Decider;
 use qscaler_webhook::dial;
 use qscaler_webhook::metrics::Metrics;
-use qscaler_webhook::server::{PATH_PODS, router, serve};
-use qscaler_webhook::tls::{Loader, Served, follow_files};
+use qscaler_webhook::server::{PATH_PODS, router};
+use qscaler_webhook::tls::{Loader, follow_files};
 use qscaler_webhook::world::World;
-use rustls_pki_types::{CertificateDer, ServerName};
-use std::net::SocketAddr;
+use rustls_pki_types::CertificateDer;
+use served::{CONNECTIONS, DEADLINE, connect, connect_offering, pair, server};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsConnector;
+use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
-
-const NAME: &str = "qscaler-webhook.q.svc";
-/// Connections that the server of these tests serves at once.
-const CONNECTIONS: usize = 8;
-/// Far more than any step takes; only a hang meets it.
-const DEADLINE: Duration = Duration::from_secs(60);
-
-fn pair() -> (String, String, CertificateDer<'static>) {
-    let key = rcgen::generate_simple_self_signed([NAME.to_owned()]).unwrap();
-    (key.cert.pem(), key.signing_key.serialize_pem(), key.cert.der().clone())
-}
-
-struct Server {
-    address: SocketAddr,
-    served: Arc<Served>,
-    metrics: Metrics,
-    shutdown: CancellationToken,
-    task: tokio::task::JoinHandle<()>,
-}
-
-async fn server(router: Router) -> Server {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (served, metrics, shutdown) = (Arc::new(Served::default()), Metrics::new(Registry::default()), CancellationToken::new());
-    let task = tokio::spawn(serve(listener, served.config().unwrap(), router, metrics.clone(), CONNECTIONS, shutdown.clone()));
-    Server { address, served, metrics, shutdown, task }
-}
-
-async fn connect(address: SocketAddr, trusted: &CertificateDer<'static>) -> std::io::Result<TlsStream<TcpStream>> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(trusted.clone()).unwrap();
-    let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    TlsConnector::from(Arc::new(config)).connect(ServerName::try_from(NAME).unwrap(), TcpStream::connect(address).await?).await
-}
 
 async fn get_ok(stream: &mut TlsStream<TcpStream>, path: &str) {
     stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.unwrap();
@@ -177,38 +141,75 @@ async fn a_leaving_server_has_its_connections_closed_by_their_clients() {
     assert!(String::from_utf8_lossy(&rest).contains("connection: close"), "{}", String::from_utf8_lossy(&rest));
 }
 
-#[tokio::test]
-async fn files_are_read_again_through_a_swapped_symlink() {
-    let folder = tempfile::tempdir().unwrap();
-    let put = |version: &str, cert: &str, key: &str| {
-        let real = folder.path().join(version);
+/// A folder as the kubelet mounts a Secret: its content is a folder of its own, and a symlink to that is swapped.
+struct Mount(tempfile::TempDir);
+
+impl Mount {
+    fn put(&self, version: &str, cert: &str, key: &str) {
+        let real = self.0.path().join(version);
         std::fs::create_dir(&real).unwrap();
         std::fs::write(real.join("tls.crt"), cert).unwrap();
         std::fs::write(real.join("tls.key"), key).unwrap();
-        let link = folder.path().join("new");
+        let link = self.0.path().join("new");
         std::os::unix::fs::symlink(&real, &link).unwrap();
-        std::fs::rename(link, folder.path().join("..data")).unwrap();
-    };
-    let (cert_a, key_a, _) = pair();
-    let (cert_b, key_b, _) = pair();
-    put("1", &cert_a, &key_a);
-    let (served, metrics, readiness, shutdown) =
-        (Arc::new(Served::default()), Metrics::new(Registry::default()), Readiness::default(), CancellationToken::new());
-    let path = |file: &str| folder.path().join("..data").join(file);
-    let loader = Loader::new(served, metrics.clone(), readiness.clone());
-    let task = tokio::spawn(follow_files(path("tls.crt"), path("tls.key"), loader, shutdown.clone()));
+        std::fs::rename(link, self.0.path().join("..data")).unwrap();
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.0.path().join("..data").join(file)
+    }
+}
+
+#[tokio::test]
+async fn a_rotation_of_mounted_files_fails_no_handshake_and_no_open_connection() {
+    let server = server(Router::new().route("/", get(|| async { "done" }))).await;
+    let ((cert_a, key_a, der_a), (cert_b, key_b, der_b)) = (pair(), pair());
+    let mount = Mount(tempfile::tempdir().unwrap());
+    mount.put("1", &cert_a, &key_a);
+    let readiness = Readiness::default();
+    let loader = Loader::new(Arc::clone(&server.served), server.metrics.clone(), readiness.clone());
+    let every = Duration::from_millis(20);
+    let files = tokio::spawn(follow_files(mount.path("tls.crt"), mount.path("tls.key"), every, loader, server.shutdown.clone()));
     readiness.wait().await;
-    assert_eq!(metrics.certificates_loaded.get(), 1);
-    put("2", &cert_b, &key_b);
-    tokio::time::pause();
-    let loaded = async {
-        while metrics.certificates_loaded.get() < 2 {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(server.metrics.certificates_loaded.get(), 1);
+    let mut old = connect(server.address, &der_a).await.unwrap();
+
+    // The leaf that a new handshake gets, with a call on it, and one on the connection from before.
+    let mut leaf = async || {
+        let mut new = connect_offering(server.address, &[&der_a, &der_b], &[]).await.expect("a handshake fails");
+        get_ok(&mut new, "/").await;
+        get_ok(&mut old, "/").await;
+        CertificateDer::from(new.get_ref().1.peer_certificates().unwrap()[0].to_vec())
+    };
+    assert_eq!(leaf().await, der_a);
+    // What is read while the two are changed may be of two pairs: the one before stays.
+    mount.put("2", &cert_b, &key_a);
+    let refused = async {
+        while server.metrics.certificates_refused.get() == 0 {
+            assert_eq!(leaf().await, der_a);
         }
     };
-    tokio::time::timeout(DEADLINE, loaded).await.unwrap();
-    shutdown.cancel();
-    task.await.unwrap();
+    tokio::time::timeout(DEADLINE, refused).await.unwrap();
+    mount.put("3", &cert_b, &key_b);
+    let rotated = async {
+        loop {
+            let shown = leaf().await;
+            if shown == der_b {
+                break;
+            }
+            assert_eq!(shown, der_a);
+        }
+    };
+    tokio::time::timeout(DEADLINE, rotated).await.unwrap();
+    for _ in 0..10 {
+        assert_eq!(leaf().await, der_b, "and it stays so");
+    }
+    assert!(readiness.is_ready());
+    assert_eq!((server.metrics.certificates_loaded.get(), server.metrics.handshake_failures.get()), (2, 0));
+    assert!(connect(server.address, &der_a).await.is_err(), "who trusts the old one alone gets no new connection");
+    server.shutdown.cancel();
+    files.await.unwrap();
+    server.task.await.unwrap();
 }
 
 /// Connections that send a byte now and then, at every stage, and never come to an answer.
