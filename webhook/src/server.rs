@@ -14,8 +14,10 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use futures::FutureExt;
+use hyper::server::conn::{http1, http2};
 use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use qscaler_runtime::CancellationToken;
@@ -30,9 +32,19 @@ use tokio_rustls::TlsAcceptor;
 pub const PATH_PODS: &str = "/mutate/pods";
 /// Path of the webhook for workloads.
 pub const PATH_WORKLOADS: &str = "/warn/workloads";
-/// Open connections: the API server keeps one per call under way, as HTTP/1.1; 1000 calls at once are far above any real burst. Beyond, whoever has
-/// been served least lately makes room.
+/// Open connections: the API server keeps one per call under way, as HTTP/1.1 (for webhooks it offers nothing else: its HTTP/2 would put all calls on one replica);
+/// 1000 calls at once are far above any real burst. Beyond, whoever has been served least lately makes room.
 pub const CONNECTIONS_MAX: usize = 1024;
+/// Calls of one HTTP/2 connection at once: whoever has more waits, or opens another.
+pub const STREAMS_MAX: u32 = 16;
+/// Bytes of one call's body, over HTTP/2, that come before they are asked for: of one connection no more than 64 KiB in all, as with HTTP/1.1.
+const STREAM_WINDOW: u32 = 16 << 10;
+/// Most bytes of an answer that wait for an HTTP/2 client to take them, beside the answer itself.
+const STREAM_SEND: usize = 64 << 10;
+/// The protocol's name in a handshake (RFC 9113, section 3.2).
+const H2: &[u8] = b"h2";
+/// An HTTP/2 client that does not answer for so long is gone: such connections have no call to wait for.
+const H2_PING: Duration = Duration::from_secs(60);
 /// Most bytes of a request's head: an API server's has a few hundred.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 /// A handshake takes milliseconds; longer is someone holding a connection.
@@ -165,6 +177,24 @@ fn reply(uid: &str, patch: Option<&json_patch::Patch>, warnings: &[String]) -> R
     }
 }
 
+fn http1() -> http1::Builder {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(IDLE_TIMEOUT).max_buf_size(HEAD_BYTES_MAX);
+    http
+}
+
+fn http2() -> http2::Builder<TokioExecutor> {
+    let mut http = http2::Builder::new(TokioExecutor::new());
+    http.timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(HEAD_BYTES_MAX as u32)
+        .max_header_list_size(HEAD_BYTES_MAX as u32)
+        .max_send_buf_size(STREAM_SEND)
+        .keep_alive_interval(H2_PING);
+    http
+}
+
 /// Serves until the token is cancelled, then lets open calls end. At most `connections_max` are open at once.
 pub async fn serve(
     listener: TcpListener,
@@ -194,7 +224,7 @@ pub async fn serve(
         let _ = stream.set_nodelay(true);
         let (acceptor, router, metrics, watcher) = (acceptor.clone(), router.clone(), metrics.clone(), graceful.watcher());
         let leaving = shutdown.clone();
-        let guest = guests.enter(connections_max);
+        let guest = Arc::new(guests.enter(connections_max));
         tokio::spawn(async move {
             let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream));
             let stream = tokio::select! {
@@ -207,20 +237,31 @@ pub async fn serve(
                 return;
             };
             metrics.connections.inc();
-            let mut http = hyper::server::conn::http1::Builder::new();
-            http.timer(TokioTimer::new()).header_read_timeout(IDLE_TIMEOUT).max_buf_size(HEAD_BYTES_MAX);
+            let h2 = stream.get_ref().1.alpn_protocol() == Some(H2);
             let router = TowerToHyperService::new(router);
-            let service = service_fn(|request| {
-                let answer = router.call(request);
-                async {
-                    let answer = answer.await;
-                    if answer.as_ref().is_ok_and(|answer| answer.status().is_success()) {
-                        guest.served();
+            let served = Arc::clone(&guest);
+            let service = service_fn(move |request| {
+                let (answer, guest) = (router.call(request), Arc::clone(&served));
+                async move {
+                    let mut answer = answer.await;
+                    if let Ok(answer) = &mut answer {
+                        if answer.status().is_success() {
+                            guest.served();
+                        }
+                        if h2 {
+                            // It has none, and says in its own way that a server leaves.
+                            answer.headers_mut().remove(header::CONNECTION);
+                        }
                     }
                     answer
                 }
             });
-            let connection = watcher.watch(http.serve_connection(TokioIo::new(stream), service));
+            let stream = TokioIo::new(stream);
+            let connection = if h2 {
+                watcher.watch(http2().serve_connection(stream, service)).left_future()
+            } else {
+                watcher.watch(http1().serve_connection(stream, service)).right_future()
+            };
             tokio::select! {
                 ended = connection => if let Err(error) = ended {
                     tracing::debug!(%error, "connection ended");

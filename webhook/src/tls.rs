@@ -82,7 +82,8 @@ impl Served {
         Ok(expiry)
     }
 
-    /// The server's configuration: TLS 1.3, which every API server since 1.19 speaks, and HTTP/1.1, which it uses towards Services.
+    /// The server's configuration: TLS 1.3, which every API server since 1.19 speaks, and HTTP/2 for clients that offer it, else HTTP/1.1, which API servers use
+    /// towards webhooks.
     ///
     /// # Errors
     /// When the provider lacks TLS 1.3, which ring does not.
@@ -91,7 +92,7 @@ impl Served {
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_no_client_auth()
             .with_cert_resolver(Arc::<Self>::clone(self));
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Arc::new(config))
     }
 }
