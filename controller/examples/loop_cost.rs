@@ -13,7 +13,7 @@ use qscaler_controller::observe::cluster::Cluster;
 use qscaler_controller::observe::index::{Index, Kind, Record};
 use qscaler_controller::observe::record::{DeploymentRecord, PodRecord, ReplicaSetRecord};
 use qscaler_controller::show::metrics::Metrics;
-use qscaler_core::message::{AccessLevel, Busy, Report, VERSION, WorkerState};
+use qscaler_core::message::{AccessLevel, Busy, PodMs, Report, VERSION, WorkerState};
 use qscaler_core::scale::QueueSample;
 use qscaler_core::size::{ClusterVersion, Peaks};
 use qscaler_core::workload::WorkloadId;
@@ -98,12 +98,12 @@ fn report(n: usize, p: usize, second: u64) -> Report {
         pod_uid: format!("{p:08}-0000-0000-0000-{n:012}"),
         pod_name: format!("orders-{n}-7f8f7bf86-{p:05}"),
         sequence: second + 1,
-        started_ms: T0_MS,
-        at_ms: T0_MS + second * 1_000,
+        started_ms: PodMs(T0_MS),
+        at_ms: PodMs(T0_MS + second * 1_000),
         state: WorkerState::Open,
         epoch: 0,
         busy: if (n + p + second as usize).is_multiple_of(3) { Busy::Idle } else { Busy::Busy },
-        busy_since_ms: T0_MS,
+        busy_since_ms: PodMs(T0_MS),
         active_tasks: None,
         processed_total: None,
         service: None,

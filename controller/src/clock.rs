@@ -51,9 +51,8 @@ impl Clock {
     }
 }
 
-/// The wall clock, milliseconds since the Unix epoch: for what people are shown.
-#[must_use]
-pub fn now_ms() -> u64 {
+/// The wall clock, milliseconds since the Unix epoch.
+fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
 }
 

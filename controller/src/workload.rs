@@ -77,9 +77,7 @@ pub struct Workload {
     pub(crate) not_raised: Option<String>,
     /// The last scaling.
     pub(crate) scaled: Option<Echo>,
-    /// The last cost that was set, by pod UID.
-    pub(crate) costed: HashMap<String, Echo>,
-    keep: Keep,
+    pub(crate) keep: Keep,
     pub(crate) replacing: Replacing,
     backoff: Backoff,
     /// Others that write the replica count.
@@ -172,7 +170,6 @@ impl Workload {
             not_raised: None,
             forgot_ms: 0,
             scaled: None,
-            costed: HashMap::new(),
             keep: Keep::new(now_ms),
             replacing: Replacing::default(),
             backoff: Backoff::default(),
@@ -297,7 +294,6 @@ impl Workload {
         let uids: HashSet<&str> = view.pods.iter().chain(&view.finished).map(|p| p.uid.as_ref()).collect();
         self.intake.retain(&uids);
         self.cuts.retain(&uids);
-        self.costed.retain(|uid, _| uids.contains(uid.as_str()));
         self.keep.retain(&uids);
         self.starts.retain(&uids);
         if let Some(sizing) = self.sizing.as_mut() {
@@ -398,9 +394,6 @@ impl Workload {
                         self.tally.lowered(from - to, now_ms);
                     }
                 }
-                (Action::SetCost { pod, .. }, _) => {
-                    self.costed.insert(pod.uid.clone(), Echo::new(&pod.resource_version, now_ms));
-                }
                 (Action::Resize { pod, from, .. }, Done::Yes) => {
                     self.counters.resized += 1;
                     if let Some(sizing) = self.sizing.as_mut() {
@@ -412,7 +405,7 @@ impl Workload {
                         sizing.refused(pod, to, *cause, now_ms);
                     }
                 }
-                (Action::Mark { pod, .. }, _) => self.keep.written(pod, now_ms),
+                (Action::SetCost { pod, .. } | Action::Mark { pod, .. }, _) => self.keep.written(pod, now_ms),
                 (Action::Status(_), _) => {
                     if let Some((digest, containers)) = self.pending_status.take() {
                         self.writer.written(digest, containers, now_ms);

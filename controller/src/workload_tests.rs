@@ -5,7 +5,7 @@ use crate::act::plan::{Notice, is_token};
 use crate::testing::look::*;
 use crate::testing::{T0_MS, deployment, orders, pod, put, replicaset, report, view, with};
 use crate::workload::Workload;
-use qscaler_core::message::{AccessLevel, Busy, Report, WorkerState};
+use qscaler_core::message::{AccessLevel, Busy, PodMs, Report, WorkerState};
 use qscaler_core::names::{condition, event};
 use serde_json::json;
 
@@ -63,7 +63,7 @@ fn a_scale_down_that_nobody_answers_is_said_within_minutes_and_never_that_nothin
     let (mut asked, mut said, mut blocked) = (None, Vec::new(), Vec::new());
     for second in 0..3_000 {
         let now = T0_MS + second * 1_000;
-        let idle = |name| Report { at_ms: now, ..report(name, second + 1, WorkerState::Open, Busy::Idle) };
+        let idle = |name| Report { at_ms: PodMs(now), ..report(name, second + 1, WorkerState::Open, Busy::Idle) };
         w.reports(&[idle("a"), idle("b")], &v, &cluster(), now);
         w.sampled(waiting(0), now);
         let plan = w.look(&v, &cluster(), ROOM, now);
@@ -91,8 +91,8 @@ fn a_hold_that_is_not_whole_is_a_condition_an_event_and_a_number_once_it_lasts()
     for second in 0..30 {
         let now = T0_MS + second * 1_000;
         let access = if second < 20 { AccessLevel::ReadOnly } else { AccessLevel::Full };
-        let of_root = Report { at_ms: now, access, worker_ids: Some((0, 0)), ..report("a", second + 1, WorkerState::Open, Busy::Idle) };
-        w.reports(&[of_root, Report { at_ms: now, ..report("b", second + 1, WorkerState::Open, Busy::Idle) }], &v, &cluster(), now);
+        let of_root = Report { at_ms: PodMs(now), access, worker_ids: Some((0, 0)), ..report("a", second + 1, WorkerState::Open, Busy::Idle) };
+        w.reports(&[of_root, Report { at_ms: PodMs(now), ..report("b", second + 1, WorkerState::Open, Busy::Idle) }], &v, &cluster(), now);
         let plan = w.look(&v, &cluster(), ROOM, now);
         all_done(&mut w, &plan, now);
         told.extend(events(&plan).into_iter().map(|reason| (second, reason)));

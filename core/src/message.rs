@@ -49,6 +49,20 @@ pub struct ControlMessage {
     pub target: Option<String>,
 }
 
+/// Milliseconds since the Unix epoch by the clock of a pod's node, as its sidecar and its kubelet have it. The controller's clock is another one, and they may
+/// differ by minutes: times of the two are not compared, and a type of its own keeps them apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PodMs(pub u64);
+
+impl PodMs {
+    /// Milliseconds from an earlier time to this one, by the same clock; 0 where it is no earlier one.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
 /// Where a sidecar stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -93,7 +107,7 @@ pub enum AccessLevel {
     None,
 }
 
-/// Sidecar -> controller: at each change and every few seconds. Times are milliseconds since the Unix epoch.
+/// Sidecar -> controller: at each change and every few seconds. Times are by the pod's clock.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
@@ -111,9 +125,9 @@ pub struct Report {
     /// Rises with each report of this sidecar process; a lower one than seen, with the same `started_ms`, is old.
     pub sequence: u64,
     /// When this sidecar process started.
-    pub started_ms: u64,
+    pub started_ms: PodMs,
     /// When this was written.
-    pub at_ms: u64,
+    pub at_ms: PodMs,
     /// Where the sidecar stands.
     pub state: WorkerState,
     /// Epoch of the token that it holds or held last.
@@ -121,9 +135,9 @@ pub struct Report {
     pub epoch: u64,
     /// Whether the worker has a task.
     pub busy: Busy,
-    /// Since when busy is what it is.
+    /// Since when busy is what it is; 0: not known.
     #[serde(default)]
-    pub busy_since_ms: u64,
+    pub busy_since_ms: PodMs,
     /// Tasks running now, where the source counts them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active_tasks: Option<u32>,

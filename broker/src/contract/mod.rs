@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 use qscaler_core::framework::Framework;
-use qscaler_core::message::{AccessLevel, Busy, ControlKind, ControlMessage, Report, VERSION, WorkerState};
+use qscaler_core::message::{AccessLevel, Busy, ControlKind, ControlMessage, PodMs, Report, VERSION, WorkerState};
 use qscaler_core::scale::QueueSample;
 use qscaler_core::workload::{ControlAddress, WorkloadId};
 use std::collections::BTreeMap;
@@ -173,12 +173,12 @@ fn report(address: &ControlAddress, pod_uid: &str, sequence: u64) -> Report {
         pod_uid: pod_uid.to_owned(),
         pod_name: format!("pod-{pod_uid}"),
         sequence,
-        started_ms: 1,
-        at_ms: now_ms(),
+        started_ms: PodMs(1),
+        at_ms: PodMs(now_ms()),
         state: WorkerState::Open,
         epoch: 0,
         busy: Busy::Idle,
-        busy_since_ms: 1,
+        busy_since_ms: PodMs(1),
         active_tasks: None,
         processed_total: None,
         service: None,

@@ -89,7 +89,7 @@ impl Workload {
             FleetEffect::SetDeletionCost { pod_uid, pod_name, resource_version, cost } => {
                 // While nothing is to be changed marks only come off, and `keep` takes them all.
                 if self.config.as_ref().is_some_and(|c| c.changes_nothing())
-                    || self.costed.get(pod_uid).is_some_and(|echo| echo.is_awaited(resource_version, now_ms))
+                    || self.keep.is_echo(pod_uid, resource_version, now_ms)
                 {
                     return;
                 }

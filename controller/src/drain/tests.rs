@@ -5,7 +5,7 @@ use crate::testing::look::*;
 use crate::testing::{T0_MS, deployment, orders, pod, put, replicaset, report, view, with};
 use qscaler_api::Intent;
 use qscaler_core::drain::fleet::PARKED_COST;
-use qscaler_core::message::{Busy, ControlKind, Report, WorkerState};
+use qscaler_core::message::{Busy, ControlKind, PodMs, Report, WorkerState};
 use qscaler_core::names::{condition, event};
 use serde_json::json;
 
@@ -118,7 +118,7 @@ fn a_block_is_told_only_when_it_lasts() {
         for second in 0..seconds {
             let now = T0_MS + second * 1_000;
             for name in ["a", "b"] {
-                w.reports(&[Report { at_ms: now, ..report(name, second + 1, WorkerState::Open, Busy::Idle) }], &v, &cluster(), now);
+                w.reports(&[Report { at_ms: PodMs(now), ..report(name, second + 1, WorkerState::Open, Busy::Idle) }], &v, &cluster(), now);
             }
             w.sampled(waiting(0), now);
             let plan = w.look(&v, &cluster(), ROOM, now);

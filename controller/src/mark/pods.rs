@@ -16,7 +16,7 @@ const TAKEN_BACK_MAX: usize = 10;
 #[derive(Clone, Debug)]
 pub struct Keep {
     eviction: Eviction,
-    /// By pod UID.
+    /// The last write to each pod's annotations, by its UID: each is made from one version, so that of two from the same the API server refuses the second.
     written: HashMap<String, Echo>,
 }
 
@@ -53,7 +53,8 @@ impl Keep {
         ours.take(TAKEN_BACK_MAX).map(|(p, patch)| Action::Mark { pod: PodRef::new(p), patch }).collect()
     }
 
-    fn is_echo(&self, uid: &str, version: &str, now_ms: u64) -> bool {
+    /// The watch has not shown the last write to this pod yet.
+    pub fn is_echo(&self, uid: &str, version: &str, now_ms: u64) -> bool {
         self.written.get(uid).is_some_and(|echo| echo.is_awaited(version, now_ms))
     }
 

@@ -68,7 +68,7 @@ struct OfPod {
     killed: Vec<u64>,
 }
 
-/// Times by the pod's clock, which is the kubelet's.
+/// Times by the clock of the pod's node, which is the kubelet's.
 #[derive(Clone, Copy, Debug)]
 struct Span {
     from_ms: u64,
@@ -112,17 +112,19 @@ impl OfPod {
             self.unseen = gap(&UNSEEN) || matches!(report.access, AccessLevel::ReadOnly | AccessLevel::None);
             self.unhandled = gap(&UNHANDLED);
         }
+        // The end of a container is by the same clock.
+        let at_ms = report.at_ms.0;
         let [_, last] = &mut self.spans;
         match (report.busy, last.as_mut()) {
-            (Busy::Busy, Some(span)) if span.end.is_none() => span.last_ms = report.at_ms,
-            (Busy::Busy, _) => self.spans = [*last, Some(Span { from_ms: report.at_ms, last_ms: report.at_ms, end: None })],
+            (Busy::Busy, Some(span)) if span.end.is_none() => span.last_ms = at_ms,
+            (Busy::Busy, _) => self.spans = [*last, Some(Span { from_ms: at_ms, last_ms: at_ms, end: None })],
             (_, Some(span)) if span.end.is_none() => {
                 let stopped = match report.state {
                     WorkerState::Boot => Stopped::Gone,
                     WorkerState::Released => Stopped::Left,
                     _ => Stopped::Free,
                 };
-                span.end = Some((report.at_ms, stopped));
+                span.end = Some((at_ms, stopped));
             }
             _ => {}
         }
@@ -156,7 +158,7 @@ impl Cuts {
             // Of kills that were before the first report nothing is known.
             let new = if first { 0 } else { peaks.oom_kills.saturating_sub(before).min(KILLS_MAX) };
             pod.kills = Some((peaks.instance.clone(), peaks.oom_kills));
-            if new > 0 && pod.was_busy(report.at_ms) {
+            if new > 0 && pod.was_busy(report.at_ms.0) {
                 let known = pod.killed.iter().filter(|at| now_ms < at.saturating_add(SAME_KILL_MS)).count() as u64;
                 for _ in 0..new.saturating_sub(known) {
                     pod.killed.push(now_ms);

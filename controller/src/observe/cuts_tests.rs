@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::testing::{T0_MS, pod, pod_record, report, stamp, with};
-use qscaler_core::message::HoldGap;
+use qscaler_core::message::{HoldGap, PodMs};
 use serde_json::{Value, json};
 
 /// Seconds after the fixtures' beginning.
@@ -11,7 +11,7 @@ fn at(second: u64) -> u64 {
 }
 
 fn said(second: u64, state: WorkerState, busy: Busy) -> Report {
-    Report { at_ms: at(second), ..report("a", second + 1, state, busy) }
+    Report { at_ms: PodMs(at(second)), ..report("a", second + 1, state, busy) }
 }
 
 /// The pod whose worker ended at this second.

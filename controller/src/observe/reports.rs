@@ -7,7 +7,7 @@ use crate::words::shorten;
 use qscaler_api::CountedCuts;
 use qscaler_core::control_key::KEYS_MAX;
 use qscaler_core::drain::fleet::is_fresh;
-use qscaler_core::message::{AccessLevel, Busy, GAPS_MAX, HoldGap, Report, WorkerState};
+use qscaler_core::message::{AccessLevel, Busy, GAPS_MAX, HoldGap, PodMs, Report, WorkerState};
 use qscaler_core::scale::Completion;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -32,8 +32,8 @@ pub struct Heard {
     pub epoch: u64,
     /// Whether its worker has a task.
     pub busy: Busy,
-    /// Since when, milliseconds since the epoch by the pod's clock; 0: not known.
-    pub busy_since_ms: u64,
+    /// Since when, by our clock; None: not known.
+    pub busy_since_ms: Option<u64>,
     /// Tasks running, where they are counted.
     pub active_tasks: Option<u32>,
     /// UID and GID of the worker's top process.
@@ -49,7 +49,7 @@ pub struct Heard {
     /// How far the pod's clock is ahead of ours, milliseconds; negative: behind, or the report was long on its way.
     pub skew_ms: i64,
     /// When the sidecar started, and the report's number since then: what is not above these is old.
-    order: (u64, u64),
+    order: (PodMs, u64),
 }
 
 impl Heard {
@@ -58,7 +58,8 @@ impl Heard {
             state: report.state,
             epoch: report.epoch,
             busy: report.busy,
-            busy_since_ms: report.busy_since_ms,
+            // How long ago it was is known by the pod's clock alone.
+            busy_since_ms: (report.busy_since_ms > PodMs(0)).then(|| at_ms.saturating_sub(report.at_ms.since(report.busy_since_ms))),
             active_tasks: report.active_tasks,
             worker_ids: report.worker_ids,
             at_ms,
@@ -87,7 +88,7 @@ impl Heard {
 
 fn skew_ms(report: &Report, now_ms: u64) -> i64 {
     let signed = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
-    signed(report.at_ms).saturating_sub(signed(now_ms))
+    signed(report.at_ms.0).saturating_sub(signed(now_ms))
 }
 
 /// Tasks that run in a worker that says so; None when nothing says, or the worker is only being started.
@@ -99,7 +100,7 @@ fn running(state: WorkerState, busy: Busy, active_tasks: Option<u32>) -> Option<
     }
 }
 
-fn order(report: &Report) -> (u64, u64) {
+fn order(report: &Report) -> (PodMs, u64) {
     (report.started_ms, report.sequence)
 }
 
@@ -113,9 +114,9 @@ const ACTIVE_TASKS_MAX: u32 = 100_000;
 /// Numbers that no sidecar can say: believed, one such report would put every later one of its pod in the past, or outbid every wave to come.
 fn is_absurd(report: &Report, now_ms: u64) -> bool {
     // No sidecar reports a thousand times a second.
-    let sequence_max = report.at_ms.saturating_sub(report.started_ms).saturating_add(SEQUENCE_SLACK);
+    let sequence_max = report.at_ms.since(report.started_ms).saturating_add(SEQUENCE_SLACK);
     report.epoch > EPOCH_MAX
-        || report.started_ms > now_ms.saturating_add(CLOCK_SLACK_MS)
+        || report.started_ms.0 > now_ms.saturating_add(CLOCK_SLACK_MS)
         || report.sequence > sequence_max
         || report.active_tasks.is_some_and(|tasks| tasks > ACTIVE_TASKS_MAX)
 }
@@ -166,24 +167,71 @@ pub struct TakenUp {
     pub found: u32,
 }
 
+/// Everything heard of one pod.
+#[derive(Clone, Debug, Default)]
+struct OfPod {
+    /// What it said last.
+    heard: Option<Heard>,
+    /// It was parked once, and has neither gone nor gone back to work since.
+    parked: bool,
+    /// When it first said that it ends.
+    held_since: Option<PodMs>,
+    /// Instances of its sidecar whose last words were read.
+    last_words: Vec<Box<str>>,
+    /// Cuts counted, by the start of the sidecar: it says them in every report.
+    cuts: BTreeMap<PodMs, u32>,
+    /// How far its clock is ahead, where its reports are not believed for it, milliseconds.
+    ahead_ms: Option<i64>,
+}
+
 /// Everything heard of one workload's pods.
 #[derive(Clone, Debug, Default)]
 pub struct Intake {
     /// By pod UID.
-    pods: HashMap<Word, Heard>,
-    /// UIDs of pods that were parked once.
-    parked: HashSet<String>,
-    /// When pods that end said so first, milliseconds since the epoch by the pod's clock.
-    held: HashMap<Word, u64>,
-    /// Instances whose last words were read.
-    last_words: HashSet<(String, String)>,
-    /// Cuts counted, by pod UID and start of the sidecar: it says them in every report.
-    cuts: BTreeMap<(Word, u64), u32>,
+    pods: HashMap<Word, OfPod>,
     completions: Vec<Completion>,
     taken_up: TakenUp,
     rejected: u64,
-    /// By pod UID: how far a pod's clock is ahead whose reports are not believed for it, milliseconds.
-    future: HashMap<Word, i64>,
+}
+
+impl OfPod {
+    /// A report that is believed.
+    fn take(&mut self, report: &Report, now_ms: u64) -> Taken {
+        self.ahead_ms = None;
+        let mut taken = Taken { cuts: self.new_cuts(report), ..Taken::default() };
+        match report.state {
+            WorkerState::Parked => taken.parked = !std::mem::replace(&mut self.parked, true),
+            WorkerState::Held | WorkerState::Released => {
+                taken.drained = std::mem::take(&mut self.parked);
+                self.hold(report, &mut taken);
+            }
+            WorkerState::Boot | WorkerState::Open | WorkerState::Closing => taken.resumed = std::mem::take(&mut self.parked),
+        }
+        self.heard = Some(Heard::new(report, now_ms));
+        taken
+    }
+
+    /// The pod ends, or has ended.
+    fn hold(&mut self, report: &Report, taken: &mut Taken) {
+        let over = self.heard.as_ref().is_some_and(|h| h.state == WorkerState::Released);
+        taken.held = self.held_since.is_none();
+        let since = *self.held_since.get_or_insert(report.at_ms);
+        if report.state == WorkerState::Released && !over {
+            taken.held_ms = Some(report.at_ms.since(since));
+        }
+    }
+
+    fn new_cuts(&mut self, report: &Report) -> u32 {
+        // Sidecars of an earlier release only say that there was one.
+        let told = report.cuts.max(u32::from(report.cut.is_some()));
+        if told == 0 {
+            return 0;
+        }
+        let counted = self.cuts.entry(report.started_ms).or_default();
+        let new = told.saturating_sub(*counted);
+        *counted = told.max(*counted);
+        new.min(CUTS_PER_REPORT_MAX)
+    }
 }
 
 impl Intake {
@@ -197,46 +245,23 @@ impl Intake {
         if let Err(why) = checked {
             self.rejected += 1;
             if why == Rejected::Future {
-                self.future.insert(uid, skew_ms(report, now_ms));
+                self.pods.entry(uid).or_default().ahead_ms = Some(skew_ms(report, now_ms));
             }
             return Err(why);
         }
-        self.future.remove(&uid);
-        let mut taken = Taken { cuts: self.new_cuts(&uid, report), ..Taken::default() };
-        self.take_up(&uid, report, now_ms);
+        self.take_up(report, now_ms);
         if let Some(service) = report.service.filter(|s| s.mean_ms.is_finite() && s.mean_ms >= 0.0) {
             let tasks = service.tasks.min(TASKS_PER_REPORT_MAX) as usize;
             let room = COMPLETIONS_MAX.saturating_sub(self.completions.len());
             self.completions.extend(std::iter::repeat_n(Completion { service_s: service.mean_ms / 1000.0 }, tasks.min(room)));
         }
-        match report.state {
-            WorkerState::Parked => taken.parked = self.parked.insert(report.pod_uid.clone()),
-            WorkerState::Held | WorkerState::Released => {
-                taken.drained = self.parked.remove(&report.pod_uid);
-                self.hold(&uid, report, &mut taken);
-            }
-            WorkerState::Boot | WorkerState::Open | WorkerState::Closing => taken.resumed = self.parked.remove(&report.pod_uid),
-        }
-        self.pods.insert(uid, Heard::new(report, now_ms));
-        Ok(taken)
-    }
-
-    /// The pod ends, or has ended.
-    fn hold(&mut self, uid: &Word, report: &Report, taken: &mut Taken) {
-        let over = self.pods.get(uid).is_some_and(|h| h.state == WorkerState::Released);
-        let since_ms = *self.held.entry(uid.clone()).or_insert_with(|| {
-            taken.held = true;
-            report.at_ms
-        });
-        if report.state == WorkerState::Released && !over {
-            taken.held_ms = Some(report.at_ms.saturating_sub(since_ms));
-        }
+        Ok(self.pods.entry(uid).or_default().take(report, now_ms))
     }
 
     /// What the report says of tasks taken up since the one before. A worker that is started again says nothing of what it did before.
-    fn take_up(&mut self, uid: &Word, report: &Report, now_ms: u64) {
+    fn take_up(&mut self, report: &Report, now_ms: u64) {
         let Some(now) = running(report.state, report.busy, report.active_tasks) else { return };
-        let before = self.pods.get(uid).filter(|h| h.order.0 == report.started_ms && is_fresh(h.at_ms, now_ms));
+        let before = self.heard(&report.pod_uid).filter(|h| h.order.0 == report.started_ms && is_fresh(h.at_ms, now_ms));
         match before.and_then(|h| running(h.state, h.busy, h.active_tasks)) {
             Some(before) => {
                 let ended = report.service.map_or(0, |s| s.tasks.min(TASKS_PER_REPORT_MAX));
@@ -247,30 +272,24 @@ impl Intake {
         }
     }
 
-    fn new_cuts(&mut self, uid: &Word, report: &Report) -> u32 {
-        // Sidecars of an earlier release only say that there was one.
-        let told = report.cuts.max(u32::from(report.cut.is_some()));
-        if told == 0 {
-            return 0;
-        }
-        let counted = self.cuts.entry((uid.clone(), report.started_ms)).or_default();
-        let new = told.saturating_sub(*counted);
-        *counted = told.max(*counted);
-        new.min(CUTS_PER_REPORT_MAX)
-    }
-
     /// Cuts counted of pods that may say them again: what the next life has to know.
     #[must_use]
     pub fn counted_cuts(&self) -> Vec<CountedCuts> {
-        let one = |((uid, started_ms), count): (&(Word, u64), &u32)| CountedCuts { pod_uid: uid.to_string(), started_ms: *started_ms, count: *count };
-        self.cuts.iter().map(one).collect()
+        let one = |uid: &Word, started: &PodMs, count: &u32| CountedCuts { pod_uid: uid.to_string(), started_ms: started.0, count: *count };
+        let mut counted: Vec<CountedCuts> = self.pods.iter().flat_map(|(uid, pod)| pod.cuts.iter().map(move |(started, n)| one(uid, started, n))).collect();
+        // What has not changed is not to look like a change.
+        counted.sort_unstable_by(|a, b| (&a.pod_uid, a.started_ms).cmp(&(&b.pod_uid, b.started_ms)));
+        counted
     }
 
     /// With the cuts that an earlier life has counted.
     #[must_use]
     pub fn restore(counted: &[CountedCuts]) -> Self {
-        let cuts = counted.iter().map(|c| ((c.pod_uid.as_str().into(), c.started_ms), c.count)).collect();
-        Self { cuts, ..Self::default() }
+        let mut this = Self::default();
+        for cuts in counted {
+            this.pods.entry(cuts.pod_uid.as_str().into()).or_default().cuts.insert(PodMs(cuts.started_ms), cuts.count);
+        }
+        this
     }
 
     fn check(&self, report: &Report, workload_uid: &str, pod: Option<&PodRecord>, now_ms: u64) -> Result<(), Rejected> {
@@ -280,13 +299,13 @@ impl Intake {
         if !pod.is_some_and(|p| *p.uid == *report.pod_uid && *p.name == *report.pod_name) {
             return Err(Rejected::NoSuchPod);
         }
-        if report.at_ms > now_ms.saturating_add(CLOCK_SLACK_MS) {
+        if report.at_ms.0 > now_ms.saturating_add(CLOCK_SLACK_MS) {
             return Err(Rejected::Future);
         }
         if is_absurd(report, now_ms) {
             return Err(Rejected::Absurd);
         }
-        match self.pods.get(report.pod_uid.as_str()) {
+        match self.heard(&report.pod_uid) {
             Some(before) if order(report) <= before.order => Err(Rejected::Old),
             _ => Ok(()),
         }
@@ -297,8 +316,12 @@ impl Intake {
         let mut out = Vec::new();
         for pod in pods {
             let Some((instance, message)) = pod.last_words.as_deref() else { continue };
-            if self.last_words.insert((pod.uid.to_string(), instance.clone()))
-                && let Ok(report) = Report::decode(message.as_bytes())
+            let read = &mut self.pods.entry(pod.uid.clone()).or_default().last_words;
+            if read.iter().any(|known| **known == **instance) {
+                continue;
+            }
+            read.push(instance.as_str().into());
+            if let Ok(report) = Report::decode(message.as_bytes())
                 && *report.pod_uid == *pod.uid
             {
                 out.push(report);
@@ -310,11 +333,6 @@ impl Intake {
     /// Forgets pods that are gone.
     pub fn retain(&mut self, pods: &HashSet<&str>) {
         self.pods.retain(|uid, _| pods.contains(&**uid));
-        self.future.retain(|uid, _| pods.contains(&**uid));
-        self.parked.retain(|uid| pods.contains(uid.as_str()));
-        self.held.retain(|uid, _| pods.contains(&**uid));
-        self.last_words.retain(|(uid, _)| pods.contains(uid.as_str()));
-        self.cuts.retain(|(uid, _), _| pods.contains(&**uid));
     }
 
     /// What the pod said last, if that still says something about now.
@@ -326,13 +344,13 @@ impl Intake {
     /// What the pod said last, however long ago.
     #[must_use]
     pub fn heard(&self, pod_uid: &str) -> Option<&Heard> {
-        self.pods.get(pod_uid)
+        self.pods.get(pod_uid)?.heard.as_ref()
     }
 
     /// How far the clock of a pod is ahead whose reports are not believed for it, milliseconds.
     #[must_use]
     pub fn from_the_future(&self, pod_uid: &str) -> Option<i64> {
-        self.future.get(pod_uid).copied()
+        self.pods.get(pod_uid)?.ahead_ms
     }
 
     /// The tasks that ended since the last call.
@@ -353,7 +371,7 @@ impl Intake {
     /// UID and GID of a worker's top process, from the newest report that knows them.
     #[must_use]
     pub fn worker_ids(&self) -> Option<(u32, u32)> {
-        self.pods.values().filter(|h| h.worker_ids.is_some()).max_by_key(|h| h.at_ms).and_then(|h| h.worker_ids)
+        self.pods.values().filter_map(|pod| pod.heard.as_ref()).filter(|h| h.worker_ids.is_some()).max_by_key(|h| h.at_ms).and_then(|h| h.worker_ids)
     }
 
     /// Those of these pods whose workers have a task, as heard last.

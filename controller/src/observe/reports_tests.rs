@@ -22,7 +22,7 @@ fn a_report_of_a_stranger_of_the_past_or_of_the_future_is_dropped_and_counted() 
     let stranger = report("b", 9, WorkerState::Open, Busy::Idle);
     let forged = Report { pod_uid: "uid-a".into(), ..stranger.clone() };
     let other = Report { workload_uid: "another".into(), sequence: 6, ..first.clone() };
-    let future = Report { at_ms: T0_MS + 3_600_000, sequence: 6, ..first.clone() };
+    let future = Report { at_ms: PodMs(T0_MS + 3_600_000), sequence: 6, ..first.clone() };
     for (bad, why) in [
         (&stranger, Rejected::NoSuchPod),
         (&forged, Rejected::NoSuchPod),
@@ -33,7 +33,7 @@ fn a_report_of_a_stranger_of_the_past_or_of_the_future_is_dropped_and_counted() 
         assert_eq!(take(&mut intake, bad, T0_MS), Err(why));
     }
     assert_eq!((intake.take_rejected(), intake.take_rejected()), (5, 0));
-    let restarted = Report { started_ms: T0_MS, sequence: 1, ..first };
+    let restarted = Report { started_ms: PodMs(T0_MS), sequence: 1, ..first };
     assert!(take(&mut intake, &restarted, T0_MS).is_ok());
 }
 
@@ -106,7 +106,7 @@ fn what_is_gone_is_forgotten() {
 #[test]
 fn a_cut_is_counted_once_however_often_its_sidecar_says_it() {
     let mut intake = Intake::default();
-    let cut = |sequence, started_ms, cuts| Report { cuts, started_ms, ..report("a", sequence, WorkerState::Released, Busy::Busy) };
+    let cut = |sequence, started_ms, cuts| Report { cuts, started_ms: PodMs(started_ms), ..report("a", sequence, WorkerState::Released, Busy::Busy) };
     let told = [cut(1, 1, 1), cut(2, 1, 1), cut(3, 1, 3), cut(1, 2, 1)];
     let counted: Vec<u32> = told.iter().map(|r| take(&mut intake, r, T0_MS).unwrap().cuts).collect();
     assert_eq!(counted, [1, 0, 2, 1], "said again, two more, and said by the sidecar's next life");
@@ -125,7 +125,7 @@ fn what_no_sidecar_can_say_is_not_believed_and_silences_nobody() {
     let first = report("a", 5, WorkerState::Open, Busy::Idle);
     for absurd in [
         Report { epoch: u64::MAX, ..first.clone() },
-        Report { started_ms: u64::MAX, ..first.clone() },
+        Report { started_ms: PodMs(u64::MAX), ..first.clone() },
         Report { sequence: u64::MAX, ..first.clone() },
         Report { active_tasks: Some(u32::MAX), ..first.clone() },
     ] {

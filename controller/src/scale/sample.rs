@@ -117,10 +117,8 @@ pub fn fleet_sample(view: &View, heard: &mut Intake, starts: &mut Starts, tells:
             Some(n) => told = told.saturating_add(n),
             None => out.untold += 1,
         }
-        if let (Some(1..), Some(h)) = (running, heard.heard(&pod.uid))
-            && h.busy_since_ms > 0
-        {
-            out.busy_ages_s.push(seconds(h.busy_since_ms, now_ms));
+        if let (Some(1..), Some(since_ms)) = (running, heard.heard(&pod.uid).and_then(|h| h.busy_since_ms)) {
+            out.busy_ages_s.push(seconds(since_ms, now_ms));
         }
     }
     // Where nobody tells, nothing is known; where some do, the law is told how many are silent.
@@ -133,7 +131,7 @@ mod tests {
     use super::*;
     use crate::testing::report;
     use crate::testing::{T0_MS, deployment, pod, replicaset, view, with};
-    use qscaler_core::message::{Report, WorkerState};
+    use qscaler_core::message::{PodMs, Report, WorkerState};
     use serde_json::json;
 
     #[test]
@@ -152,6 +150,24 @@ mod tests {
     }
 
     #[test]
+    fn how_long_a_task_runs_is_known_whatever_the_pod_s_clock_shows() {
+        let view = view(&[deployment(1, &[]), replicaset("orders-1", 1), pod("a")]);
+        for skew_ms in [-3_600_000_i64, 0, 200_000] {
+            let at = |ms: u64| PodMs(ms.saturating_add_signed(skew_ms));
+            let (mut intake, mut starts) = (Intake::default(), Starts::default());
+            let told = Report {
+                started_ms: at(T0_MS - 60_000),
+                at_ms: at(T0_MS),
+                busy_since_ms: at(T0_MS - 7_000),
+                ..report("a", 1, WorkerState::Open, Busy::Busy)
+            };
+            intake.take(&told, "dep", view.pods.first().map(AsRef::as_ref), T0_MS).unwrap();
+            let sample = fleet_sample(&view, &mut intake, &mut starts, true, T0_MS + 5_000);
+            assert_eq!(sample.busy_ages_s, [12.0], "{skew_ms} ms ahead");
+        }
+    }
+
+    #[test]
     fn a_start_is_over_when_the_worker_has_told_what_it_does() {
         let mut view = view(&[deployment(2, &[]), replicaset("orders-1", 2), pod("a"), pod("b")]);
         let (mut intake, mut starts) = (Intake::default(), Starts::default());
@@ -159,7 +175,7 @@ mod tests {
         // Created a minute ago, Ready for fifty seconds.
         let silent = sample(&view, &mut intake, 0);
         assert_eq!((silent.started_latencies_s.len(), silent.settling), (0, 2), "Ready, and nothing is heard of their workers");
-        let told = Report { at_ms: T0_MS + 30_000, ..report("a", 1, WorkerState::Open, Busy::Idle) };
+        let told = Report { at_ms: PodMs(T0_MS + 30_000), ..report("a", 1, WorkerState::Open, Busy::Idle) };
         intake.take(&told, "dep", view.pods.iter().find(|pod| &*pod.uid == "uid-a").map(AsRef::as_ref), T0_MS + 30_000).unwrap();
         let first = sample(&view, &mut intake, 30_000);
         assert_eq!((first.started_latencies_s, first.settling), (vec![90.0], 1));

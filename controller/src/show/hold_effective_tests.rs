@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::testing::{T0_MS, deployment, pod, replicaset, report, stamp, view, with};
-use qscaler_core::message::{Busy, HoldGap, Report};
+use qscaler_core::message::{Busy, HoldGap, PodMs, Report};
 use serde_json::{Value, json};
 
 const LISTENING: Known = Known { listening_ms: Some(T0_MS), share_processes: true, control_key: Some(*b"AAAAAAAA") };
@@ -106,10 +106,10 @@ fn a_silent_sidecar_is_said_within_a_minute_but_not_while_nobody_could_hear_it()
 #[test]
 fn clocks_that_differ_are_named_also_where_they_differ_too_much_to_be_believed() {
     for (at_ms, words) in [(T0_MS + 65_000, "60 s ahead of"), (T0_MS - 95_000, "90 s behind"), (T0_MS + 900_000, "900 s ahead of")] {
-        let v = verdict(&[pod("a")], &[Report { at_ms, ..told("a") }], LISTENING, 1_000);
+        let v = verdict(&[pod("a")], &[Report { at_ms: PodMs(at_ms), ..told("a") }], LISTENING, 1_000);
         assert!(v.reason == "ClockSkew" && v.message.contains(words), "{}", v.message);
     }
-    assert_eq!(verdict(&[pod("a")], &[Report { at_ms: T0_MS - 5_000, ..told("a") }], LISTENING, 1_000).reason, "Whole");
+    assert_eq!(verdict(&[pod("a")], &[Report { at_ms: PodMs(T0_MS - 5_000), ..told("a") }], LISTENING, 1_000).reason, "Whole");
 }
 
 #[test]

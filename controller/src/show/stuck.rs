@@ -73,7 +73,7 @@ pub(crate) fn hangs(view: &View, intake: &Intake, phase: &Phase, wish: Wish, now
     } else if let Some((pod, heard)) = seen.unknown.first() {
         Some(unknown(pod, *heard, seen.unknown.len()))
     } else {
-        let oldest = seen.busy.iter().filter(|(_, h)| h.busy_since_ms > 0).min_by_key(|(_, h)| h.busy_since_ms);
+        let oldest = seen.busy.iter().filter(|(_, h)| h.busy_since_ms.is_some()).min_by_key(|(_, h)| h.busy_since_ms);
         oldest.or(seen.busy.first()).map(|(pod, heard)| busy(pod, heard, seen.busy.len(), wish, now_ms))
     };
     found.map(|(reason, words)| Stuck { reason, message: format!("fewer pods are wanted since {minutes} min: {words}") })
@@ -113,7 +113,7 @@ fn unknown(pod: &PodRecord, heard: Option<&Heard>, pods: usize) -> (&'static str
 }
 
 fn busy(pod: &PodRecord, heard: &Heard, pods: usize, wish: Wish, now_ms: u64) -> (&'static str, String) {
-    let for_ms = if heard.busy_since_ms > 0 { now_ms.saturating_sub(heard.busy_since_ms) } else { 0 };
+    let for_ms = heard.busy_since_ms.map_or(0, |since| now_ms.saturating_sub(since));
     let queue = if wish.empty { ", with an empty queue" } else { "" };
     let has = format!("all {pods} that could go have a task, pod {} for {} min{queue}", pod.name, for_ms / 60_000);
     if for_ms > wish.max_task_ms {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::testing::{T0_MS, deployment, pod, replicaset, report, view};
-use qscaler_core::message::{HoldGap, Report};
+use qscaler_core::message::{HoldGap, PodMs, Report};
 
 const WISH: Wish = Wish { for_ms: 180_000, empty: false, no_message: false, max_task_ms: 3_600_000 };
 
@@ -17,7 +17,7 @@ fn stuck(reports: &[Report], phase: &Phase, wish: Wish) -> Option<Stuck> {
 }
 
 fn told(name: &str, state: WorkerState, busy: Busy, busy_minutes: u64) -> Report {
-    Report { busy_since_ms: T0_MS - busy_minutes * 60_000, ..report(name, 1, state, busy) }
+    Report { busy_since_ms: PodMs(T0_MS - busy_minutes * 60_000), ..report(name, 1, state, busy) }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::observe::record::{DeploymentRecord, ForeignRecord, LimitRecord, NodeR
 use http_body_util::BodyExt;
 use kube::Client;
 use kube::client::Body;
-use qscaler_core::message::{AccessLevel, Busy, Report, VERSION, WorkerState};
+use qscaler_core::message::{AccessLevel, Busy, PodMs, Report, VERSION, WorkerState};
 use qscaler_core::workload::WorkloadId;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
@@ -149,12 +149,12 @@ pub(crate) fn report(pod: &str, sequence: u64, state: WorkerState, busy: Busy) -
         pod_uid: format!("uid-{pod}"),
         pod_name: pod.into(),
         sequence,
-        started_ms: T0_MS - 60_000,
-        at_ms: T0_MS,
+        started_ms: PodMs(T0_MS - 60_000),
+        at_ms: PodMs(T0_MS),
         state,
         epoch: 0,
         busy,
-        busy_since_ms: T0_MS - 1_000,
+        busy_since_ms: PodMs(T0_MS - 1_000),
         active_tasks: None,
         processed_total: None,
         service: None,

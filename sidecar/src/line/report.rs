@@ -10,7 +10,7 @@ use crate::peaks::SharedSampler;
 use crate::worker::procs::ProcFs;
 use qscaler_broker::signing::PublicKeys;
 use qscaler_core::drain::worker::WorkerMachine;
-use qscaler_core::message::{AccessLevel, Report, VERSION};
+use qscaler_core::message::{AccessLevel, PodMs, Report, VERSION};
 use qscaler_core::size::Access;
 use std::path::Path;
 
@@ -64,12 +64,12 @@ impl Reporter {
             pod_uid: self.settings.pod_uid.clone(),
             pod_name: self.settings.pod_name.clone(),
             sequence: self.sequence,
-            started_ms: self.started_ms,
-            at_ms: now_ms,
+            started_ms: PodMs(self.started_ms),
+            at_ms: PodMs(now_ms),
             state: machine.state(),
             epoch: machine.epoch(),
             busy: machine.busy(),
-            busy_since_ms: machine.busy_since_ms(),
+            busy_since_ms: PodMs(machine.busy_since_ms()),
             active_tasks: self.activity.active,
             processed_total: self.activity.processed,
             service: self.meter.service(),
@@ -174,7 +174,7 @@ mod tests {
         let first = reporter.build(&machine(), Some(own), false, 9);
         assert_eq!(
             (first.pod_uid.as_str(), first.started_ms, first.at_ms, first.state, first.busy),
-            ("p-uid", 7, 9, WorkerState::Boot, Busy::Unknown)
+            ("p-uid", PodMs(7), PodMs(9), WorkerState::Boot, Busy::Unknown)
         );
         assert_eq!(first.access, AccessLevel::SignalOnly);
         assert!(first.worker_ids.is_some());
