@@ -1,4 +1,4 @@
-//! When what the next life needs of a workload is saved. In: what has been learned since, whether there is room, the time. Out: yes or no. Left to
+//! When what the next life needs of a workload is saved, and what it does not need forgotten. In: what has been learned since, whether there is room, the time. Out: yes or no. Left to
 //! others: what it is (`checkpoints`), writing it (`act::checkpoint`).
 
 use qscaler_api::QWorkerCheckpointSpec;
@@ -7,6 +7,8 @@ use qscaler_api::QWorkerCheckpointSpec;
 const LEARNED_MS: u64 = 30_000;
 /// The estimate of sizes, likewise; an OOM kill is written at once, milliseconds.
 const SIZES_MS: u64 = 5_000;
+/// How often pods that are gone are forgotten: their UIDs never come back, so this is for memory alone, milliseconds.
+pub(crate) const FORGET_EVERY_MS: u64 = 10_000;
 
 /// How what is known may be written now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,14 +8,13 @@ use crate::act::plan::is_token;
 use crate::act::plan::{Action, Done, Failure, Notice, Outcome};
 use crate::drain::facts::record;
 use crate::drain::replacing::Replacing;
-use crate::due::{Checkpoints, Saving};
+use crate::due::{Checkpoints, FORGET_EVERY_MS, Saving};
 use crate::mark::pods::Keep;
 use crate::observe::cluster::{Cluster, KeyName};
 use crate::observe::cuts::Cuts;
 use crate::observe::index::View;
 use crate::observe::pools::SharedPool;
 use crate::observe::reports::Intake;
-use crate::scale::sample::Starts;
 use crate::show::conditions::{Conditions, Holds};
 use crate::show::lasting::Lasting;
 use crate::show::status_writer::{Digest, Writer};
@@ -26,16 +25,14 @@ use qscaler_api::{ContainerSize, Counters, Intent, QWorkerStatus, UnheldPod, Wor
 use qscaler_core::config::WorkerConfig;
 use qscaler_core::cut::CutCause;
 use qscaler_core::drain::contest::Contest;
-use qscaler_core::drain::fleet::{FleetMachine, FleetSettings, Phase, Silent};
+use qscaler_core::drain::fleet::{FleetMachine, FleetSettings, Phase, Releases, Silent};
 use qscaler_core::names::condition;
+use qscaler_core::scale::seen::Starts;
 use qscaler_core::scale::{FleetSample, Learned, QueueSample, ScaleDecision};
 use qscaler_core::workload::WorkloadId;
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-
-/// How often pods that are gone are forgotten: their UIDs never come back, so this is for memory alone, milliseconds.
-const FORGET_EVERY_MS: u64 = 10_000;
 
 /// Events that wait to be told: where the API server takes none for long the oldest are dropped.
 const NOTICES_MAX: usize = 50;
@@ -82,8 +79,8 @@ pub struct Workload {
     backoff: Backoff,
     /// Others that write the replica count.
     pub(crate) contest: Contest,
-    /// By pod UID: when its hold was last ordered to end.
-    pub(crate) released: HashMap<String, u64>,
+    /// Orders to end holds.
+    pub(crate) releases: Releases,
     /// Who else sizes the pods: the condition's reason, and a sentence.
     pub(crate) other_sizer: Option<(&'static str, String)>,
     /// Since when what is said only when it lasts has lasted.
@@ -174,7 +171,7 @@ impl Workload {
             replacing: Replacing::default(),
             backoff: Backoff::default(),
             contest: Contest::default(),
-            released: HashMap::new(),
+            releases: Releases::default(),
             other_sizer: None,
             lasting: Lasting::new(now_ms),
             unheld: u32::try_from(saved.unheld).unwrap_or(0),
@@ -295,7 +292,6 @@ impl Workload {
         self.intake.retain(&uids);
         self.cuts.retain(&uids);
         self.keep.retain(&uids);
-        self.starts.retain(&uids);
         if let Some(sizing) = self.sizing.as_mut() {
             sizing.retain(&uids);
         }

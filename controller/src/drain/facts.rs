@@ -69,7 +69,7 @@ fn pod_facts(pod: &PodRecord, view: &View, heard: &Intake) -> PodFacts {
 }
 
 /// While the annotations are wrong no container is known to be the worker's: then any counts.
-fn worker_has_run(pod: &PodRecord, view: &View) -> bool {
+pub(crate) fn worker_has_run(pod: &PodRecord, view: &View) -> bool {
     match view.deployment.worker.as_ref().and_then(|w| pod.container(&w.container)) {
         Some(container) => container.has_run(),
         None => pod.containers.iter().any(ContainerRecord::has_run),

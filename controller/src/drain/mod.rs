@@ -9,19 +9,13 @@ use crate::act::plan::{Action, Notice, PodRef};
 use crate::drain::facts::{Circumstances, conflict, fleet_facts};
 use crate::observe::index::View;
 use crate::observe::reports::is_parked;
-use crate::scale::LAW_PERIOD_MS;
 use crate::show::injected::refused;
 use crate::workload::Workload;
 use qscaler_api::Intent;
 use qscaler_core::config::WorkerConfig;
-use qscaler_core::drain::fleet::{FleetEffect, Phase, TOKEN_TTL_MS, desired};
-use qscaler_core::message::{ControlKind, ControlMessage, VERSION};
+use qscaler_core::drain::fleet::{FleetEffect, PERIOD_MS, desired, look_again};
 use qscaler_core::names::event;
-
-/// A drain under way is looked at this often, milliseconds: each of its steps waits for a word of a pod or of the API server.
-const DRAIN_PERIOD_MS: u64 = 250;
-/// An order to end a hold is repeated this often: a message may be lost, milliseconds.
-const RELEASE_AGAIN_MS: u64 = 5_000;
+use qscaler_core::scale::blind;
 
 impl Workload {
     /// The useful pods to ask for, by what was decided and what is there now.
@@ -38,20 +32,19 @@ impl Workload {
         let conflict = self.other_writer(config, view, now_ms).or_else(refused);
         let waits_for_watch = self.scaled.as_ref().is_some_and(|echo| echo.is_awaited(&view.deployment.resource_version, now_ms));
         if config.only_explains() || waits_for_watch || self.decision.is_none() || self.broker.mistake.is_some() {
-            return Some(now_ms.saturating_add(LAW_PERIOD_MS));
+            return Some(now_ms.saturating_add(blind::PERIOD_MS));
         }
         let stale = self.broker.queues.is_some() || self.decision.as_ref().is_some_and(|d| d.hold.is_some());
         let facts = fleet_facts(view, &self.intake, Circumstances { conflict, data_stale: stale });
         if self.silent.wait(&facts, self.machine.intent().count > 0, self.reports_ms, now_ms) {
-            return Some(now_ms.saturating_add(DRAIN_PERIOD_MS));
+            return Some(now_ms.saturating_add(PERIOD_MS));
         }
         self.machine.keep_parked(self.decision.as_ref().is_some_and(|d| d.keep_parked));
         let step = self.machine.step(&facts, self.desired(config, view, now_ms), now_ms);
         for effect in &step.effects {
             self.effect(effect, view, actions, now_ms);
         }
-        let busy = matches!(step.phase, Phase::Asking | Phase::Marking | Phase::Echo | Phase::Resuming);
-        let wake = if busy { Some(now_ms.saturating_add(DRAIN_PERIOD_MS)) } else { step.next_wake_ms };
+        let wake = look_again(&step.phase, step.next_wake_ms, now_ms);
         (self.phase, self.blocked, self.not_raised) = (step.phase, step.blocked, step.not_raised);
         wake
     }
@@ -112,24 +105,9 @@ impl Workload {
 
     /// A person has ordered holds to end, by annotation on the pod.
     pub(crate) fn release(&mut self, view: &View, actions: &mut Vec<Action>, now_ms: u64) {
-        self.released.retain(|uid, _| view.pods.iter().any(|p| *p.uid == **uid));
-        for pod in view.pods.iter().filter(|p| p.release && p.injected) {
-            let last = self.released.get(&*pod.uid).copied();
-            if last.is_some_and(|at| now_ms < at.saturating_add(RELEASE_AGAIN_MS)) {
-                continue;
-            }
-            self.released.insert(pod.uid.to_string(), now_ms);
-            actions.push(Action::Publish(ControlMessage {
-                version: VERSION,
-                kind: ControlKind::Release,
-                workload_uid: self.uid.clone(),
-                epoch: self.machine.intent().epoch,
-                issued_ms: now_ms,
-                expires_ms: now_ms.saturating_add(TOKEN_TTL_MS),
-                lease_ms: 0,
-                target: Some(pod.uid.to_string()),
-            }));
-        }
+        let ordered: Vec<&str> = view.pods.iter().filter(|p| p.release && p.injected).map(|p| p.uid.as_ref()).collect();
+        let messages = self.releases.due(&ordered, &self.uid, self.machine.intent().epoch, now_ms);
+        actions.extend(messages.into_iter().map(Action::Publish));
     }
 }
 

@@ -8,7 +8,7 @@ use crate::testing::look::ROOM;
 use crate::testing::{T0_MS, api, deployment, orders, pod, refusal, replicaset, report, view, with};
 use crate::workload::Workload;
 use qscaler_api::QWorkerStatus;
-use qscaler_core::message::{Busy, Report, WorkerState};
+use qscaler_core::message::{AccessLevel, Busy, Report, WorkerState};
 use qscaler_core::names::condition;
 use qscaler_core::scale::QueueSample;
 use qscaler_core::workload::SidecarConfig;

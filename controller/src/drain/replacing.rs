@@ -4,7 +4,7 @@
 use crate::observe::index::View;
 use crate::observe::record::PodRecord;
 use qscaler_core::config::WorkerConfig;
-use qscaler_core::replace::{Cause, Replacer, Step};
+use qscaler_core::replace::{Replacer, Step};
 use qscaler_core::workload::SidecarConfig;
 use qscaler_inject::config_hash;
 use std::sync::Arc;
@@ -28,8 +28,8 @@ struct Told {
 
 impl Replacing {
     /// The sidecar was told other things than a new one would be. Only what this version's webhook has written can be judged.
-    pub(crate) fn has_old_words(&mut self, pod: &PodRecord, config: &Arc<WorkerConfig>, view: &View, uid: &str) -> Option<Cause> {
-        let made = pod.made.as_deref().filter(|made| *made.version == *env!("CARGO_PKG_VERSION"))?;
+    pub(crate) fn has_old_words(&mut self, pod: &PodRecord, config: &Arc<WorkerConfig>, view: &View, uid: &str) -> bool {
+        let Some(made) = pod.made.as_deref().filter(|made| *made.version == *env!("CARGO_PKG_VERSION")) else { return false };
         let container = config.container.as_deref().unwrap_or(&made.container);
         let same = |told: &Told| (Arc::ptr_eq(&told.config, config) || told.config == *config) && told.container == container;
         if !self.told.as_ref().is_some_and(same) {
@@ -47,7 +47,6 @@ impl Replacing {
             let hashes = shares.iter().flat_map(|share| [one(uid, *share), one("", *share)]).collect();
             self.told = Some(Told { config: Arc::clone(config), container: container.to_owned(), hashes });
         }
-        let known = self.told.as_ref().is_some_and(|told| told.hashes.iter().any(|hash| **hash == *made.config));
-        (!known).then_some(Cause::OldConfiguration)
+        !self.told.as_ref().is_some_and(|told| told.hashes.iter().any(|hash| **hash == *made.config))
     }
 }

@@ -7,14 +7,9 @@ use crate::observe::index::View;
 use crate::scale::sample::fleet_sample;
 use crate::workload::Workload;
 use qscaler_core::config::WorkerConfig;
-use qscaler_core::framework::BusySource;
+use qscaler_core::scale::blind::Figures;
 use qscaler_core::scale::pool::{Member, Takes};
-use qscaler_core::scale::{FleetSample, QueueSample, Rule, ScaleConfig, decide};
-
-/// The law is asked at least this often while there are no figures, milliseconds.
-pub(crate) const LAW_PERIOD_MS: u64 = 1_000;
-/// A broker that has failed for less than this only stops lowering; after it the law is told that the figures are unknown, milliseconds.
-const BLIND_AFTER_MS: u64 = 5_000;
+use qscaler_core::scale::{FleetSample, ScaleConfig, decide};
 
 impl Workload {
     /// Asks the law when there are new figures, or when there are none for too long.
@@ -22,17 +17,12 @@ impl Workload {
         let samples = match self.samples.take() {
             Some(samples) => samples,
             None => {
-                let blind = self.broker.queues.is_some() && now_ms >= self.broker.good_ms.saturating_add(BLIND_AFTER_MS);
-                if !blind || now_ms < self.law_ms.saturating_add(LAW_PERIOD_MS) {
-                    return None;
-                }
-                let age_s = now_ms.saturating_sub(self.broker.good_ms) as f64 / 1000.0;
-                vec![QueueSample { age_s, ..QueueSample::default() }; config.queues.len()]
+                let figures = Figures { failing: self.broker.queues.is_some(), good_ms: self.broker.good_ms, asked_ms: self.law_ms };
+                figures.instead(config.queues.len(), now_ms)?
             }
         };
         self.law_ms = now_ms;
-        let tells = config.busy != BusySource::Unknown;
-        let mut fleet = fleet_sample(view, &mut self.intake, &mut self.starts, tells, now_ms);
+        let mut fleet = fleet_sample(view, &mut self.intake, &mut self.starts, config.tells(), now_ms);
         fleet.broker_down = self.broker.queues.is_some() && self.broker.control.is_some();
         let fleet = fleet.without_replacements(self.machine.replacements());
         let (cfg, now_s) = (ScaleConfig::of(config), now_ms as f64 / 1000.0);
@@ -49,7 +39,7 @@ impl Workload {
         }
         self.tally.decided(&decision.inputs, &fleet);
         let rule = decision.rule.name();
-        self.law_learned |= decision.rule != Rule::Idle || self.decision.as_ref().is_some_and(|d| d.rule != Rule::Idle);
+        self.law_learned |= decision.teaches(self.decision.as_ref());
         self.decision = Some(decision);
         // Only the counts are looked at again.
         self.fleet = FleetSample { completions: Vec::new(), started_latencies_s: Vec::new(), busy_ages_s: Vec::new(), ..fleet };

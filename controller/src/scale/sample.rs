@@ -1,129 +1,49 @@
-//! What is known of one workload -> the pods as the scaling law counts them. In: the index's view and what was heard. Out: a `FleetSample`. Left to
-//! others: every decision.
+//! What is known of one workload -> the pods as the scaling law is shown them. In: the index's view and what was heard. Out: a `FleetSample`. Left to
+//! others: what each pod counts as (`core::scale::seen`).
 
 use crate::observe::index::View;
-use crate::observe::record::{PodRecord, Word};
-use crate::observe::reports::{Intake, is_parked};
-use qscaler_core::drain::fleet::{REPORT_STALE_MS, is_fresh};
-use qscaler_core::message::Busy;
+use crate::observe::record::PodRecord;
+use crate::observe::reports::Intake;
+use qscaler_core::drain::fleet::is_fresh;
+use qscaler_core::message::WorkerState;
 use qscaler_core::scale::FleetSample;
-use std::collections::HashSet;
-
-/// A pod that became Ready this short a time ago and has not reported yet has taken no task that matters, milliseconds.
-const FIRST_REPORT_MS: u64 = 15_000;
-
-/// A Ready pod of which nothing is heard for this long, milliseconds, will not tell: its start ended when it became Ready, as far as anybody knows.
-const SETTLES_MAX_MS: u64 = 300_000;
-
-/// Whose start has been seen. Ready comes first, where a worker has no readiness probe long before it can take a task: a start is over when the worker has
-/// told what it does.
-#[derive(Debug, Default)]
-pub struct Starts {
-    ready: HashSet<Word>,
-    settling: HashSet<Word>,
-}
-
-impl Starts {
-    /// Forgets pods that are gone.
-    pub fn retain(&mut self, uids: &HashSet<&str>) {
-        self.ready.retain(|uid| uids.contains(&**uid));
-        self.settling.retain(|uid| uids.contains(&**uid));
-    }
-
-    /// A Ready pod, `told` by its worker or not; `tells`: its worker is going to. Gives the moment at which its start was over, if that is now known.
-    fn over_ms(&mut self, pod: &PodRecord, told: bool, tells: bool, now_ms: u64) -> Option<u64> {
-        if has_restarted(pod) {
-            self.ready.insert(pod.uid.clone());
-            self.settling.remove(&pod.uid);
-            return None;
-        }
-        let ready_ms = now_ms.saturating_sub(pod.ready_since_ms);
-        if !self.ready.contains(&pod.uid) {
-            self.ready.insert(pod.uid.clone());
-            if ready_ms >= REPORT_STALE_MS {
-                return None;
-            }
-            if told || !tells || !pod.injected {
-                return Some(pod.ready_since_ms);
-            }
-            self.settling.insert(pod.uid.clone());
-        } else if self.settling.contains(&pod.uid) && (told || ready_ms >= SETTLES_MAX_MS) {
-            self.settling.remove(&pod.uid);
-            return Some(if told { now_ms } else { pod.ready_since_ms });
-        }
-        None
-    }
-}
-
-/// Tasks that run in a pod; None when nothing says.
-fn tasks(pod: &PodRecord, heard: &Intake, now_ms: u64) -> Option<u32> {
-    match heard.heard(&pod.uid) {
-        Some(h) if is_fresh(h.at_ms, now_ms) => match h.busy {
-            Busy::Busy => Some(h.active_tasks.unwrap_or(1).max(1)),
-            Busy::Idle => Some(0),
-            Busy::Unknown => None,
-        },
-        Some(_) => None,
-        None => (pod.injected && now_ms < pod.ready_since_ms.saturating_add(FIRST_REPORT_MS)).then_some(0),
-    }
-}
+use qscaler_core::scale::seen::{SeenPod, Starts, Voice};
 
 /// One of its containers was started again.
 fn has_restarted(pod: &PodRecord) -> bool {
     pod.containers.iter().any(|c| c.life.as_ref().is_some_and(|life| life.restarts > 0))
 }
 
-/// The pods as the scaling law counts them. `starts` remembers whose start was counted; `tells`: these workers tell what they do.
-pub fn fleet_sample(view: &View, heard: &mut Intake, starts: &mut Starts, tells: bool, now_ms: u64) -> FleetSample {
-    let seconds = |from: u64, to: u64| to.saturating_sub(from) as f64 / 1000.0;
-    let (completions, taken_up) = (heard.take_completions(), heard.take_taken_up());
-    let heard = &*heard;
-    let mut out = FleetSample {
-        spec_replicas: view.deployment.spec_replicas,
-        completions,
-        begun: taken_up.begun,
-        found: taken_up.found,
-        ..FleetSample::default()
-    };
-    let mut told = 0u32;
-    for pod in &view.pods {
-        if pod.terminating {
-            out.terminating += 1;
-            continue;
-        }
-        if is_parked(pod, heard, now_ms) {
-            out.parked += 1;
-            continue;
-        }
-        if !pod.ready {
-            if pod.unschedulable {
-                out.pending_unschedulable += 1;
-            } else if has_restarted(pod) || starts.ready.contains(&pod.uid) {
-                // Its age says nothing of how long a pod takes to start.
-                out.restarting += 1;
-            } else {
-                out.starting.push(seconds(pod.created_ms, now_ms));
-            }
-            continue;
-        }
-        out.ready += 1;
-        let has_told = heard.heard(&pod.uid).is_some_and(|h| is_fresh(h.at_ms, now_ms) && h.busy != Busy::Unknown);
-        if let Some(over_ms) = starts.over_ms(pod, has_told, tells, now_ms) {
-            out.started_latencies_s.push(seconds(pod.created_ms, over_ms));
-        }
-        out.settling += u32::from(starts.settling.contains(&pod.uid));
-        let running = tasks(pod, heard, now_ms);
-        match running {
-            Some(n) => told = told.saturating_add(n),
-            None => out.untold += 1,
-        }
-        if let (Some(1..), Some(since_ms)) = (running, heard.heard(&pod.uid).and_then(|h| h.busy_since_ms)) {
-            out.busy_ages_s.push(seconds(since_ms, now_ms));
+fn voice(pod: &PodRecord, heard: &Intake, now_ms: u64) -> Voice {
+    match heard.heard(&pod.uid) {
+        None => Voice::None,
+        Some(h) if !is_fresh(h.at_ms, now_ms) => Voice::Old,
+        Some(h) => {
+            Voice::Told { parked: h.state == WorkerState::Parked, busy: h.busy, active_tasks: h.active_tasks, since_ms: h.busy_since_ms }
         }
     }
-    // Where nobody tells, nothing is known; where some do, the law is told how many are silent.
-    out.busy = (out.untold == 0 || out.untold < out.ready).then_some(told);
-    out
+}
+
+/// The pods as the scaling law counts them. `starts` remembers whose start was counted; `tell`: these workers tell what they do.
+pub fn fleet_sample(view: &View, heard: &mut Intake, starts: &mut Starts, tell: bool, now_ms: u64) -> FleetSample {
+    let (completions, taken_up) = (heard.take_completions(), heard.take_taken_up());
+    let pods: Vec<SeenPod<'_>> = view
+        .pods
+        .iter()
+        .map(|pod| SeenPod {
+            uid: &pod.uid,
+            created_ms: pod.created_ms,
+            ready: pod.ready,
+            ready_since_ms: pod.ready_since_ms,
+            terminating: pod.terminating,
+            unschedulable: pod.unschedulable,
+            injected: pod.injected,
+            restarted: has_restarted(pod),
+            voice: voice(pod, heard, now_ms),
+        })
+        .collect();
+    let fleet = FleetSample::of(view.deployment.spec_replicas, &pods, starts, tell, now_ms);
+    FleetSample { completions, begun: taken_up.begun, found: taken_up.found, ..fleet }
 }
 
 #[cfg(test)]
@@ -131,7 +51,7 @@ mod tests {
     use super::*;
     use crate::testing::report;
     use crate::testing::{T0_MS, deployment, pod, replicaset, view, with};
-    use qscaler_core::message::{PodMs, Report, WorkerState};
+    use qscaler_core::message::{Busy, PodMs, Report};
     use serde_json::json;
 
     #[test]

@@ -6,11 +6,10 @@ use crate::observe::record::{ContainerRecord, CreateFailure, Ended, PodRecord};
 use crate::show::conditions::Holds;
 use qscaler_core::names::condition::{REASON_FAILED_CREATE, REASON_WORKER_CRASHES};
 use qscaler_core::names::{annotation, condition, sidecar};
+use qscaler_core::replace::Cause;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-/// A pod that is this young may still be on its way through the webhook's retry or a cache; milliseconds.
-const BARE_AGE_MS: u64 = 2_000;
 /// What the kubelet says of a container that is on its way as it should.
 const ON_ITS_WAY: &[&str] = &["", "PodInitializing", "ContainerCreating"];
 /// An instance that ended sooner than this has not worked: the kubelet's default of a failing liveness probe takes 30 s; milliseconds.
@@ -225,7 +224,7 @@ fn crash(container: &ContainerRecord) -> Option<(u32, &Ended)> {
 // === pods without ===
 
 fn bare(active: &[&Arc<PodRecord>], now_ms: u64) -> Option<Verdict> {
-    let bare: Vec<_> = active.iter().filter(|p| !p.injected && now_ms >= p.created_ms.saturating_add(BARE_AGE_MS)).collect();
+    let bare: Vec<_> = active.iter().filter(|p| !p.injected && Cause::of_bare(p.created_ms, now_ms).is_some()).collect();
     let first = bare.first()?;
     let pods = match bare.len() {
         1 => format!("pod {} has no sidecar", first.name),

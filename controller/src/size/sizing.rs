@@ -13,19 +13,12 @@ use qscaler_core::message::{Busy, Report, WorkerState};
 use qscaler_core::names::{annotation, condition, event};
 use qscaler_core::size::{
     self, Access, ContainerResources, Estimate, Implausible, Kills, Observation, Peaks, RateCap, Recommendation, Refusal, RefusalCause, ReportFacts,
-    ResizePlan, SavedKills, SizeBounds, WaitState,
+    ResizePlan, SavedKills, SizeBounds,
 };
 use qscaler_core::units::{Bytes, Millicores};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-
-/// Running pods of one workload that are resized per second in the long run, and at once: bounds the load on the API server and the kubelets.
-const RESIZES_PER_S: f64 = 1.0;
-/// See [`RESIZES_PER_S`].
-const RESIZES_BURST: f64 = 5.0;
-/// For this long after a kill reports are fetched sooner: the killed task may be tried again within a second, and die at the new limit too, milliseconds.
-const AFTER_KILL_MS: u64 = 30_000;
 
 /// What one look says.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -107,7 +100,7 @@ impl Sizing {
             peaks: HashMap::new(),
             refusals: HashMap::new(),
             resized: HashMap::new(),
-            rate: RateCap::new(RESIZES_PER_S, RESIZES_BURST, now_s),
+            rate: RateCap::of_resizes(now_s),
             killed_ms: 0,
             urgent: false,
             writing: false,
@@ -242,7 +235,7 @@ impl Sizing {
     /// A kill was heard of a moment ago: more may follow.
     #[must_use]
     pub fn expects_kills(&self, now_ms: u64) -> bool {
-        self.killed_ms > 0 && now_ms < self.killed_ms.saturating_add(AFTER_KILL_MS)
+        size::expects_kills(self.killed_ms, now_ms)
     }
 
     fn kill_notice(&mut self, pod: &PodRecord, limit: u64, child: bool, now_ms: u64) -> Notice {
@@ -363,10 +356,8 @@ impl Sizing {
                     }
                     (to, reason)
                 }
-                ResizePlan::Wait { overdue: true, state, reason, .. } => {
-                    if matches!(state, WaitState::Deferred | WaitState::InProgress | WaitState::Refused) {
-                        overdue.push(format!("pod {}: {reason}", pod.name));
-                    }
+                ResizePlan::Wait { overdue: true, reason, .. } => {
+                    overdue.push(format!("pod {}: {reason}", pod.name));
                     continue;
                 }
                 ResizePlan::Conflict { writer } => {

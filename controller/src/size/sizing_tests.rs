@@ -75,7 +75,7 @@ fn a_kill_that_could_not_be_saved_is_saved_before_anything_is_done_about_it() {
     w.applied(&Outcome { done: plan.actions.into_iter().map(|a| (a, Done::Yes)).collect(), ..Outcome::default() }, T0_MS + 500);
     let quiet = w.look(&v, &cluster(), BUSY, T0_MS + 600);
     assert_eq!((saved(&quiet), checkpoint(&quiet)), (None, None));
-    assert!(!w.sizing.as_ref().unwrap().expects_kills(T0_MS + 100 + AFTER_KILL_MS));
+    assert!(!w.sizing.as_ref().unwrap().expects_kills(T0_MS + 30_100));
 }
 
 #[test]

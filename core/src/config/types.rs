@@ -239,6 +239,12 @@ impl WorkerConfig {
         !self.paused.stops_raising()
     }
 
+    /// Whether workers say what they do.
+    #[must_use]
+    pub fn tells(&self) -> bool {
+        self.busy != BusySource::Unknown
+    }
+
     /// Whether the replica count is ours to write.
     #[must_use]
     pub fn owns_replicas(&self) -> bool {

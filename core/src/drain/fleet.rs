@@ -15,6 +15,7 @@ mod blocked;
 mod count;
 mod machine;
 mod protect;
+mod release;
 mod replace;
 mod rollout;
 #[cfg(test)]
@@ -22,7 +23,8 @@ mod tests;
 mod wanted;
 
 pub use machine::FleetMachine;
-pub use wanted::{Silent, TOKEN_TTL_MS, desired};
+pub use release::Releases;
+pub use wanted::{PERIOD_MS, Silent, TOKEN_TTL_MS, desired, look_again};
 
 use crate::message::{Busy, ControlMessage, WorkerState};
 use serde::{Deserialize, Serialize};

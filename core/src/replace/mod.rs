@@ -7,13 +7,15 @@
 //! finished all the same, by the hold where there is one, else by a worker that finishes its task on SIGTERM within a grace that is long enough. Where one
 //! of the two is missing the pod is left alone, and that is said.
 
+mod causes;
 mod nets;
 mod words;
 
 #[cfg(test)]
 mod tests;
 
-pub use nets::{Hindrances, hindrance};
+pub use causes::Sidecar;
+pub use nets::{BareWorker, Hindrances, hindrance, remaps_term};
 
 use crate::drain::fleet::{FleetFacts, PodFacts};
 use crate::message::{Busy, WorkerState};
@@ -141,6 +143,14 @@ pub struct Step {
     pub stands: Stands,
     /// The same for people.
     pub words: String,
+}
+
+impl Step {
+    /// Nothing is to be replaced.
+    #[must_use]
+    pub fn is_up_to_date(&self) -> bool {
+        self.stands == Stands::UpToDate
+    }
 }
 
 /// What lasts, in words.

@@ -4,6 +4,7 @@
 use super::{Net, Stands};
 use crate::config::WorkerConfig;
 use crate::framework::{Promise, Signal};
+use crate::message::{AccessLevel, GapReason, HoldGap};
 
 /// What can forbid every replacement of a workload.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,36 +40,57 @@ fn finishes_on_term(config: &WorkerConfig) -> bool {
     config.framework().promise == Promise::FinishThenExit && matches!(config.signals.as_slice(), [] | [Signal::Term])
 }
 
+/// Whether a variable of the worker's environment makes Celery take SIGTERM for another signal; `value`: None where it comes from elsewhere.
+#[must_use]
+pub fn remaps_term(name: &str, value: Option<&str>) -> bool {
+    name == "REMAP_SIGTERM" && value != Some("SIGTERM")
+}
+
+/// The worker of a pod without a sidecar.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BareWorker {
+    /// It has run, be it for a moment.
+    pub ran: bool,
+    /// Its command is a shell that stays process 1.
+    pub shell: bool,
+    /// Celery is told to take SIGTERM for another signal.
+    pub remapped: bool,
+}
+
 impl Net {
-    /// Of a pod without a sidecar whose worker has run. `shell`: its command is a shell that stays process 1; `remapped`: Celery is told to take SIGTERM for
-    /// another signal; `margin_s`: what is added to the longest task for the pod's end.
+    /// Of a pod without a sidecar. `margin_s`: what is added to the longest task for the pod's end.
     #[must_use]
-    pub fn of_bare(config: &WorkerConfig, shell: bool, remapped: bool, margin_s: u64) -> Self {
+    pub fn of_bare(config: &WorkerConfig, worker: BareWorker, margin_s: u64) -> Self {
         const MEND: &str = "replace it while nothing is sent to the queue: kubectl rollout restart, or a deletion of the pod";
+        if !worker.ran {
+            return Self::NoWorker;
+        }
         if !finishes_on_term(config) {
             return Self::None(format!(
                 "a {} worker without a hold may lose a task that comes to it in the moment of its SIGTERM; {MEND}",
                 config.worker
             ));
         }
-        if shell {
+        if worker.shell {
             return Self::None(format!(
                 "its command is a shell that does not pass SIGTERM on, so that its worker would be killed at the end of its grace; {MEND}"
             ));
         }
-        if remapped {
+        if worker.remapped {
             return Self::None(format!("REMAP_SIGTERM makes SIGTERM cut a task that comes in the last moment; {MEND}"));
         }
         let grace_s = config.max_task_duration_ms.div_ceil(1000).saturating_add(margin_s);
         Self::Grace(Some(u32::try_from(grace_s).unwrap_or(u32::MAX)))
     }
 
-    /// Of a pod with a sidecar. `whole`: nothing is missing of its hold; `cuts`: its signal ends a running task, by the sidecar's own word.
+    /// Of a pod with a sidecar, by what it said last: what it may do there, and in what its hold is less than whole. None: nothing was heard of it.
     #[must_use]
-    pub fn of_held(config: &WorkerConfig, whole: bool, cuts: bool) -> Self {
-        if whole {
+    pub fn of_held(config: &WorkerConfig, heard: Option<(AccessLevel, &[HoldGap])>) -> Self {
+        let Some((access, gaps)) = heard else { return Self::Held };
+        if matches!(access, AccessLevel::Full | AccessLevel::SignalOnly) && gaps.is_empty() {
             return Self::Held;
         }
+        let cuts = gaps.iter().any(|gap| gap.reason == GapReason::SignalCuts);
         if finishes_on_term(config) && !cuts {
             // Its own grace is long enough since its injection.
             return Self::Grace(None);
@@ -105,20 +127,32 @@ mod tests {
     #[test]
     fn a_pod_without_a_hold_has_a_net_only_where_sigterm_reaches_a_worker_that_finishes() {
         let celery = config("celery");
-        assert_eq!(Net::of_bare(&celery, false, false, 60), Net::Grace(Some(160)));
+        let worker = BareWorker { ran: true, ..BareWorker::default() };
+        assert_eq!(Net::of_bare(&celery, worker, 60), Net::Grace(Some(160)));
+        assert_eq!(Net::of_bare(&config("huey"), BareWorker::default(), 60), Net::NoWorker);
         let why = |net: Net| if let Net::None(why) = net { why } else { panic!("{net:?}") };
-        assert!(why(Net::of_bare(&celery, true, false, 60)).contains("a shell"));
-        assert!(why(Net::of_bare(&celery, false, true, 60)).contains("REMAP_SIGTERM"));
-        assert!(why(Net::of_bare(&config("huey"), false, false, 60)).contains("a huey worker"));
+        assert!(why(Net::of_bare(&celery, BareWorker { shell: true, ..worker }, 60)).contains("a shell"));
+        assert!(why(Net::of_bare(&celery, BareWorker { remapped: true, ..worker }, 60)).contains("REMAP_SIGTERM"));
+        assert!(why(Net::of_bare(&config("huey"), worker, 60)).contains("a huey worker"));
     }
 
     #[test]
     fn a_hold_that_is_less_than_whole_needs_a_worker_that_finishes() {
         let celery = config("celery");
-        assert_eq!(Net::of_held(&celery, true, true), Net::Held);
-        assert_eq!(Net::of_held(&celery, false, false), Net::Grace(None));
-        assert!(matches!(Net::of_held(&celery, false, true), Net::None(_)));
-        assert!(matches!(Net::of_held(&config("huey"), false, false), Net::None(_)));
+        let gap = |reason| [HoldGap { reason, detail: String::new() }];
+        for heard in [None, Some((AccessLevel::Full, &[][..])), Some((AccessLevel::SignalOnly, &[]))] {
+            assert_eq!(Net::of_held(&celery, heard), Net::Held, "{heard:?}");
+        }
+        assert_eq!(Net::of_held(&celery, Some((AccessLevel::ReadOnly, &[]))), Net::Grace(None));
+        assert_eq!(Net::of_held(&celery, Some((AccessLevel::Full, &gap(GapReason::NoHandler)))), Net::Grace(None));
+        assert!(matches!(Net::of_held(&celery, Some((AccessLevel::Full, &gap(GapReason::SignalCuts)))), Net::None(_)));
+        assert!(matches!(Net::of_held(&config("huey"), Some((AccessLevel::ReadOnly, &[]))), Net::None(_)));
+    }
+
+    #[test]
+    fn a_term_that_means_another_signal_is_known_by_the_worker_s_environment() {
+        assert!(remaps_term("REMAP_SIGTERM", Some("SIGQUIT")) && remaps_term("REMAP_SIGTERM", None));
+        assert!(!remaps_term("REMAP_SIGTERM", Some("SIGTERM")) && !remaps_term("TERM", Some("SIGQUIT")));
     }
 
     #[test]

@@ -12,12 +12,15 @@
 //! 7. [`down`]: what is above the need of the last start latency, and idle, may leave. A running task is never touched.
 //! 8. [`stale`]: without figures nothing is lowered, and [`rise`] says what may be coming unseen. [`stuck`]: tasks that never end count neither as load nor as capacity.
 //!
+//! What goes in is made by [`seen`] from pods, and by [`blind`] where queues cannot be measured.
+//!
 //! Where several Deployments take from one queue, [`pool`] decides once for all of them, and [`divide`] says how many pods each has of it.
 //!
 //! **Useful pods** are those ready or on their way. Parked and terminating pods are neither supply nor a reason to let another go; a rising
 //! target is met first by resuming parked pods.
 
 pub mod arrival;
+pub mod blind;
 pub mod budget;
 pub mod crowd;
 pub mod deficit;
@@ -33,6 +36,7 @@ pub mod observe;
 pub mod pool;
 mod reason;
 pub mod rise;
+pub mod seen;
 pub mod service;
 mod settings;
 mod settle;

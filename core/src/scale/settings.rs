@@ -1,7 +1,7 @@
 //! What the law is given of one workload. In: the user's configuration; pods that are there to take over from others. Out: the law's configuration; the fleet
 //! that it may count on. Left to others: the law (`decide`), watching pods (`controller`).
 
-use super::{FleetSample, LawParams, ScaleConfig};
+use super::{FleetSample, LawParams, Rule, ScaleConfig, ScaleDecision};
 use crate::config::WorkerConfig;
 
 impl ScaleConfig {
@@ -15,6 +15,14 @@ impl ScaleConfig {
             law: LawParams::optimized_for(config.optimize_for),
             ..Self::new(config.min_replicas, config.max_replicas, config.max_wait_ms as f64 / 1000.0)
         }
+    }
+}
+
+impl ScaleDecision {
+    /// Whether the law may have learned something since this decision and the one before: an empty queue beside a fleet at rest teaches nothing.
+    #[must_use]
+    pub fn teaches(&self, before: Option<&Self>) -> bool {
+        self.rule != Rule::Idle || before.is_some_and(|before| before.rule != Rule::Idle)
     }
 }
 

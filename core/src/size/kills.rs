@@ -70,6 +70,15 @@ pub struct SavedKills {
     counted_until_s: f64,
 }
 
+/// For this long after a kill reports are wanted sooner: the killed task may be tried again within a second, and die at the new limit too, milliseconds.
+const MORE_WITHIN_MS: u64 = 30_000;
+
+/// Whether more kills may follow the latest that was heard of; 0: none was.
+#[must_use]
+pub fn expects_kills(killed_ms: u64, now_ms: u64) -> bool {
+    killed_ms > 0 && now_ms < killed_ms.saturating_add(MORE_WITHIN_MS)
+}
+
 /// Kills by pod UID.
 #[derive(Clone, Debug, Default)]
 pub struct Kills {

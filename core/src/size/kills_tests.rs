@@ -199,3 +199,8 @@ fn of_many_pods_the_newest_are_saved_and_the_others_are_not_counted_again() {
     assert!(next.sidecar("p0", &counter(START_S, 2, KILL_S + 300.0), KILL_S).1, "another one");
     assert!(next.sidecar("new", &counter(KILL_S + 250.0, 1, KILL_S + 300.0), KILL_S).1, "a new pod's");
 }
+
+#[test]
+fn more_kills_are_expected_for_half_a_minute_after_one() {
+    assert_eq!([(0, 5_000), (1_000, 1_000), (1_000, 30_999), (1_000, 31_000)].map(|(killed, now)| expects_kills(killed, now)), [false, true, true, false]);
+}

@@ -29,7 +29,7 @@ mod window;
 pub use bounds::{Cap, CapSource, OuterBound, SizeBounds};
 pub use cpu::CpuHistogram;
 pub use estimate::{Estimate, Observation, OomRecord, grow_after_oom};
-pub use kills::{Kills, OomSeen, SavedKills};
+pub use kills::{Kills, OomSeen, SavedKills, expects_kills};
 pub use peaks::{Access, AccessGap, Peaks, container_id, need, observations};
 pub use plausible::{Implausible, ReportFacts, highest_limit, plausible};
 pub use pod::{ClusterVersion, ContainerResources, InProgress, Pending, PendingReason, PodFacts, PodPhase, QosClass, Refusal, RefusalCause};

@@ -1,11 +1,13 @@
 //! What the drain is asked for. In: the law's target, the user's pauses, what is there; pods that have fallen silent. Out: a count of useful pods; whether to
 //! wait for a word that is on the way; the drain's settings. Left to others: the target (`scale`), the drain itself (`machine`).
 
-use super::{FleetFacts, FleetSettings};
+use super::{FleetFacts, FleetSettings, Phase};
 use crate::config::WorkerConfig;
 use crate::message::WorkerState;
 use std::collections::BTreeMap;
 
+/// A drain under way is looked at this often, milliseconds: each of its steps waits for a word of a pod or of the API server.
+pub const PERIOD_MS: u64 = 250;
 /// How long a drain token lives, milliseconds: long enough for a busy fleet to get to it, short enough that a forgotten one harms nobody.
 pub const TOKEN_TTL_MS: u64 = 60_000;
 /// How long a parked worker waits for its end before it goes back to work, milliseconds: several times what a wave takes.
@@ -16,6 +18,15 @@ const ECHO_TIMEOUT_MS: u64 = 10_000;
 const GATHER_MS: u64 = 2_000;
 /// Longest wait for a word that should be on the way, milliseconds: several rounds of fetching reports.
 const WORD_MAX_MS: u64 = 5_000;
+
+/// When to look again after a step that came to this phase and wants to be woken then.
+#[must_use]
+pub fn look_again(phase: &Phase, wake_ms: Option<u64>, now_ms: u64) -> Option<u64> {
+    match phase {
+        Phase::Asking | Phase::Marking | Phase::Echo | Phase::Resuming => Some(now_ms.saturating_add(PERIOD_MS)),
+        _ => wake_ms,
+    }
+}
 
 impl FleetSettings {
     /// By the user's words; without them nothing is scaled anyway.

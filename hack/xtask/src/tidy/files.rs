@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::source::{code, line_of, mentions, shipped};
+use super::source::{code, is_test, line_of, mentions, shipped};
 
 /// No file is longer, tests included: a reader keeps it in his head. Of Rust, Go, Python, Ruby, shell and JavaScript.
 const LINES_MAX: usize = 500;
@@ -120,12 +120,6 @@ fn decisions(text: &str) -> Vec<usize> {
 /// Whether a place is in a `use`.
 fn in_use(code: &str, at: usize) -> bool {
     code[..at].rsplit([';', '}']).next().is_some_and(|item| item.trim_start().trim_start_matches("pub ").starts_with("use "))
-}
-
-/// A file that is compiled for tests alone, by this tree's names.
-fn is_test(file: &str) -> bool {
-    let name = file.rsplit('/').next().unwrap_or_default();
-    name.ends_with("_tests.rs") || name == "tests.rs" || file.contains("/tests/") || file.contains("/testing/")
 }
 
 /// Lines, counted from 1, that clamp to bounds other than literals and constants.

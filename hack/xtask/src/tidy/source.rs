@@ -119,6 +119,12 @@ pub(super) fn line_of(text: &str, at: usize) -> usize {
     text[..at].matches('\n').count() + 1
 }
 
+/// A file that is compiled for tests alone, by this tree's names.
+pub(super) fn is_test(file: &str) -> bool {
+    let name = file.rsplit('/').next().unwrap_or_default();
+    name.ends_with("_tests.rs") || name == "tests.rs" || file.contains("/tests/") || file.contains("/testing/")
+}
+
 /// Where a path such as `SystemTime::now` stands as a whole, not as the tail of a longer word.
 pub(super) fn mentions<'t>(code: &'t str, path: &'t str) -> impl Iterator<Item = usize> + 't {
     code.match_indices(path)

@@ -36,3 +36,11 @@ fn in_a_trial_of_fewer_pods_those_who_park_stay_and_the_drain_knows_it() {
     machine.keep_parked(false);
     assert_eq!(scaled_to(&machine.step(&facts, 1, 20_200)), Some(1));
 }
+
+#[test]
+fn what_waits_for_a_word_is_looked_at_soon_and_the_rest_when_it_wants_to_be() {
+    for phase in [Phase::Asking, Phase::Marking, Phase::Echo, Phase::Resuming] {
+        assert_eq!(look_again(&phase, Some(90_000), 1_000), Some(1_250), "{phase:?}");
+    }
+    assert_eq!((look_again(&Phase::Idle, Some(90_000), 1_000), look_again(&Phase::Settling, None, 1_000)), (Some(90_000), None));
+}
