@@ -71,6 +71,8 @@ pub mod annotation {
     pub const DRY_RUN: &str = "qscaler.dev/dry-run";
     /// `keep` (default: injection is refused when the worker has a preStop hook of its own) or `replace`.
     pub const PRE_STOP: &str = "qscaler.dev/pre-stop";
+    /// `idle` (default) or `never`: whether pods that are not as a new one would be are replaced, each while it is idle.
+    pub const REPLACE_PODS: &str = "qscaler.dev/replace-pods";
     /// `true` (default) or `false`: let the sidecar see and signal the worker's processes.
     pub const SHARE_PROCESSES: &str = "qscaler.dev/share-processes";
 
@@ -105,6 +107,7 @@ pub mod annotation {
         PAUSED,
         DRY_RUN,
         PRE_STOP,
+        REPLACE_PODS,
         SHARE_PROCESSES,
     ];
 

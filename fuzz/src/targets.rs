@@ -106,6 +106,7 @@ const ANNOTATION_WORDS: &[&str] = &[
     "paused",
     "dry-run",
     "pre-stop",
+    "replace-pods",
     "share-processes",
     "env:URL",
     "secret:mq/url",

@@ -54,6 +54,7 @@ impl Workload {
     fn hindrance(&self, config: &WorkerConfig, view: &View, now_ms: u64) -> Option<(Stands, String)> {
         hindrance(&Hindrances {
             changes_nothing: config.changes_nothing(),
+            unwanted: config.keep_pods,
             fruitless: view.deployment.refusal.is_some(),
             writer: self.other_writer(config, view, now_ms),
             others_leave: self.machine.intent().count > 0 || self.fleet.parked > 0 || self.machine.replacements() > 0,

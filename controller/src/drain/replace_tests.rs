@@ -232,7 +232,7 @@ fn a_sidecar_of_the_wrong_user_goes_where_the_next_one_gets_the_right() {
 
 #[test]
 fn nothing_is_replaced_where_nothing_is_to_be_changed() {
-    for (key, value) in [("dry-run", "true"), ("paused", "true")] {
+    for (key, value) in [("dry-run", "true"), ("paused", "true"), ("replace-pods", "never")] {
         let mut stage = Stage::new(&[(key, value)], &[bare("a")]);
         assert_eq!(stage.workload.replace(&stage.view, None, true, T0_MS), None);
         assert_eq!(stage.said().0, condition::REASON_PAUSED);

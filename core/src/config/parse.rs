@@ -169,6 +169,7 @@ impl Reader<'_> {
         );
         let dry_run = self.choice(annotation::DRY_RUN, &[("false", false), ("true", true)]);
         let replace_pre_stop = self.choice(annotation::PRE_STOP, &[("keep", false), ("replace", true)]);
+        let keep_pods = self.choice(annotation::REPLACE_PODS, &[("idle", false), ("never", true)]);
         let share_processes = self.choice(annotation::SHARE_PROCESSES, &[("true", true), ("false", false)]);
         let share_processes = share_processes.map(|share| self.get(annotation::SHARE_PROCESSES).map(|_| share));
         if let (Some(row), Some(signals), Some(busy), Some(share)) = (row, &signals, &busy, share_processes)
@@ -205,6 +206,7 @@ impl Reader<'_> {
             paused: paused?,
             dry_run: dry_run?,
             replace_pre_stop: replace_pre_stop?,
+            keep_pods: keep_pods?,
             share_processes: share_processes?,
         })
     }

@@ -222,6 +222,9 @@ pub struct WorkerConfig {
     pub dry_run: bool,
     /// Replace the user's own preStop hook of the worker's container.
     pub replace_pre_stop: bool,
+    /// Pods that are not as a new one would be stay, also while they are idle.
+    #[serde(default)]
+    pub keep_pods: bool,
     /// Share the pod's process namespace, so that the sidecar may signal and measure; None: not said, so it is shared unless the pod shows that this breaks it.
     pub share_processes: Option<bool>,
 }

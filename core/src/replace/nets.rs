@@ -5,12 +5,15 @@ use super::{Net, Stands};
 use crate::config::WorkerConfig;
 use crate::framework::{Promise, Signal};
 use crate::message::{AccessLevel, GapReason, HoldGap};
+use crate::names::annotation;
 
 /// What can forbid every replacement of a workload.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hindrances {
     /// The user wants nothing changed.
     pub changes_nothing: bool,
+    /// The user wants no pod replaced.
+    pub unwanted: bool,
     /// New pods cannot have the sidecar either.
     pub fruitless: bool,
     /// Who else writes the replica count, as a sentence.
@@ -24,6 +27,9 @@ pub struct Hindrances {
 pub fn hindrance(of: &Hindrances) -> Option<(Stands, String)> {
     if of.changes_nothing {
         return Some((Stands::Paused, "none is replaced: dry-run or paused by annotation".to_owned()));
+    }
+    if of.unwanted {
+        return Some((Stands::Paused, format!("none is replaced: annotation {} is never", annotation::REPLACE_PODS)));
     }
     if of.fruitless {
         let why = "none is replaced, since new pods cannot have the sidecar either: condition Injected says why";
@@ -106,7 +112,6 @@ impl Net {
 mod tests {
     use super::*;
     use crate::config::{Parsed, parse};
-    use crate::names::annotation;
     use std::collections::BTreeMap;
 
     fn config(worker: &str) -> WorkerConfig {
@@ -157,11 +162,14 @@ mod tests {
 
     #[test]
     fn the_users_word_comes_before_every_other_hindrance() {
-        let all = Hindrances { changes_nothing: true, fruitless: true, writer: Some("KEDA scales it".to_owned()), others_leave: true };
+        let all = Hindrances { changes_nothing: true, unwanted: true, fruitless: true, writer: Some("KEDA scales it".to_owned()), others_leave: true };
         let first = |of: &Hindrances| hindrance(of).map(|(stands, _)| stands);
         assert_eq!(first(&all), Some(Stands::Paused));
-        assert_eq!(first(&Hindrances { changes_nothing: false, ..all.clone() }), Some(Stands::Fruitless));
-        let writer = Hindrances { changes_nothing: false, fruitless: false, ..all };
+        let unwanted = Hindrances { changes_nothing: false, ..all };
+        assert!(hindrance(&unwanted).is_some_and(|(stands, why)| stands == Stands::Paused && why.contains(annotation::REPLACE_PODS)));
+        let fruitless = Hindrances { unwanted: false, ..unwanted };
+        assert_eq!(first(&fruitless), Some(Stands::Fruitless));
+        let writer = Hindrances { fruitless: false, ..fruitless };
         assert!(hindrance(&writer).is_some_and(|(_, why)| why.contains("KEDA")));
         assert_eq!(first(&Hindrances { writer: None, ..writer }), Some(Stands::Replacing));
         assert_eq!(hindrance(&Hindrances::default()), None);
