@@ -141,6 +141,23 @@ pub enum Rejected {
     Absurd,
 }
 
+impl Rejected {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::NoSuchPod, Self::OtherWorkload, Self::Old, Self::Future, Self::Absurd];
+
+    /// As the metric has it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NoSuchPod => "no-such-pod",
+            Self::OtherWorkload => "other-workload",
+            Self::Old => "old",
+            Self::Future => "future",
+            Self::Absurd => "absurd",
+        }
+    }
+}
+
 /// What a believed report brings beside the pod's state.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Taken {
@@ -191,7 +208,6 @@ pub struct Intake {
     pods: HashMap<Word, OfPod>,
     completions: Vec<Completion>,
     taken_up: TakenUp,
-    rejected: u64,
 }
 
 impl OfPod {
@@ -243,7 +259,6 @@ impl Intake {
         let checked = self.check(report, workload_uid, pod, now_ms);
         let uid: Word = pod.map_or_else(|| report.pod_uid.as_str().into(), |p| p.uid.clone());
         if let Err(why) = checked {
-            self.rejected += 1;
             if why == Rejected::Future {
                 self.pods.entry(uid).or_default().ahead_ms = Some(skew_ms(report, now_ms));
             }
@@ -361,11 +376,6 @@ impl Intake {
     /// The tasks taken up since the last call.
     pub fn take_taken_up(&mut self) -> TakenUp {
         std::mem::take(&mut self.taken_up)
-    }
-
-    /// Reports dropped since the last call.
-    pub fn take_rejected(&mut self) -> u64 {
-        std::mem::take(&mut self.rejected)
     }
 
     /// UID and GID of a worker's top process, from the newest report that knows them.

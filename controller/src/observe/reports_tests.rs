@@ -15,7 +15,7 @@ fn take(intake: &mut Intake, report: &Report, now_ms: u64) -> Result<Taken, Reje
 }
 
 #[test]
-fn a_report_of_a_stranger_of_the_past_or_of_the_future_is_dropped_and_counted() {
+fn a_report_of_a_stranger_of_the_past_or_of_the_future_is_dropped() {
     let mut intake = Intake::default();
     let first = report("a", 5, WorkerState::Open, Busy::Idle);
     assert!(take(&mut intake, &first, T0_MS).is_ok());
@@ -32,7 +32,6 @@ fn a_report_of_a_stranger_of_the_past_or_of_the_future_is_dropped_and_counted() 
     ] {
         assert_eq!(take(&mut intake, bad, T0_MS), Err(why));
     }
-    assert_eq!((intake.take_rejected(), intake.take_rejected()), (5, 0));
     let restarted = Report { started_ms: PodMs(T0_MS), sequence: 1, ..first };
     assert!(take(&mut intake, &restarted, T0_MS).is_ok());
 }

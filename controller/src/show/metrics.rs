@@ -3,6 +3,7 @@
 
 use crate::act::plan::{Action, Done, Failure, Outcome};
 use crate::observe::calls::Calls;
+use crate::observe::reports::Rejected;
 use crate::show::tally::{DrainEnd, Tally, Totals};
 use crate::workload::Workload;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -35,6 +36,12 @@ struct Cut {
 struct Drain {
     workload: Arc<str>,
     end: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RejectedReport {
+    workload: Arc<str>,
+    reason: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -98,6 +105,7 @@ struct Families {
     removed: Family<Of, Counter>,
     oom_kills: Family<Of, Counter>,
     malformed: Family<Of, Counter>,
+    rejected: Family<RejectedReport, Counter>,
     capped: Family<Capped, Gauge>,
     problems: Family<Problem, Gauge>,
 }
@@ -190,6 +198,11 @@ impl Families {
             removed: r.add("qscaler_replicas_removed", "Replicas removed", Family::default()),
             oom_kills: r.add("qscaler_oom_kills", "OOM kills of containers and processes", Family::default()),
             malformed: r.add("qscaler_malformed_messages", "Reports that did not parse", Family::default()),
+            rejected: r.add(
+                "qscaler_rejected_reports",
+                "Reports that parsed and were not believed, by why: of no pod or of another Deployment, older than one before (also what a broker delivers twice), from the future (clocks), or with numbers that cannot be",
+                Family::default(),
+            ),
             capped: r.add("qscaler_capped", "1 while this bound cuts the law's wish; absent otherwise", Family::default()),
             problems: r.add("qscaler_problem", "1 while this condition of the QWorker is not as it should be, by its reason; absent otherwise", Family::default()),
         }
@@ -250,6 +263,7 @@ impl Metrics {
             removed: counter(&f.removed),
             oom_kills: counter(&f.oom_kills),
             malformed: counter(&f.malformed),
+            rejected: Rejected::ALL.map(|why| f.rejected.get_or_create_owned(&RejectedReport { workload: of.workload.clone(), reason: why.name() })),
             starts: self.starts.clone(),
             holds: self.holds.clone(),
             cap: None,
@@ -308,6 +322,7 @@ pub struct WorkloadMetrics {
     removed: Counter,
     oom_kills: Counter,
     malformed: Counter,
+    rejected: [Counter; Rejected::ALL.len()],
     starts: Histogram,
     holds: Histogram,
     cap: Option<Cap>,
@@ -371,7 +386,7 @@ impl WorkloadMetrics {
         tally.starts_s.iter().for_each(|s| self.starts.observe(*s));
         tally.holds_s.iter().for_each(|s| self.holds.observe(*s));
         self.parked.inc_by(tally.parked);
-        for (counter, n) in self.drains.iter().zip(tally.drains) {
+        for (counter, n) in self.drains.iter().zip(tally.drains).chain(self.rejected.iter().zip(tally.rejected)) {
             counter.inc_by(n);
         }
     }
@@ -410,6 +425,9 @@ impl Drop for WorkloadMetrics {
         }
         for end in DrainEnd::ALL {
             f.drains.remove(&Drain { workload: of.workload.clone(), end: end.name() });
+        }
+        for why in Rejected::ALL {
+            f.rejected.remove(&RejectedReport { workload: of.workload.clone(), reason: why.name() });
         }
         if let Some(cap) = self.cap {
             f.capped.remove(&Capped { workload: of.workload.clone(), cap: cap.name() });

@@ -20,7 +20,7 @@ fn example() -> (Metrics, WorkloadMetrics) {
     metrics.decided(plan.decided.expect("there are figures"));
     let mut series = metrics.workload("shop/orders");
     series.seen(&workload, 1);
-    series.tallied(&Tally { arrived: 500.0, late: f64::NAN, ..Tally::default() });
+    series.tallied(&Tally { arrived: 500.0, late: f64::NAN, rejected: [0, 0, 1, 3, 0], ..Tally::default() });
     series.counted(Totals::default(), Totals { oom_kills: 2, cuts: [1, 0, 0, 0, 0, 0, 0, 0], ..Totals::default() });
     metrics.calls.example();
     (metrics, series)
@@ -48,6 +48,7 @@ fn figures_caps_and_problems_of_a_workload_are_exported_and_go_with_it() {
         "qscaler_messages_arrived_total{workload=\"shop/orders\"} 500.0\n",
         "qscaler_messages_late_total{workload=\"shop/orders\"} 0.0\n",
         "qscaler_tasks_cut_total{workload=\"shop/orders\",cause=\"deadline\"} 1\n",
+        "qscaler_rejected_reports_total{workload=\"shop/orders\",reason=\"future\"} 3\n",
         "qscaler_drains_total{workload=\"shop/orders\",end=\"wrong-victim\"} 0\n",
     ] {
         assert!(text.contains(line), "no {line} in {text}");

@@ -1,7 +1,7 @@
 //! What happens in a workload between two looks, for counters. In: reports that were believed, decisions, counts that were lowered. Out: numbers to add.
 //! Left to others: exporting them (`metrics`), the counters that survive a restart (`workload`).
 
-use crate::observe::reports::Taken;
+use crate::observe::reports::{Rejected, Taken};
 use qscaler_core::cut::CutCause;
 use qscaler_core::scale::{FleetSample, Inputs};
 
@@ -79,6 +79,8 @@ pub struct Tally {
     pub parked: u64,
     /// Drains that ended, in the order of [`DrainEnd::ALL`].
     pub drains: [u64; DrainEnd::ALL.len()],
+    /// Reports that were not believed, in the order of [`Rejected::ALL`].
+    pub rejected: [u64; Rejected::ALL.len()],
     /// Pods still to go for counts that were lowered, and when the last of those was.
     pub(crate) lowered: (u32, u64),
 }
@@ -119,6 +121,11 @@ impl Tally {
         self.drains[end as usize] += 1;
     }
 
+    /// A report was not believed.
+    pub fn rejected(&mut self, why: Rejected) {
+        self.rejected[why as usize] += 1;
+    }
+
     /// What there is to add since the last call.
     pub fn take(&mut self) -> Self {
         std::mem::replace(self, Self { lowered: self.lowered, ..Self::default() })
@@ -151,6 +158,14 @@ mod tests {
         tally.lowered(1, 3_000);
         tally.took(&held, 3_000 + LOWERED_MS);
         assert_eq!(tally.take().drains, [0, 0, 0], "long after");
+    }
+
+    #[test]
+    fn a_report_that_is_not_believed_is_counted_by_its_reason() {
+        let mut tally = Tally::default();
+        [Rejected::Future, Rejected::Old, Rejected::Future].into_iter().for_each(|why| tally.rejected(why));
+        let counted: Vec<(&str, u64)> = Rejected::ALL.iter().map(|why| why.name()).zip(tally.take().rejected).filter(|(_, n)| *n > 0).collect();
+        assert_eq!(counted, [("old", 1), ("future", 2)]);
     }
 
     #[test]

@@ -26,6 +26,7 @@ impl Workload {
             let taken = match self.intake.take(report, &self.uid, pod, now_ms) {
                 Ok(taken) => taken,
                 Err(why) => {
+                    self.tally.rejected(why);
                     tracing::debug!(workload = %self.id, pod = report.pod_name, %why, "report dropped");
                     continue;
                 }
