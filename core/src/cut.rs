@@ -33,7 +33,7 @@ pub enum CutCause {
 
 /// The end of the working container's instance, as the kubelet shows it. Times in milliseconds since the epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct End {
+pub struct ContainerEnd {
     /// Its exit code.
     pub exit_code: i32,
     /// It was killed for want of memory.
@@ -101,7 +101,7 @@ impl CutCause {
     /// Why a task that ran at this end of its container was cut; None: the worker left by itself, or by the hold's own signal, which a sidecar that
     /// could send it accounts for.
     #[must_use]
-    pub fn of_end(end: &End) -> Option<Self> {
+    pub fn of_end(end: &ContainerEnd) -> Option<Self> {
         if end.oom {
             return Some(Self::OutOfMemory);
         }
@@ -135,20 +135,20 @@ mod tests {
 
     #[test]
     fn the_end_of_a_container_says_what_cut_its_task() {
-        let end = End { exit_code: 0, oom: false, at_ms: 100_000, deadline_ms: Some(3_700_000), held: true };
+        let end = ContainerEnd { exit_code: 0, oom: false, at_ms: 100_000, deadline_ms: Some(3_700_000), held: true };
         for (end, cause) in [
             (end, None),
-            (End { exit_code: 1, ..end }, None),
-            (End { exit_code: 143, ..end }, None),
-            (End { exit_code: 143, held: false, ..end }, Some(CutCause::NotHeld)),
-            (End { exit_code: 130, held: false, ..end }, Some(CutCause::NotHeld)),
-            (End { exit_code: 143, held: false, deadline_ms: None, ..end }, None),
-            (End { exit_code: 0, held: false, ..end }, None),
-            (End { exit_code: 255, held: false, ..end }, None),
-            (End { exit_code: 137, ..end }, Some(CutCause::Killed)),
-            (End { exit_code: 137, deadline_ms: None, ..end }, Some(CutCause::Killed)),
-            (End { exit_code: 137, deadline_ms: Some(101_000), ..end }, Some(CutCause::GraceOver)),
-            (End { exit_code: 137, oom: true, ..end }, Some(CutCause::OutOfMemory)),
+            (ContainerEnd { exit_code: 1, ..end }, None),
+            (ContainerEnd { exit_code: 143, ..end }, None),
+            (ContainerEnd { exit_code: 143, held: false, ..end }, Some(CutCause::NotHeld)),
+            (ContainerEnd { exit_code: 130, held: false, ..end }, Some(CutCause::NotHeld)),
+            (ContainerEnd { exit_code: 143, held: false, deadline_ms: None, ..end }, None),
+            (ContainerEnd { exit_code: 0, held: false, ..end }, None),
+            (ContainerEnd { exit_code: 255, held: false, ..end }, None),
+            (ContainerEnd { exit_code: 137, ..end }, Some(CutCause::Killed)),
+            (ContainerEnd { exit_code: 137, deadline_ms: None, ..end }, Some(CutCause::Killed)),
+            (ContainerEnd { exit_code: 137, deadline_ms: Some(101_000), ..end }, Some(CutCause::GraceOver)),
+            (ContainerEnd { exit_code: 137, oom: true, ..end }, Some(CutCause::OutOfMemory)),
         ] {
             assert_eq!(CutCause::of_end(&end), cause, "{end:?}");
         }

@@ -146,7 +146,7 @@ pub struct Report {
     pub processed_total: Option<u64>,
     /// Mean busy time in milliseconds of the tasks that ended since the last report, and their number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub service: Option<ServiceTime>,
+    pub service: Option<EndedTasks>,
     /// Highest use, by container.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub peaks: BTreeMap<String, Peaks>,
@@ -277,7 +277,7 @@ fn is_zero(n: &u32) -> bool {
 /// Tasks that ended, and how long they kept the worker busy.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ServiceTime {
+pub struct EndedTasks {
     /// How many.
     pub tasks: u32,
     /// Their mean busy time in milliseconds.

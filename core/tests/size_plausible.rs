@@ -1,11 +1,11 @@
 //! Reports are believed within physics only.
 
-use qscaler_core::size::{Implausible, Peaks, ReportFacts, plausible};
+use qscaler_core::size::{Implausible, PeakFacts, Peaks, plausible};
 
 const MIB: u64 = 1 << 20;
 
-fn facts() -> ReportFacts {
-    ReportFacts {
+fn facts() -> PeakFacts {
+    PeakFacts {
         pod_exists: true,
         belongs: true,
         limit_bytes: Some(100 * MIB),
@@ -33,22 +33,22 @@ fn report() -> Peaks {
 fn a_true_report_is_believed() {
     assert_eq!(plausible(&report(), &facts()), Ok(()), "a VmHWM sum above the limit counts shared pages twice");
     assert_eq!(plausible(&Peaks::default(), &facts()), Ok(()));
-    assert_eq!(plausible(&report(), &ReportFacts { limit_bytes: None, node_memory_bytes: None, node_cpu_m: None, ..facts() }), Ok(()));
+    assert_eq!(plausible(&report(), &PeakFacts { limit_bytes: None, node_memory_bytes: None, node_cpu_m: None, ..facts() }), Ok(()));
 }
 
 #[test]
 fn each_broken_law_is_named() {
-    let before = |p: Peaks| ReportFacts { previous: Some(p), ..facts() };
+    let before = |p: Peaks| PeakFacts { previous: Some(p), ..facts() };
     for (why, report, facts) in [
-        ("no pod", report(), ReportFacts { pod_exists: false, ..facts() }),
-        ("other workload", report(), ReportFacts { belongs: false, ..facts() }),
+        ("no pod", report(), PeakFacts { pod_exists: false, ..facts() }),
+        ("other workload", report(), PeakFacts { belongs: false, ..facts() }),
         ("above the limit", Peaks { cgroup_peak: Some(103 * MIB), ..report() }, facts()),
         ("working set above the limit", Peaks { cgroup_peak: None, working_set_max: Some(200 * MIB), ..report() }, facts()),
         ("a limit it never had", Peaks { limit: Some(9000 * MIB), ..report() }, facts()),
         (
             "above the node",
             Peaks { cgroup_peak: None, working_set_max: None, vmhwm_sum_max: Some(1 << 50), limit: None, ..report() },
-            ReportFacts { limit_bytes: None, ..facts() },
+            PeakFacts { limit_bytes: None, ..facts() },
         ),
         ("more CPU than time", Peaks { cpu_usage_us: Some(400_000_000), ..report() }, facts()),
         ("kills went back", report(), before(Peaks { oom_kills: 2, ..Peaks::default() })),

@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use qscaler_core::size::{
-    ClusterVersion, ContainerResources, DAY_S, Estimate, InProgress, Observation, Peaks, Pending, PendingReason, PodFacts, PodPhase, QosClass,
-    ReportFacts, ResizePlan, SizeBounds, grow_after_oom, need, observations, plan_resize, plausible,
+    ClusterVersion, ContainerResources, DAY_S, Estimate, InProgress, Observation, PeakFacts, Peaks, Pending, PendingReason, PodPhase, QosClass,
+    ResizeFacts, ResizePlan, SizeBounds, grow_after_oom, need, observations, plan_resize, plausible,
 };
 
 const MIB: u64 = 1 << 20;
@@ -222,7 +222,7 @@ proptest! {
                 sampled_s: Some(T0 + i as f64 + 1.0),
                 ..Peaks::default()
             };
-            let facts = ReportFacts { pod_exists: true, belongs: true, limit_bytes: Some(limit), node_cpu_m: Some(1000), age_s: i as f64 + 1.0, previous: previous.clone(), ..ReportFacts::default() };
+            let facts = PeakFacts { pod_exists: true, belongs: true, limit_bytes: Some(limit), node_cpu_m: Some(1000), age_s: i as f64 + 1.0, previous: previous.clone(), ..PeakFacts::default() };
             prop_assert_eq!(plausible(&report, &facts), Ok(()));
             for o in observations(previous.as_ref(), &report, false, T0 + i as f64 + 1.5) {
                 match o {
@@ -245,7 +245,7 @@ proptest! {
     }
 }
 
-fn facts() -> impl Strategy<Value = PodFacts> {
+fn facts() -> impl Strategy<Value = ResizeFacts> {
     let size = || proptest::option::of(16..2000u64);
     let phase = prop_oneof![5 => Just(PodPhase::Running), 1 => Just(PodPhase::Pending), 1 => Just(PodPhase::Unknown)];
     let qos = prop_oneof![3 => Just(QosClass::Burstable), 1 => Just(QosClass::Guaranteed), 1 => Just(QosClass::BestEffort)];
@@ -262,7 +262,7 @@ fn facts() -> impl Strategy<Value = PodFacts> {
         cpu_limit_m: None,
     };
     ((phase, qos, pending, progress), (size(), size(), size()), flags).prop_map(
-        move |((phase, qos, pending, in_progress), (spec, status, usage), flags)| PodFacts {
+        move |((phase, qos, pending, in_progress), (spec, status, usage), flags)| ResizeFacts {
             phase,
             qos,
             pending,
@@ -276,7 +276,7 @@ fn facts() -> impl Strategy<Value = PodFacts> {
             others_guaranteed: flags.3,
             memory_resize_restarts: flags.4 && flags.0,
             age_s: 1000.0,
-            ..PodFacts::default()
+            ..ResizeFacts::default()
         },
     )
 }

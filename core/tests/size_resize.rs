@@ -1,8 +1,8 @@
 //! The resize state machine as tables: cluster versions, QoS classes, conditions and their ages, refusals, holds.
 
 use qscaler_core::size::{
-    ClusterVersion, ContainerResources, InProgress, Pending, PendingReason, PodFacts, PodPhase, QosClass, RateCap, Recommendation, Refusal,
-    RefusalCause, ResizePlan, plan_resize,
+    ClusterVersion, ContainerResources, InProgress, Pending, PendingReason, PodPhase, QosClass, RateCap, Recommendation, Refusal, RefusalCause,
+    ResizeFacts, ResizePlan, plan_resize,
 };
 
 const MIB: u64 = 1 << 20;
@@ -17,15 +17,15 @@ fn size(mib: u64) -> ContainerResources {
 }
 
 /// A settled, idle, running pod of this size.
-fn pod(mib: u64) -> PodFacts {
-    PodFacts {
+fn pod(mib: u64) -> ResizeFacts {
+    ResizeFacts {
         phase: PodPhase::Running,
         idle: true,
         spec: size(mib),
         status: Some(size(mib)),
         usage_bytes: Some(20 * MIB),
         age_s: 3600.0,
-        ..PodFacts::default()
+        ..ResizeFacts::default()
     }
 }
 
@@ -60,7 +60,7 @@ fn word(plan: &ResizePlan) -> String {
     }
 }
 
-fn check(rows: &[(&str, Recommendation, PodFacts, u32, &str)]) {
+fn check(rows: &[(&str, Recommendation, ResizeFacts, u32, &str)]) {
     for (why, rec, pod, minor, expected) in rows {
         let plan = plan_resize(rec, pod, v(*minor), NOW);
         assert_eq!(word(&plan), *expected, "{why}: {plan:?}");
@@ -78,29 +78,29 @@ fn each_cluster_version_does_what_it_can() {
         ("1.35 grows", rec(200), pod(100), 35, "up 200"),
         ("1.35 shrinks", rec(80), pod(100), 35, "down 80"),
         ("1.36 grows", after_oom(200), pod(100), 36, "up 200 urgent"),
-        ("1.36 says NodeCapacity", rec(200), PodFacts { refusal: refused(RefusalCause::NodeCapacity, 200, 9e5), ..pod(100) }, 36, "new pods"),
+        ("1.36 says NodeCapacity", rec(200), ResizeFacts { refusal: refused(RefusalCause::NodeCapacity, 200, 9e5), ..pod(100) }, 36, "new pods"),
         (
             "less than what the node refused may fit",
             rec(150),
-            PodFacts { refusal: refused(RefusalCause::NodeCapacity, 200, 1.0), ..pod(100) },
+            ResizeFacts { refusal: refused(RefusalCause::NodeCapacity, 200, 1.0), ..pod(100) },
             36,
             "up 150",
         ),
-        ("a gate that is off", rec(200), PodFacts { refusal: refused(RefusalCause::NoSubresource, 200, 1.0), ..pod(100) }, 33, "new pods"),
-        ("a server that refuses decreases", rec(80), PodFacts { refusal: refused(RefusalCause::Decrease, 80, 1.0), ..pod(100) }, 34, "none"),
+        ("a gate that is off", rec(200), ResizeFacts { refusal: refused(RefusalCause::NoSubresource, 200, 1.0), ..pod(100) }, 33, "new pods"),
+        ("a server that refuses decreases", rec(80), ResizeFacts { refusal: refused(RefusalCause::Decrease, 80, 1.0), ..pod(100) }, 34, "none"),
     ]);
 }
 
 #[test]
 fn the_qos_class_is_kept() {
     let equal = |mib| ContainerResources { cpu_limit_m: Some(200), ..size(mib) };
-    let guaranteed = |mib| PodFacts { qos: QosClass::Guaranteed, spec: equal(mib), status: Some(equal(mib)), others_guaranteed: true, ..pod(mib) };
+    let guaranteed = |mib| ResizeFacts { qos: QosClass::Guaranteed, spec: equal(mib), status: Some(equal(mib)), others_guaranteed: true, ..pod(mib) };
     let loose = ContainerResources { memory_request: Some(50 * MIB), ..equal(100) };
     check(&[
         (
             "BestEffort gains nothing",
             rec(200),
-            PodFacts { qos: QosClass::BestEffort, spec: ContainerResources::default(), ..pod(100) },
+            ResizeFacts { qos: QosClass::BestEffort, spec: ContainerResources::default(), ..pod(100) },
             35,
             "new pods",
         ),
@@ -108,11 +108,11 @@ fn the_qos_class_is_kept() {
         (
             "Burstable would become Guaranteed",
             rec(200),
-            PodFacts { spec: loose, status: Some(loose), others_guaranteed: true, ..pod(100) },
+            ResizeFacts { spec: loose, status: Some(loose), others_guaranteed: true, ..pod(100) },
             35,
             "new pods",
         ),
-        ("another container keeps it Burstable", rec(200), PodFacts { spec: loose, status: Some(loose), ..pod(100) }, 35, "up 200"),
+        ("another container keeps it Burstable", rec(200), ResizeFacts { spec: loose, status: Some(loose), ..pod(100) }, 35, "up 200"),
         (
             "Guaranteed with CPU that should change: memory alone",
             Recommendation { cpu_request_m: Some(50), ..rec(200) },
@@ -126,61 +126,67 @@ fn the_qos_class_is_kept() {
 #[test]
 fn pods_that_leave_or_do_not_run_are_left_alone() {
     check(&[
-        ("held", after_oom(200), PodFacts { held: true, ..pod(100) }, 35, "none"),
-        ("terminating", after_oom(200), PodFacts { terminating: true, ..pod(100) }, 35, "none"),
-        ("pending", rec(200), PodFacts { phase: PodPhase::Pending, ..pod(100) }, 35, "none"),
-        ("finished", rec(200), PodFacts { phase: PodPhase::Succeeded, ..pod(100) }, 35, "none"),
-        ("held with a resize that will never be done", rec(200), PodFacts { held: true, spec: size(150), ..pod(100) }, 35, "none"),
-        ("a VPA sizes it", rec(200), PodFacts { other_writer: Some("vpa/orders".to_owned()), ..pod(100) }, 35, "conflict vpa/orders"),
-        ("a resize would restart it", rec(200), PodFacts { memory_resize_restarts: true, ..pod(100) }, 35, "new pods"),
+        ("held", after_oom(200), ResizeFacts { held: true, ..pod(100) }, 35, "none"),
+        ("terminating", after_oom(200), ResizeFacts { terminating: true, ..pod(100) }, 35, "none"),
+        ("pending", rec(200), ResizeFacts { phase: PodPhase::Pending, ..pod(100) }, 35, "none"),
+        ("finished", rec(200), ResizeFacts { phase: PodPhase::Succeeded, ..pod(100) }, 35, "none"),
+        ("held with a resize that will never be done", rec(200), ResizeFacts { held: true, spec: size(150), ..pod(100) }, 35, "none"),
+        ("a VPA sizes it", rec(200), ResizeFacts { other_writer: Some("vpa/orders".to_owned()), ..pod(100) }, 35, "conflict vpa/orders"),
+        ("a resize would restart it", rec(200), ResizeFacts { memory_resize_restarts: true, ..pod(100) }, 35, "new pods"),
     ]);
 }
 
 #[test]
 fn conditions_are_states_with_an_age() {
-    let asked = |mib: u64, p: Option<Pending>| PodFacts { spec: size(mib), pending: p, ..pod(100) };
+    let asked = |mib: u64, p: Option<Pending>| ResizeFacts { spec: size(mib), pending: p, ..pod(100) };
     let stale = Some(Pending { current: false, ..pending(PendingReason::Infeasible, 5.0).unwrap() });
     let progress = |error: bool, age_s: f64| Some(InProgress { error, since_s: NOW - age_s, message: String::new() });
     check(&[
         ("infeasible: the spec is put back", rec(200), asked(200, pending(PendingReason::Infeasible, 0.0)), 33, "back 100 infeasible"),
         ("infeasible and already put back", rec(200), asked(100, pending(PendingReason::Infeasible, 0.0)), 33, "new pods"),
-        ("put back: not asked for again", rec(200), PodFacts { refusal: refused(RefusalCause::NodeCapacity, 200, 9e9), ..pod(100) }, 33, "new pods"),
+        (
+            "put back: not asked for again",
+            rec(200),
+            ResizeFacts { refusal: refused(RefusalCause::NodeCapacity, 200, 9e9), ..pod(100) },
+            33,
+            "new pods",
+        ),
         ("a condition about an older spec", rec(200), asked(200, stale), 33, "wait InProgress"),
         ("deferred", rec(200), asked(200, pending(PendingReason::Deferred, 10.0)), 35, "wait Deferred"),
         ("deferred for long: still no eviction", rec(200), asked(200, pending(PendingReason::Deferred, 301.0)), 35, "wait Deferred overdue"),
         ("deferred for a day", rec(200), asked(200, pending(PendingReason::Deferred, 86400.0)), 35, "wait Deferred overdue"),
         ("deferred and needed no longer", rec(90), asked(200, pending(PendingReason::Deferred, 10.0)), 35, "back 100"),
-        ("in progress", rec(200), PodFacts { in_progress: progress(false, 5.0), ..asked(200, None) }, 35, "wait InProgress"),
-        ("in progress for long", rec(200), PodFacts { in_progress: progress(false, 90.0), ..asked(200, None) }, 35, "wait InProgress overdue"),
+        ("in progress", rec(200), ResizeFacts { in_progress: progress(false, 5.0), ..asked(200, None) }, 35, "wait InProgress"),
+        ("in progress for long", rec(200), ResizeFacts { in_progress: progress(false, 90.0), ..asked(200, None) }, 35, "wait InProgress overdue"),
         (
             "an increase with an error is tried by the kubelet",
             rec(200),
-            PodFacts { in_progress: progress(true, 5.0), ..asked(200, None) },
+            ResizeFacts { in_progress: progress(true, 5.0), ..asked(200, None) },
             35,
             "wait InProgress",
         ),
-        ("a status without a limit says nothing", rec(200), PodFacts { status: Some(ContainerResources::default()), ..pod(100) }, 35, "up 200"),
+        ("a status without a limit says nothing", rec(200), ResizeFacts { status: Some(ContainerResources::default()), ..pod(100) }, 35, "up 200"),
         (
             "infeasible, and nothing known to go back to",
             rec(200),
-            PodFacts { status: Some(ContainerResources::default()), ..asked(200, pending(PendingReason::Infeasible, 0.0)) },
+            ResizeFacts { status: Some(ContainerResources::default()), ..asked(200, pending(PendingReason::Infeasible, 0.0)) },
             33,
             "new pods",
         ),
-        ("no word yet", rec(200), PodFacts { last_resize_s: Some(NOW - 1.0), ..asked(200, None) }, 35, "wait InProgress"),
+        ("no word yet", rec(200), ResizeFacts { last_resize_s: Some(NOW - 1.0), ..asked(200, None) }, 35, "wait InProgress"),
         (
             "another kill while growing",
             after_oom(300),
-            PodFacts { in_progress: progress(false, 5.0), last_resize_s: Some(NOW - 5.0), ..asked(200, None) },
+            ResizeFacts { in_progress: progress(false, 5.0), last_resize_s: Some(NOW - 5.0), ..asked(200, None) },
             35,
             "up 300 urgent",
         ),
-        ("a decrease that failed is taken back", rec(80), PodFacts { in_progress: progress(true, 5.0), ..asked(80, None) }, 35, "back 100"),
-        ("a decrease on a pod that became busy is taken back", rec(80), PodFacts { idle: false, ..asked(80, None) }, 35, "back 100"),
+        ("a decrease that failed is taken back", rec(80), ResizeFacts { in_progress: progress(true, 5.0), ..asked(80, None) }, 35, "back 100"),
+        ("a decrease on a pod that became busy is taken back", rec(80), ResizeFacts { idle: false, ..asked(80, None) }, 35, "back 100"),
         (
             "a decrease on a pod that uses more now is taken back",
             rec(80),
-            PodFacts { usage_bytes: Some(70 * MIB), ..asked(80, None) },
+            ResizeFacts { usage_bytes: Some(70 * MIB), ..asked(80, None) },
             35,
             "back 100",
         ),
@@ -191,43 +197,49 @@ fn conditions_are_states_with_an_age() {
 #[test]
 fn down_is_for_idle_pods_with_room() {
     check(&[
-        ("busy", rec(80), PodFacts { idle: false, ..pod(100) }, 35, "none"),
-        ("use unknown", rec(80), PodFacts { usage_bytes: None, ..pod(100) }, 35, "none"),
-        ("use at 80 %", rec(80), PodFacts { usage_bytes: Some(64 * MIB), ..pod(100) }, 35, "none"),
-        ("use below 80 %", rec(80), PodFacts { usage_bytes: Some(63 * MIB), ..pod(100) }, 35, "down 80"),
-        ("just started", rec(80), PodFacts { age_s: 5.0, ..pod(100) }, 35, "none"),
+        ("busy", rec(80), ResizeFacts { idle: false, ..pod(100) }, 35, "none"),
+        ("use unknown", rec(80), ResizeFacts { usage_bytes: None, ..pod(100) }, 35, "none"),
+        ("use at 80 %", rec(80), ResizeFacts { usage_bytes: Some(64 * MIB), ..pod(100) }, 35, "none"),
+        ("use below 80 %", rec(80), ResizeFacts { usage_bytes: Some(63 * MIB), ..pod(100) }, 35, "down 80"),
+        ("just started", rec(80), ResizeFacts { age_s: 5.0, ..pod(100) }, 35, "none"),
         ("less than a tenth", rec(91), pod(100), 35, "none"),
         ("a tenth", rec(90), pod(100), 35, "down 90"),
         (
             "a first limit is a decrease too",
             rec(80),
-            PodFacts { idle: false, spec: ContainerResources { memory_limit: None, ..size(50) }, status: None, ..pod(50) },
+            ResizeFacts { idle: false, spec: ContainerResources { memory_limit: None, ..size(50) }, status: None, ..pod(50) },
             35,
             "none",
         ),
         (
             "a first limit on an idle pod",
             rec(80),
-            PodFacts { spec: ContainerResources { memory_limit: None, ..size(50) }, status: None, ..pod(50) },
+            ResizeFacts { spec: ContainerResources { memory_limit: None, ..size(50) }, status: None, ..pod(50) },
             35,
             "down 80",
         ),
-        ("up does not mind a task", rec(200), PodFacts { idle: false, usage_bytes: Some(99 * MIB), ..pod(100) }, 35, "up 200"),
+        ("up does not mind a task", rec(200), ResizeFacts { idle: false, usage_bytes: Some(99 * MIB), ..pod(100) }, 35, "up 200"),
         ("up within the margin is not worth a write", Recommendation { memory_min_bytes: Some(95 * MIB), ..rec(105) }, pod(100), 35, "none"),
     ]);
 }
 
 #[test]
 fn one_pod_is_not_resized_again_and_again() {
-    let fresh = |age: f64| PodFacts { last_resize_s: Some(NOW - age), ..pod(100) };
+    let fresh = |age: f64| ResizeFacts { last_resize_s: Some(NOW - age), ..pod(100) };
     check(&[
         ("a moment ago", rec(200), fresh(10.0), 35, "wait RateCapped"),
         ("down, a moment ago", rec(80), fresh(10.0), 35, "wait RateCapped"),
         ("a minute ago", rec(200), fresh(60.0), 35, "up 200"),
         ("a kill does not wait", after_oom(200), fresh(1.0), 35, "up 200 urgent"),
-        ("quota refused", after_oom(200), PodFacts { refusal: refused(RefusalCause::Quota, 200, 10.0), ..pod(100) }, 35, "wait Refused overdue"),
-        ("quota refused a while ago", rec(200), PodFacts { refusal: refused(RefusalCause::Quota, 200, 301.0), ..pod(100) }, 35, "up 200"),
-        ("refused an increase, wants a decrease", rec(80), PodFacts { refusal: refused(RefusalCause::Quota, 200, 10.0), ..pod(100) }, 35, "down 80"),
+        ("quota refused", after_oom(200), ResizeFacts { refusal: refused(RefusalCause::Quota, 200, 10.0), ..pod(100) }, 35, "wait Refused overdue"),
+        ("quota refused a while ago", rec(200), ResizeFacts { refusal: refused(RefusalCause::Quota, 200, 301.0), ..pod(100) }, 35, "up 200"),
+        (
+            "refused an increase, wants a decrease",
+            rec(80),
+            ResizeFacts { refusal: refused(RefusalCause::Quota, 200, 10.0), ..pod(100) },
+            35,
+            "down 80",
+        ),
     ]);
     let mut cap = RateCap::new(0.5, 2.0, NOW);
     let granted = |cap: &mut RateCap, at: f64| cap.take(NOW + at);
@@ -241,7 +253,7 @@ fn one_pod_is_not_resized_again_and_again() {
 #[test]
 fn cpu_requests_move_alone_and_never_hold_memory_up() {
     let cpu = |m: u64, r: Recommendation| Recommendation { cpu_request_m: Some(m), ..r };
-    let plan = |r: &Recommendation, p: &PodFacts| plan_resize(r, p, v(33), NOW);
+    let plan = |r: &Recommendation, p: &ResizeFacts| plan_resize(r, p, v(33), NOW);
     let ResizePlan::Up { patch, .. } = plan(&cpu(400, rec(200)), &pod(100)) else { panic!() };
     assert_eq!((patch.memory_bytes, patch.cpu_request_m), (Some(200 * MIB), None), "more CPU may be deferred, and both are one patch");
     let ResizePlan::Up { patch, .. } = plan(&cpu(100, rec(200)), &pod(100)) else { panic!() };
@@ -251,7 +263,7 @@ fn cpu_requests_move_alone_and_never_hold_memory_up() {
     let ResizePlan::Down { patch, .. } = plan(&cpu(100, rec(80)), &pod(100)) else { panic!() };
     assert_eq!((patch.memory_bytes, patch.cpu_request_m), (None, Some(100)), "1.33 lowers CPU requests, not memory limits");
     assert_eq!(word(&plan(&cpu(190, rec(100)), &pod(100))), "none");
-    let limited = PodFacts { spec: ContainerResources { cpu_limit_m: Some(250), ..size(100) }, ..pod(100) };
+    let limited = ResizeFacts { spec: ContainerResources { cpu_limit_m: Some(250), ..size(100) }, ..pod(100) };
     let ResizePlan::Up { patch, .. } = plan(&cpu(400, rec(100)), &limited) else { panic!() };
     assert_eq!(patch.cpu_request_m, Some(250));
 }

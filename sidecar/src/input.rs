@@ -2,7 +2,7 @@
 //! vocabulary. Left to others: saying it (the sources), hearing it (`hold::driver`).
 
 use qscaler_core::drain::worker::WorkerEvent;
-use qscaler_core::message::{Busy, Report, ServiceTime};
+use qscaler_core::message::{Busy, EndedTasks, Report};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
@@ -30,7 +30,7 @@ pub struct Activity {
     /// Tasks finished since the worker's start, where the source counts them.
     pub processed: Option<u64>,
     /// Tasks seen to end since the sample before, where the source times them.
-    pub ended: Option<ServiceTime>,
+    pub ended: Option<EndedTasks>,
     /// The figures are of a time at which the worker still took tasks: once it was told to take no more, they prove nothing.
     pub taking: bool,
 }

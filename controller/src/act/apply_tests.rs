@@ -104,7 +104,7 @@ async fn run_by(refused: fn(&crate::testing::Call) -> bool, actions: Vec<Action>
     Applier::new(client, "test", Leadership::always()).run(&target(Some(broker)), actions).await
 }
 
-fn keys(outcome: &Outcome) -> (Vec<crate::act::plan::Key>, Vec<crate::act::plan::Key>) {
+fn keys(outcome: &Outcome) -> (Vec<crate::act::plan::ActionKey>, Vec<crate::act::plan::ActionKey>) {
     (outcome.done.iter().map(|(a, _)| a.key()).collect(), outcome.left.iter().map(Action::key).collect())
 }
 

@@ -1,7 +1,7 @@
 //! Actions that fail again and again are tried more and more seldom, each by itself. In: what failed and what was done. Out: which actions of a
 //! list wait. Left to others: performing (`apply`), what hangs on what (`apply`).
 
-use crate::act::plan::{Action, Failure, Key, Outcome};
+use crate::act::plan::{Action, ActionKey, Failure, Outcome};
 use std::collections::BTreeMap;
 
 /// The wait after the first failure, milliseconds; it doubles with each.
@@ -13,7 +13,7 @@ const KEYS_MAX: usize = 1_000;
 
 /// What waits, and until when.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Backoff(BTreeMap<Key, (u32, u64)>);
+pub struct Backoff(BTreeMap<ActionKey, (u32, u64)>);
 
 impl Backoff {
     /// A list has ended. A change of the object since it was read is no failure: new facts come.

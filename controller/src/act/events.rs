@@ -27,11 +27,11 @@ const REMEMBERED_MAX: usize = 10_000;
 pub struct Events {
     client: Client,
     instance: String,
-    told: Arc<Mutex<HashMap<Key, Told>>>,
+    told: Arc<Mutex<HashMap<EventKey, Told>>>,
 }
 
 /// UID of whom it is about, reason, note.
-type Key = (String, &'static str, String);
+type EventKey = (String, &'static str, String);
 
 #[derive(Clone)]
 struct Told {
@@ -57,7 +57,7 @@ impl Events {
         let now = MicroTime(clock::now());
         let namespace = about.namespace.as_deref().unwrap_or("default");
         let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
-        let key: Key = (about.uid.clone().unwrap_or_default(), notice.reason, note.clone());
+        let key: EventKey = (about.uid.clone().unwrap_or_default(), notice.reason, note.clone());
         let told = self.again(&key, about.name.as_deref().unwrap_or_default(), now.0);
         if told.count > 1 {
             let series = EventSeries { count: told.count, last_observed_time: now.clone() };
@@ -84,7 +84,7 @@ impl Events {
     }
 
     /// Counts the note up, or starts to count it.
-    fn again(&self, key: &Key, name: &str, now: Timestamp) -> Told {
+    fn again(&self, key: &EventKey, name: &str, now: Timestamp) -> Told {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         told.retain(|_, t| t.at.elapsed() < SERIES);
         if told.len() >= REMEMBERED_MAX {

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 /// Which action: two that do the same to the same object have the same key, whatever their figures are.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key(&'static str, String);
+pub struct ActionKey(&'static str, String);
 
 /// One thing to do. What hangs on one that fails is not done; the others are.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,18 +71,18 @@ pub enum Action {
 impl Action {
     /// Which action it is.
     #[must_use]
-    pub fn key(&self) -> Key {
+    pub fn key(&self) -> ActionKey {
         match self {
-            Self::SaveIntent(_) => Key("intent", String::new()),
-            Self::Status(_) => Key("status", String::new()),
-            Self::Checkpoint(_) => Key("checkpoint", String::new()),
-            Self::Scale { from, to, .. } => Key(if to > from { "raise" } else { "lower" }, String::new()),
-            Self::SetCost { pod, .. } => Key("cost", pod.uid.clone()),
-            Self::Mark { pod, .. } => Key("mark", pod.uid.clone()),
-            Self::Publish(message) => Key("message", message.target.clone().unwrap_or_default()),
-            Self::Purge => Key("purge", String::new()),
-            Self::Resize { pod, container, .. } => Key("size", format!("{}/{container}", pod.uid)),
-            Self::Event(_) => Key("event", String::new()),
+            Self::SaveIntent(_) => ActionKey("intent", String::new()),
+            Self::Status(_) => ActionKey("status", String::new()),
+            Self::Checkpoint(_) => ActionKey("checkpoint", String::new()),
+            Self::Scale { from, to, .. } => ActionKey(if to > from { "raise" } else { "lower" }, String::new()),
+            Self::SetCost { pod, .. } => ActionKey("cost", pod.uid.clone()),
+            Self::Mark { pod, .. } => ActionKey("mark", pod.uid.clone()),
+            Self::Publish(message) => ActionKey("message", message.target.clone().unwrap_or_default()),
+            Self::Purge => ActionKey("purge", String::new()),
+            Self::Resize { pod, container, .. } => ActionKey("size", format!("{}/{container}", pod.uid)),
+            Self::Event(_) => ActionKey("event", String::new()),
         }
     }
 }
@@ -156,7 +156,7 @@ pub struct Outcome {
     /// What was not done: what failed, and what hangs on it.
     pub left: Vec<Action>,
     /// What failed by itself, and why.
-    pub failures: Vec<(Key, Failure)>,
+    pub failures: Vec<(ActionKey, Failure)>,
 }
 
 impl Outcome {

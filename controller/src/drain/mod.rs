@@ -81,9 +81,7 @@ impl Workload {
             FleetEffect::Purge => actions.push(Action::Purge),
             FleetEffect::SetDeletionCost { pod_uid, pod_name, resource_version, cost } => {
                 // While nothing is to be changed marks only come off, and `keep` takes them all.
-                if self.config.as_ref().is_some_and(|c| c.changes_nothing())
-                    || self.keep.is_echo(pod_uid, resource_version, now_ms)
-                {
+                if self.config.as_ref().is_some_and(|c| c.changes_nothing()) || self.keep.is_echo(pod_uid, resource_version, now_ms) {
                     return;
                 }
                 let pod = PodRef { uid: pod_uid.clone(), name: pod_name.clone(), resource_version: resource_version.clone() };

@@ -6,7 +6,7 @@
 //! earlier or later: what one of them has counted, the other does not count again.
 
 use crate::observe::record::{Ended, PodRecord, Word};
-use qscaler_core::cut::{CutCause, End};
+use qscaler_core::cut::{ContainerEnd, CutCause};
 use qscaler_core::message::{AccessLevel, Busy, GapReason, Report, WorkerState};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -226,7 +226,7 @@ impl OfPod {
             return;
         }
         let oom = *ended.reason == *"OOMKilled";
-        let end = End { exit_code: ended.exit_code, oom, at_ms: ended.at_ms, deadline_ms: record.deadline_ms, held: self.held() };
+        let end = ContainerEnd { exit_code: ended.exit_code, oom, at_ms: ended.at_ms, deadline_ms: record.deadline_ms, held: self.held() };
         let Some(cause) = CutCause::of_end(&end) else { return };
         if oom {
             // The sidecar's counter may have told this one.

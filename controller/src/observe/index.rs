@@ -53,31 +53,31 @@ pub enum Kind {
 const GONE_TIDIES: u64 = 30;
 
 /// The key of an object within its kind: namespace (empty for nodes) and name.
-pub type Key = (Word, Word);
+pub type ObjectKey = (Word, Word);
 
 /// All that is known.
 #[derive(Debug, Default)]
 pub struct Index {
-    deployments: BTreeMap<Key, Arc<DeploymentRecord>>,
-    replicasets: HashMap<Key, ReplicaSetRecord>,
+    deployments: BTreeMap<ObjectKey, Arc<DeploymentRecord>>,
+    replicasets: HashMap<ObjectKey, ReplicaSetRecord>,
     /// By UID.
     by_uid: HashMap<String, WorkloadId>,
     /// By the Deployment's UID.
-    replicasets_of: HashMap<String, BTreeSet<Key>>,
+    replicasets_of: HashMap<String, BTreeSet<ObjectKey>>,
     /// A ReplicaSet's UID to its Deployment's.
     owner_of: HashMap<String, String>,
-    pods: HashMap<Key, Arc<PodRecord>>,
+    pods: HashMap<ObjectKey, Arc<PodRecord>>,
     /// By the ReplicaSet's UID.
-    pods_of: HashMap<Word, BTreeSet<Key>>,
+    pods_of: HashMap<Word, BTreeSet<ObjectKey>>,
     /// Pods that are gone, by the ReplicaSet's UID, each with the call of `tidy` since which it is.
     gone_of: HashMap<Word, Vec<(u64, Arc<PodRecord>)>>,
     tidies: u64,
-    qworkers: BTreeSet<Key>,
-    foreign: HashMap<(Kind, Key), ForeignRecord>,
+    qworkers: BTreeSet<ObjectKey>,
+    foreign: HashMap<(Kind, ObjectKey), ForeignRecord>,
     /// By the target's key.
-    foreign_of: HashMap<Key, BTreeSet<(Kind, Key)>>,
-    limits: BTreeMap<Key, LimitRecord>,
-    quotas: BTreeMap<Key, QuotaRecord>,
+    foreign_of: HashMap<ObjectKey, BTreeSet<(Kind, ObjectKey)>>,
+    limits: BTreeMap<ObjectKey, LimitRecord>,
+    quotas: BTreeMap<ObjectKey, QuotaRecord>,
     sidecar: Arc<Settings>,
     nodes: HashMap<String, NodeRecord>,
     words: Words,
@@ -157,15 +157,15 @@ impl View {
     }
 }
 
-fn id(key: &Key) -> WorkloadId {
+fn id(key: &ObjectKey) -> WorkloadId {
     WorkloadId { namespace: key.0.to_string(), name: key.1.to_string() }
 }
 
-fn key(id: &WorkloadId) -> Key {
+fn key(id: &WorkloadId) -> ObjectKey {
     pair(&id.namespace, &id.name)
 }
 
-fn pair(namespace: &str, name: &str) -> Key {
+fn pair(namespace: &str, name: &str) -> ObjectKey {
     (namespace.into(), name.into())
 }
 
@@ -231,7 +231,7 @@ impl Index {
     }
 
     /// Forgets an object. Returns the workload that it touched, if one did.
-    pub fn delete(&mut self, kind: Kind, gone: &Key) -> Option<WorkloadId> {
+    pub fn delete(&mut self, kind: Kind, gone: &ObjectKey) -> Option<WorkloadId> {
         match kind {
             Kind::Deployment => {
                 let record = self.deployments.remove(gone)?;
@@ -272,8 +272,8 @@ impl Index {
     }
 
     /// A list has ended: objects of this kind that were not in it are gone. Returns the workloads that they touched.
-    pub fn retain(&mut self, kind: Kind, seen: &HashSet<Key>) -> Vec<WorkloadId> {
-        let all: Vec<Key> = match kind {
+    pub fn retain(&mut self, kind: Kind, seen: &HashSet<ObjectKey>) -> Vec<WorkloadId> {
+        let all: Vec<ObjectKey> = match kind {
             Kind::Deployment => self.deployments.keys().cloned().collect(),
             Kind::ReplicaSet => self.replicasets.keys().cloned().collect(),
             Kind::Pod => self.pods.keys().cloned().collect(),
@@ -367,7 +367,7 @@ impl Index {
         let cordoned = pods.iter().filter_map(|p| p.node.as_ref()).filter(|n| self.nodes.get(&***n).is_some_and(|n| n.cordoned)).cloned().collect();
         let others = self.foreign_of.get(&key(workload)).into_iter().flatten();
         let (sizers, scalers): (Vec<_>, Vec<_>) = others.partition(|(kind, _)| *kind == Kind::Vpa);
-        let name = |own: &(Kind, Key)| self.foreign.get(own).map(|f| format!("{} {}", f.kind, f.name));
+        let name = |own: &(Kind, ObjectKey)| self.foreign.get(own).map(|f| format!("{} {}", f.kind, f.name));
         let from = pair(&workload.namespace, "");
         Some(View {
             deployment,
@@ -390,7 +390,7 @@ impl Index {
         self.by_uid.get(self.owner_of.get(&*pod.replicaset_uid)?).cloned()
     }
 
-    fn unlink_foreign(&mut self, own: &(Kind, Key)) {
+    fn unlink_foreign(&mut self, own: &(Kind, ObjectKey)) {
         if let Some(old) = self.foreign.get(own) {
             let target = pair(&old.namespace, &old.deployment);
             if let Some(set) = self.foreign_of.get_mut(&target) {
@@ -402,21 +402,21 @@ impl Index {
         }
     }
 
-    fn unlink_replicaset(&mut self, key: &Key) {
+    fn unlink_replicaset(&mut self, key: &ObjectKey) {
         if let Some(old) = self.replicasets.get(key) {
             remove_from(&mut self.replicasets_of, &old.deployment_uid, key);
             self.owner_of.remove(&old.uid);
         }
     }
 
-    fn unlink_pod(&mut self, key: &Key) {
+    fn unlink_pod(&mut self, key: &ObjectKey) {
         if let Some(old) = self.pods.get(key) {
             remove_from(&mut self.pods_of, &old.replicaset_uid, key);
         }
     }
 }
 
-fn remove_from<K: Borrow<str> + Eq + Hash>(map: &mut HashMap<K, BTreeSet<Key>>, uid: &str, key: &Key) {
+fn remove_from<K: Borrow<str> + Eq + Hash>(map: &mut HashMap<K, BTreeSet<ObjectKey>>, uid: &str, key: &ObjectKey) {
     if let Some(set) = map.get_mut(uid) {
         set.remove(key);
         if set.is_empty() {

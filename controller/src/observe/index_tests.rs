@@ -5,7 +5,7 @@ use crate::testing::{deployment, hpa, orders, pod, put, replicaset, with};
 use qscaler_core::units::Millicores;
 use serde_json::{Value, json};
 
-fn name(key: &str) -> Key {
+fn name(key: &str) -> ObjectKey {
     ("shop".into(), key.into())
 }
 

@@ -22,7 +22,7 @@ use std::sync::Arc;
 pub use crate::observe::record_bounds::{LimitRecord, QuotaRecord};
 pub use crate::observe::record_made::{Bare, Made};
 pub use crate::observe::record_owner::Word;
-pub use crate::observe::record_pod::{ContainerRecord, Ended, Life, PodRecord, resources};
+pub use crate::observe::record_pod::{ContainerRecord, Ended, Instances, PodRecord, resources};
 
 /// Kubernetes' default of `maxUnavailable`, percent.
 const MAX_UNAVAILABLE_DEFAULT_PERCENT: u32 = 25;

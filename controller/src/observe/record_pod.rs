@@ -55,7 +55,7 @@ pub struct PodRecord {
     /// It was deleted without any grace.
     pub forced: bool,
     /// What the kubelet says of the sidecar's container.
-    pub sidecar: Option<Box<Life>>,
+    pub sidecar: Option<Box<Instances>>,
     /// The UID that the pod's spec gives to the sidecar; None: that of its image.
     pub sidecar_uid: Option<i64>,
     /// The sidecar's container has started.
@@ -104,12 +104,12 @@ pub struct ContainerRecord {
     /// OOM kills that the kubelet shows: the present instance's and the one before.
     pub ooms: Vec<OomSeen>,
     /// Its instances; None: the kubelet has said nothing yet.
-    pub life: Option<Box<Life>>,
+    pub life: Option<Box<Instances>>,
 }
 
 /// What the kubelet says of one container's instances.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Life {
+pub struct Instances {
     /// How often it was started again.
     pub restarts: u32,
     /// Since when it runs, milliseconds since the epoch, cut to seconds; None: it does not run.
@@ -295,10 +295,10 @@ fn last_words(status: &ContainerStatus) -> Option<(String, String)> {
     Some((ended.container_id.clone().unwrap_or_else(|| status.restart_count.to_string()), message))
 }
 
-fn life(status: &ContainerStatus) -> Life {
+fn life(status: &ContainerStatus) -> Instances {
     let state = status.state.as_ref();
     let ended = [state, status.last_state.as_ref()].into_iter().flatten().find_map(|s| s.terminated.as_ref());
-    Life {
+    Instances {
         restarts: u32::try_from(status.restart_count).unwrap_or(0),
         running_since_ms: state.and_then(|s| s.running.as_ref()).map(|r| r.started_at.as_ref().map_or(0, millis)),
         waiting: state.and_then(|s| s.waiting.as_ref()).map(|w| {

@@ -291,7 +291,8 @@ impl Intake {
     #[must_use]
     pub fn counted_cuts(&self) -> Vec<CountedCuts> {
         let one = |uid: &Word, started: &PodMs, count: &u32| CountedCuts { pod_uid: uid.to_string(), started_ms: started.0, count: *count };
-        let mut counted: Vec<CountedCuts> = self.pods.iter().flat_map(|(uid, pod)| pod.cuts.iter().map(move |(started, n)| one(uid, started, n))).collect();
+        let mut counted: Vec<CountedCuts> =
+            self.pods.iter().flat_map(|(uid, pod)| pod.cuts.iter().map(move |(started, n)| one(uid, started, n))).collect();
         // What has not changed is not to look like a change.
         counted.sort_unstable_by(|a, b| (&a.pod_uid, a.started_ms).cmp(&(&b.pod_uid, b.started_ms)));
         counted

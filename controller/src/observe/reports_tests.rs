@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::testing::{T0_MS, pod, pod_record, report, with};
-use qscaler_core::message::ServiceTime;
+use qscaler_core::message::EndedTasks;
 use serde_json::json;
 
 fn pods() -> Vec<Arc<PodRecord>> {
@@ -40,7 +40,7 @@ fn a_report_of_a_stranger_of_the_past_or_of_the_future_is_dropped() {
 fn tasks_that_ended_are_handed_on_once_and_nonsense_is_not() {
     let mut intake = Intake::default();
     let with_service =
-        |sequence, tasks, mean_ms| Report { service: Some(ServiceTime { tasks, mean_ms }), ..report("a", sequence, WorkerState::Open, Busy::Idle) };
+        |sequence, tasks, mean_ms| Report { service: Some(EndedTasks { tasks, mean_ms }), ..report("a", sequence, WorkerState::Open, Busy::Idle) };
     take(&mut intake, &with_service(1, 3, 250.0), T0_MS).unwrap();
     take(&mut intake, &with_service(2, 2, f64::NAN), T0_MS).unwrap();
     take(&mut intake, &with_service(3, u32::MAX, 1.0), T0_MS).unwrap();
@@ -53,7 +53,7 @@ fn tasks_that_ended_are_handed_on_once_and_nonsense_is_not() {
 fn a_task_is_taken_up_only_by_a_worker_that_told_before() {
     let mut intake = Intake::default();
     let mut heard = |sequence, state, busy, ended| {
-        let service = (ended > 0).then_some(ServiceTime { tasks: ended, mean_ms: 100.0 });
+        let service = (ended > 0).then_some(EndedTasks { tasks: ended, mean_ms: 100.0 });
         take(&mut intake, &Report { service, ..report("a", sequence, state, busy) }, T0_MS).unwrap();
         let taken_up = intake.take_taken_up();
         (taken_up.begun, taken_up.found)

@@ -3,7 +3,7 @@
 //! once, and when the set of those namespaces changes the lists are read again.
 
 use crate::input::Input;
-use crate::observe::index::{Index, Key, Kind, Record};
+use crate::observe::index::{Index, Kind, ObjectKey, Record};
 use crate::observe::record::{DeploymentRecord, ForeignRecord, LimitRecord, NodeRecord, PodRecord, QuotaRecord, ReplicaSetRecord, Word};
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
@@ -163,7 +163,7 @@ where
         let namespaces = context.namespaces.borrow_and_update().clone();
         let config = Config::default();
         let mut stream = Box::pin(watcher(api.clone(), config).default_backoff());
-        let mut seen: HashSet<Key> = HashSet::new();
+        let mut seen: HashSet<ObjectKey> = HashSet::new();
         let mut failing: Option<Instant> = None;
         context.index.lock().listing(kind);
         loop {
@@ -225,7 +225,7 @@ fn fold<K: Resource>(
     kind: Kind,
     event: &Event<K>,
     namespaces: &BTreeSet<String>,
-    seen: &mut HashSet<Key>,
+    seen: &mut HashSet<ObjectKey>,
     record: &impl Fn(&K) -> Option<Record>,
 ) -> Vec<WorkloadId> {
     let word = |text: &Option<String>| Word::from(text.as_deref().unwrap_or_default());

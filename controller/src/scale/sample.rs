@@ -18,9 +18,7 @@ fn voice(pod: &PodRecord, heard: &Intake, now_ms: u64) -> Voice {
     match heard.heard(&pod.uid) {
         None => Voice::None,
         Some(h) if !is_fresh(h.at_ms, now_ms) => Voice::Old,
-        Some(h) => {
-            Voice::Told { parked: h.state == WorkerState::Parked, busy: h.busy, active_tasks: h.active_tasks, since_ms: h.busy_since_ms }
-        }
+        Some(h) => Voice::Told { parked: h.state == WorkerState::Parked, busy: h.busy, active_tasks: h.active_tasks, since_ms: h.busy_since_ms },
     }
 }
 

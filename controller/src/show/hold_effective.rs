@@ -31,7 +31,7 @@ const IMAGE_UID: i64 = 65_532;
 
 /// What else is known of the workload.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Known {
+pub(crate) struct KnownOfHolds {
     /// Since when a sidecar that reports would have been heard, milliseconds since the epoch; None: it would not be.
     pub(crate) listening_ms: Option<u64>,
     /// The annotations let the sidecar see the worker's processes.
@@ -42,7 +42,7 @@ pub(crate) struct Known {
 
 /// What the condition says.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Verdict {
+pub(crate) struct HoldVerdict {
     pub(crate) holds: Holds,
     pub(crate) reason: &'static str,
     pub(crate) message: Cow<'static, str>,
@@ -62,7 +62,7 @@ struct Found<'a> {
 }
 
 /// Judges the pods that are not being deleted.
-pub(crate) fn judge(view: &View, intake: &Intake, known: Known, now_ms: u64) -> Verdict {
+pub(crate) fn judge(view: &View, intake: &Intake, known: KnownOfHolds, now_ms: u64) -> HoldVerdict {
     let mut found: BTreeMap<GapReason, Found<'_>> = BTreeMap::new();
     let mut pods = Vec::new();
     let (mut judged, mut silent_yet, mut unheld, mut unsigned) = (0_u32, 0_u32, 0_u32, 0_u32);
@@ -85,7 +85,7 @@ pub(crate) fn judge(view: &View, intake: &Intake, known: Known, now_ms: u64) -> 
             found.entry(reason).or_insert(Found { pods: 0, first: &pod.name, detail }).pods += 1;
         }
     }
-    let say = |holds, reason, message| Verdict { holds, reason, message, unheld, pods: pods.clone(), unsigned };
+    let say = |holds, reason, message| HoldVerdict { holds, reason, message, unheld, pods: pods.clone(), unsigned };
     let mut reasons: Vec<(GapReason, &Found<'_>)> = found.iter().map(|(reason, found)| (*reason, found)).collect();
     reasons.sort_by_key(|(reason, _)| reason.severity());
     let Some(((worst, first), others)) = reasons.split_first() else {
@@ -120,7 +120,7 @@ fn words(reason: GapReason, found: &Found<'_>) -> String {
 }
 
 /// In what the hold of one pod is less than whole, each reason once; None: it has not said anything yet that could be judged.
-fn gaps<'a>(pod: &'a PodRecord, intake: &'a Intake, known: Known, now_ms: u64) -> Option<Vec<(GapReason, Cow<'a, str>)>> {
+fn gaps<'a>(pod: &'a PodRecord, intake: &'a Intake, known: KnownOfHolds, now_ms: u64) -> Option<Vec<(GapReason, Cow<'a, str>)>> {
     let heard = intake.heard(&pod.uid);
     let mut gaps: Vec<(GapReason, Cow<'_, str>)> = Vec::new();
     let mut add = |reason: GapReason, detail: Cow<'a, str>| {
@@ -155,7 +155,7 @@ fn detail(told: &str) -> Cow<'_, str> {
 }
 
 /// What the sidecar may see and do, as it tried.
-fn access<'a>(pod: &'a PodRecord, heard: &Heard, known: Known, now_ms: u64) -> Option<(GapReason, Cow<'a, str>)> {
+fn access<'a>(pod: &'a PodRecord, heard: &Heard, known: KnownOfHolds, now_ms: u64) -> Option<(GapReason, Cow<'a, str>)> {
     match heard.access {
         AccessLevel::Full | AccessLevel::SignalOnly => None,
         AccessLevel::ReadOnly => Some((GapReason::NotPermitted, not_permitted(pod, heard).into())),

@@ -5,7 +5,7 @@ use crate::testing::{T0_MS, deployment, pod, replicaset, report, stamp, view, wi
 use qscaler_core::message::{Busy, HoldGap, PodMs, Report};
 use serde_json::{Value, json};
 
-const LISTENING: Known = Known { listening_ms: Some(T0_MS), share_processes: true, control_key: Some(*b"AAAAAAAA") };
+const LISTENING: KnownOfHolds = KnownOfHolds { listening_ms: Some(T0_MS), share_processes: true, control_key: Some(*b"AAAAAAAA") };
 
 fn told(name: &str) -> Report {
     report(name, 1, WorkerState::Open, Busy::Idle)
@@ -16,7 +16,7 @@ fn gap(name: &str, reason: GapReason, detail: &str) -> Report {
 }
 
 /// The verdict on these pods, `after_ms` after they reported.
-fn verdict(pods: &[Value], reports: &[Report], known: Known, after_ms: u64) -> Verdict {
+fn verdict(pods: &[Value], reports: &[Report], known: KnownOfHolds, after_ms: u64) -> HoldVerdict {
     let mut objects = vec![deployment(u32::try_from(pods.len()).unwrap(), &[]), replicaset("orders-1", 1)];
     objects.extend(pods.iter().cloned());
     let (view, mut intake) = (view(&objects), Intake::default());
@@ -77,7 +77,7 @@ fn a_worker_of_another_uid_is_named_with_the_uid_to_set_and_whether_the_next_pod
 #[test]
 fn what_cannot_be_seen_is_said_once_the_pod_is_ready_and_by_whose_will() {
     let blind = Report { access: AccessLevel::None, ..told("a") };
-    let v = verdict(&[pod("a")], std::slice::from_ref(&blind), Known { share_processes: false, ..LISTENING }, 1_000);
+    let v = verdict(&[pod("a")], std::slice::from_ref(&blind), KnownOfHolds { share_processes: false, ..LISTENING }, 1_000);
     assert!(v.reason == "NotVisible" && v.message.contains("qscaler.dev/share-processes: \"false\""), "{}", v.message);
     let shared = with(pod("a"), "/spec/shareProcessNamespace", json!(true));
     assert_eq!(verdict(std::slice::from_ref(&shared), std::slice::from_ref(&blind), LISTENING, 1_000).reason, "NotVisible");
@@ -90,7 +90,7 @@ fn what_cannot_be_seen_is_said_once_the_pod_is_ready_and_by_whose_will() {
 #[test]
 fn a_silent_sidecar_is_said_within_a_minute_but_not_while_nobody_could_hear_it() {
     let young = with(pod("a"), "/status/initContainerStatuses/0/state", json!({"running": {"startedAt": stamp(0)}}));
-    let silent = |reports: &[Report], known: Known, after_ms: u64| verdict(std::slice::from_ref(&young), reports, known, after_ms);
+    let silent = |reports: &[Report], known: KnownOfHolds, after_ms: u64| verdict(std::slice::from_ref(&young), reports, known, after_ms);
     assert_eq!(silent(&[], LISTENING, 30_000).reason, "NotReported");
     for reports in [vec![], vec![told("a")]] {
         let v = silent(&reports, LISTENING, 50_000);
@@ -99,8 +99,8 @@ fn a_silent_sidecar_is_said_within_a_minute_but_not_while_nobody_could_hear_it()
             assert!(v.message.contains(cause), "{}", v.message);
         }
     }
-    assert_eq!(silent(&[], Known { listening_ms: None, ..LISTENING }, 600_000).reason, "NotReported");
-    assert_eq!(silent(&[], Known { listening_ms: Some(T0_MS + 590_000), ..LISTENING }, 600_000).reason, "NotReported");
+    assert_eq!(silent(&[], KnownOfHolds { listening_ms: None, ..LISTENING }, 600_000).reason, "NotReported");
+    assert_eq!(silent(&[], KnownOfHolds { listening_ms: Some(T0_MS + 590_000), ..LISTENING }, 600_000).reason, "NotReported");
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn a_sidecar_that_was_started_again_lately_is_named_with_its_end() {
 #[test]
 fn a_pod_that_does_not_believe_the_controller_is_named_with_the_mend_and_one_without_a_key_is_counted() {
     let given = |key: &str| Report { control_keys: vec![key.to_owned()], ..told("a") };
-    for (known, word) in [(LISTENING, "replaced one by one"), (Known { control_key: None, ..LISTENING }, "the controller has no key")] {
+    for (known, word) in [(LISTENING, "replaced one by one"), (KnownOfHolds { control_key: None, ..LISTENING }, "the controller has no key")] {
         let v = verdict(&[pod("a")], &[given("BBBBBBBB")], known, 1_000);
         assert_eq!((v.holds, v.reason, v.unheld, v.unsigned), (Holds::False, "MessagesRefused", 1, 0));
         assert!(v.message.contains(word) && v.message.contains("qscaler-control-key"), "{}", v.message);

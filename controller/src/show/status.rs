@@ -6,7 +6,7 @@ use crate::due::Saving;
 use crate::observe::cluster::Cluster;
 use crate::observe::index::View;
 use crate::show::conditions::Holds;
-use crate::show::hold_effective::{Known, judge};
+use crate::show::hold_effective::{KnownOfHolds, judge};
 use crate::show::injected;
 use crate::show::status_writer::Digest;
 use crate::show::stuck::{self, Stuck, Wish};
@@ -261,7 +261,7 @@ impl Workload {
 
     /// A hold that is being made is not told of; one that was told of is told of until it is whole.
     fn hold_condition(&mut self, view: &View, config: &WorkerConfig, now_ms: u64) {
-        let known = Known {
+        let known = KnownOfHolds {
             listening_ms: self.lasting.listening_ms(),
             share_processes: config.share_processes != Some(false),
             control_key: self.control_key,

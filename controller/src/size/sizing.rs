@@ -12,7 +12,7 @@ use qscaler_core::config::WorkerConfig;
 use qscaler_core::message::{Busy, Report, WorkerState};
 use qscaler_core::names::{annotation, condition, event};
 use qscaler_core::size::{
-    self, Access, ContainerResources, Estimate, Implausible, Kills, Observation, Peaks, RateCap, Recommendation, Refusal, RefusalCause, ReportFacts,
+    self, Access, ContainerResources, Estimate, Implausible, Kills, Observation, PeakFacts, Peaks, RateCap, Recommendation, Refusal, RefusalCause,
     ResizePlan, SavedKills, SizeBounds,
 };
 use qscaler_core::units::{Bytes, Millicores};
@@ -167,7 +167,7 @@ impl Sizing {
             return Ok(None);
         }
         let before = self.peaks.get(&pod.uid).filter(|p| p.started_s == peaks.started_s).cloned();
-        let facts = ReportFacts {
+        let facts = PeakFacts {
             pod_exists: true,
             belongs: true,
             limit_bytes: size::highest_limit(
@@ -381,10 +381,10 @@ impl Sizing {
         out
     }
 
-    fn pod_facts(&self, pod: &PodRecord, container: &ContainerRecord, view: &View, heard: &Intake, now_ms: u64) -> size::PodFacts {
+    fn pod_facts(&self, pod: &PodRecord, container: &ContainerRecord, view: &View, heard: &Intake, now_ms: u64) -> size::ResizeFacts {
         let report = heard.heard(&pod.uid);
         let leaving = |s: WorkerState| matches!(s, WorkerState::Parked | WorkerState::Held | WorkerState::Released);
-        size::PodFacts {
+        size::ResizeFacts {
             phase: pod.phase,
             terminating: pod.terminating,
             held: report.is_some_and(|r| leaving(r.state)),

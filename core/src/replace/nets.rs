@@ -162,7 +162,8 @@ mod tests {
 
     #[test]
     fn the_users_word_comes_before_every_other_hindrance() {
-        let all = Hindrances { changes_nothing: true, unwanted: true, fruitless: true, writer: Some("KEDA scales it".to_owned()), others_leave: true };
+        let all =
+            Hindrances { changes_nothing: true, unwanted: true, fruitless: true, writer: Some("KEDA scales it".to_owned()), others_leave: true };
         let first = |of: &Hindrances| hindrance(of).map(|(stands, _)| stands);
         assert_eq!(first(&all), Some(Stands::Paused));
         let unwanted = Hindrances { changes_nothing: false, ..all };

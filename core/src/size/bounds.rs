@@ -105,7 +105,7 @@ pub struct SizeBounds {
 /// A recommendation that was cut down, and by whom.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Cap {
+pub struct SizeCap {
     /// Whose bound it was.
     pub source: CapSource,
     /// The bound, bytes.

@@ -202,5 +202,8 @@ fn of_many_pods_the_newest_are_saved_and_the_others_are_not_counted_again() {
 
 #[test]
 fn more_kills_are_expected_for_half_a_minute_after_one() {
-    assert_eq!([(0, 5_000), (1_000, 1_000), (1_000, 30_999), (1_000, 31_000)].map(|(killed, now)| expects_kills(killed, now)), [false, true, true, false]);
+    assert_eq!(
+        [(0, 5_000), (1_000, 1_000), (1_000, 30_999), (1_000, 31_000)].map(|(killed, now)| expects_kills(killed, now)),
+        [false, true, true, false]
+    );
 }

@@ -1,6 +1,6 @@
 //! Flow 3: peaks and OOM kills -> [`Estimate`] -> [`Recommendation`] -> [`ResizePlan`].
 //!
-//! In: what the sidecars measured ([`Peaks`]), what the kubelet says of a pod ([`PodFacts`]), the user's bounds, the time.
+//! In: what the sidecars measured ([`Peaks`]), what the kubelet says of a pod ([`ResizeFacts`]), the user's bounds, the time.
 //! Out: values that say what to set, why, and which bound won. Left to others: reading, writing, waiting, and carrying the estimate (it is
 //! kept in the QWorker status). Memory is in bytes, CPU in thousandths of a core, time in seconds since the epoch, given by the caller.
 //!
@@ -26,13 +26,13 @@ mod resize;
 mod share;
 mod window;
 
-pub use bounds::{Cap, CapSource, OuterBound, SizeBounds};
+pub use bounds::{CapSource, OuterBound, SizeBounds, SizeCap};
 pub use cpu::CpuHistogram;
 pub use estimate::{Estimate, Observation, OomRecord, grow_after_oom};
 pub use kills::{Kills, OomSeen, SavedKills, expects_kills};
 pub use peaks::{Access, AccessGap, Peaks, container_id, need, observations};
-pub use plausible::{Implausible, ReportFacts, highest_limit, plausible};
-pub use pod::{ClusterVersion, ContainerResources, InProgress, Pending, PendingReason, PodFacts, PodPhase, QosClass, Refusal, RefusalCause};
+pub use plausible::{Implausible, PeakFacts, highest_limit, plausible};
+pub use pod::{ClusterVersion, ContainerResources, InProgress, Pending, PendingReason, PodPhase, QosClass, Refusal, RefusalCause, ResizeFacts};
 pub use rate::RateCap;
 pub use recommend::{Confidence, Recommendation};
 pub use resize::{ResizePatch, ResizePlan, WaitState, plan_resize};

@@ -14,7 +14,7 @@ const CPU_SLACK_PERCENT: u64 = 10;
 
 /// What the controller knows for sure about the pod that a report names.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct ReportFacts {
+pub struct PeakFacts {
     /// A pod of this uid exists, or existed when its termination message was read.
     pub pod_exists: bool,
     /// The pod belongs to the workload whose estimate the report would change.
@@ -96,7 +96,7 @@ pub fn highest_limit(now: Option<u64>, previous: Option<&Peaks>, estimate: &Esti
 ///
 /// # Errors
 /// The first law broken, in the order: existence, belonging, memory, counters, CPU.
-pub fn plausible(report: &Peaks, facts: &ReportFacts) -> Result<(), Implausible> {
+pub fn plausible(report: &Peaks, facts: &PeakFacts) -> Result<(), Implausible> {
     if !facts.pod_exists {
         return Err(Implausible::NoSuchPod);
     }

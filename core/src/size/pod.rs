@@ -107,7 +107,7 @@ pub struct Refusal {
 
 /// One pod and the one container of it that is sized.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct PodFacts {
+pub struct ResizeFacts {
     /// `status.phase`.
     pub phase: PodPhase,
     /// `deletionTimestamp` is set.

@@ -1,7 +1,7 @@
 //! The QoS class of a pod is fixed when it is made: a resize that would change it is refused by the API. In: the class, the container's
 //! resources after the resize. Out: allowed, or the reason why not. Left to others: what to do instead (`resize`).
 
-use super::{ContainerResources, PodFacts, QosClass};
+use super::{ContainerResources, QosClass, ResizeFacts};
 
 /// Requests and limits are set and equal, for both resources.
 fn all_equal(r: &ContainerResources) -> bool {
@@ -9,7 +9,7 @@ fn all_equal(r: &ContainerResources) -> bool {
 }
 
 /// Whether the pod keeps its class when the container has `after`; if not, why.
-pub(super) fn keeps_class(pod: &PodFacts, after: &ContainerResources) -> Result<(), &'static str> {
+pub(super) fn keeps_class(pod: &ResizeFacts, after: &ContainerResources) -> Result<(), &'static str> {
     match pod.qos {
         QosClass::BestEffort => Err("a BestEffort pod cannot gain resources"),
         QosClass::Guaranteed if !all_equal(after) => Err("a Guaranteed pod must keep requests equal to limits"),

@@ -2,7 +2,7 @@
 //! Left to others: applying it to new pods (`webhook`) and running ones (`resize`).
 
 use super::estimate::{ceil_mib, with_percent};
-use super::{CONFIDENT_SAMPLES, Cap, ContainerResources, Estimate, IGNORE_PERCENT, SizeBounds};
+use super::{CONFIDENT_SAMPLES, ContainerResources, Estimate, IGNORE_PERCENT, SizeBounds, SizeCap};
 use crate::units::MIB;
 use serde::{Deserialize, Serialize};
 
@@ -48,7 +48,7 @@ pub struct Recommendation {
     pub reason: String,
     /// The cap that won, if one did.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub capped: Option<Cap>,
+    pub capped: Option<SizeCap>,
     /// Answers an OOM kill: not to be slowed by a rate cap.
     pub after_oom: bool,
     /// How much is behind it.
@@ -149,11 +149,11 @@ impl Estimate {
         }
     }
 
-    fn cap(&self, bounds: &SizeBounds, wanted: u64) -> Option<Cap> {
+    fn cap(&self, bounds: &SizeBounds, wanted: u64) -> Option<SizeCap> {
         let (at_bytes, source) = bounds.memory_cap()?;
         let ooms_at_cap = self.oom().filter(|o| ceil_mib(o.limit_bytes) >= at_bytes).map_or(0, |o| o.hits_at_cap);
         let wanted_bytes = if ooms_at_cap > 0 { wanted.max(super::grow_after_oom(at_bytes)) } else { wanted };
-        (wanted_bytes > at_bytes).then_some(Cap { source, at_bytes, wanted_bytes, ooms_at_cap })
+        (wanted_bytes > at_bytes).then_some(SizeCap { source, at_bytes, wanted_bytes, ooms_at_cap })
     }
 
     fn source_words(&self, wanted: u64) -> String {

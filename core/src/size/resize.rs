@@ -1,4 +1,4 @@
-//! What to do with one running pod now. In: a [`Recommendation`], [`PodFacts`], the [`ClusterVersion`], the time. Out: a [`ResizePlan`].
+//! What to do with one running pod now. In: a [`Recommendation`], [`ResizeFacts`], the [`ClusterVersion`], the time. Out: a [`ResizePlan`].
 //! Left to others: the patch itself, and the fleet's rate cap (`rate`).
 //!
 //! Rules: up at any time, also in the middle of a task. Down only on an idle pod, only where the API allows and the kubelet checks it
@@ -8,7 +8,7 @@
 
 use super::qos::keeps_class;
 use super::recommend::{mib, worth_down};
-use super::{ClusterVersion, ContainerResources, IGNORE_PERCENT, PendingReason, PodFacts, PodPhase, QosClass, Recommendation, RefusalCause};
+use super::{ClusterVersion, ContainerResources, IGNORE_PERCENT, PendingReason, PodPhase, QosClass, Recommendation, RefusalCause, ResizeFacts};
 
 /// A decrease needs use below this share of the new limit, percent: what a worker's next allocation may add before it is measured.
 const DOWN_USE_PERCENT: u64 = 80;
@@ -128,7 +128,7 @@ fn new_pods(reason: impl Into<String>) -> ResizePlan {
 
 /// Decides what to do with one pod now.
 #[must_use]
-pub fn plan_resize(rec: &Recommendation, pod: &PodFacts, version: ClusterVersion, now_s: f64) -> ResizePlan {
+pub fn plan_resize(rec: &Recommendation, pod: &ResizeFacts, version: ClusterVersion, now_s: f64) -> ResizePlan {
     impossible(pod, version)
         .or_else(|| pending(rec, pod, now_s))
         .or_else(|| unsettled(rec, pod, now_s))
@@ -136,7 +136,7 @@ pub fn plan_resize(rec: &Recommendation, pod: &PodFacts, version: ClusterVersion
 }
 
 /// What rules a resize of this pod out.
-fn impossible(pod: &PodFacts, version: ClusterVersion) -> Option<ResizePlan> {
+fn impossible(pod: &ResizeFacts, version: ClusterVersion) -> Option<ResizePlan> {
     if let Some(writer) = &pod.other_writer {
         return Some(ResizePlan::Conflict { writer: writer.clone() });
     }
@@ -159,7 +159,7 @@ fn impossible(pod: &PodFacts, version: ClusterVersion) -> Option<ResizePlan> {
 }
 
 /// A resize that the kubelet has not accepted.
-fn pending(rec: &Recommendation, pod: &PodFacts, now_s: f64) -> Option<ResizePlan> {
+fn pending(rec: &Recommendation, pod: &ResizeFacts, now_s: f64) -> Option<ResizePlan> {
     let pending = pod.pending.as_ref()?;
     let asked = pod.spec.memory_limit.unwrap_or(0);
     let back = in_force(pod).filter(|s| s.memory_limit != pod.spec.memory_limit || s.cpu_request_m != pod.spec.cpu_request_m);
@@ -188,7 +188,7 @@ fn pending(rec: &Recommendation, pod: &PodFacts, now_s: f64) -> Option<ResizePla
 }
 
 /// The resources in force, where the kubelet has said them in full: a limit cannot be taken away, so one without is nothing to go back to.
-fn in_force(pod: &PodFacts) -> Option<ContainerResources> {
+fn in_force(pod: &ResizeFacts) -> Option<ContainerResources> {
     pod.status.filter(|s| s.memory_limit.is_some() || pod.spec.memory_limit.is_none())
 }
 
@@ -200,7 +200,7 @@ fn no_longer_wanted(rec: &Recommendation, has: &ContainerResources) -> bool {
 }
 
 /// A resize that is accepted and not yet in force.
-fn unsettled(rec: &Recommendation, pod: &PodFacts, now_s: f64) -> Option<ResizePlan> {
+fn unsettled(rec: &Recommendation, pod: &ResizeFacts, now_s: f64) -> Option<ResizePlan> {
     let differs = in_force(pod).filter(|s| s.memory_limit != pod.spec.memory_limit);
     if pod.in_progress.is_none() && differs.is_none() {
         return None;
@@ -230,7 +230,7 @@ fn wait(state: WaitState, since_s: f64, until_s: f64, overdue: bool, reason: Str
 }
 
 /// The settled pod against the recommendation.
-fn change(rec: &Recommendation, pod: &PodFacts, version: ClusterVersion, now_s: f64) -> ResizePlan {
+fn change(rec: &Recommendation, pod: &ResizeFacts, version: ClusterVersion, now_s: f64) -> ResizePlan {
     let least = rec.memory_min_bytes.unwrap_or(0);
     let wanted = rec.memory_bytes.map(|m| m.max(least));
     let cpu = cpu_change(rec, pod);
@@ -260,7 +260,7 @@ fn change(rec: &Recommendation, pod: &PodFacts, version: ClusterVersion, now_s: 
 }
 
 /// The CPU request to set, where one is set now and may move alone.
-fn cpu_change(rec: &Recommendation, pod: &PodFacts) -> Option<u64> {
+fn cpu_change(rec: &Recommendation, pod: &ResizeFacts) -> Option<u64> {
     let has = pod.spec.cpu_request_m?;
     let wanted = pod.spec.cpu_limit_m.map_or(rec.cpu_request_m?, |limit| limit.min(rec.cpu_request_m.unwrap_or(limit)));
     let worth = wanted.abs_diff(has) > has / 100 * IGNORE_PERCENT;
@@ -268,7 +268,7 @@ fn cpu_change(rec: &Recommendation, pod: &PodFacts) -> Option<u64> {
 }
 
 /// Why memory may not go down to `to` now.
-fn down_blocked(pod: &PodFacts, version: ClusterVersion, to: u64) -> Option<String> {
+fn down_blocked(pod: &ResizeFacts, version: ClusterVersion, to: u64) -> Option<String> {
     let to_words = mib(to);
     if !version.has_memory_decrease() || pod.refusal.is_some_and(|r| r.cause == RefusalCause::Decrease) {
         Some(format!("the cluster ({version}) does not lower memory limits of running pods: new pods have {to_words}"))
@@ -288,7 +288,7 @@ fn well_below(usage: Option<u64>, limit: u64) -> bool {
 }
 
 /// The last gates: refusals, the pod's own rate, the QoS class.
-fn finish(rec: &Recommendation, pod: &PodFacts, patch: ResizePatch, up: bool, now_s: f64) -> ResizePlan {
+fn finish(rec: &Recommendation, pod: &ResizeFacts, patch: ResizePatch, up: bool, now_s: f64) -> ResizePlan {
     let urgent = up && rec.after_oom && patch.memory_bytes.is_some();
     let asked = patch.memory_bytes.or(pod.spec.memory_limit).unwrap_or(0);
     if let Some(refusal) = pod.refusal.filter(|r| up && asked >= r.wanted_memory) {

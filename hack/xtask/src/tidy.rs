@@ -2,13 +2,14 @@
 //! formatting to rustfmt and code to clippy.
 //!
 //! Who may depend on what (here); no file longer than a reader's patience, the wall clock in one file of a crate, no clamp to computed bounds, no driver that
-//! decides by what the user asked for (`files`), no time and no verdict in the controller's flows (`flows`); no circle of modules (`circles`); ARCHITECTURE.md names what is there (`architecture`).
+//! decides by what the user asked for (`files`), no time and no verdict in the controller's flows (`flows`), no two types of one name (`types`); no circle of modules (`circles`); ARCHITECTURE.md names what is there (`architecture`).
 
 mod architecture;
 mod circles;
 mod files;
 mod flows;
 mod source;
+mod types;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -67,6 +68,7 @@ pub fn broken_rules(root: &Path) -> Result<Vec<String>> {
     }
     broken.extend(files::broken_lists(&files));
     broken.extend(flows::broken(&files));
+    broken.extend(types::broken(&files));
     broken.extend(architecture::broken_names(files.get("ARCHITECTURE.md").map_or("", String::as_str), &files));
     let targets = metadata["packages"].as_array().into_iter().flatten().flat_map(|p| p["targets"].as_array().into_iter().flatten());
     for root_file in targets.filter_map(|target| target["src_path"].as_str()) {

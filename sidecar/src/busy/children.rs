@@ -8,7 +8,7 @@ use crate::input::{Activity, tell};
 use crate::worker::container::Container;
 use crate::worker::procs::ProcFs;
 use qscaler_core::framework::Signal;
-use qscaler_core::message::{Busy, ServiceTime};
+use qscaler_core::message::{Busy, EndedTasks};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -69,7 +69,7 @@ fn sample(workers: &mut Workers, top: i32, seen: &mut Seen, now_ms: u64) -> Acti
         busy: if active > 0 { Busy::Busy } else { Busy::Idle },
         active: Some(active),
         processed: None,
-        ended: (tasks > 0).then(|| ServiceTime { tasks, mean_ms: ended.iter().sum::<u64>() as f64 / f64::from(tasks) }),
+        ended: (tasks > 0).then(|| EndedTasks { tasks, mean_ms: ended.iter().sum::<u64>() as f64 / f64::from(tasks) }),
         taking: false,
     }
 }
@@ -96,7 +96,7 @@ mod tests {
         fake.remove(31);
         fake.add(32, 30, "rq", 7, Some("worker"), "/w");
         let activity = sample(&mut rq(&fake), 30, &mut seen, 3_000);
-        assert_eq!((activity.busy, activity.ended), (Busy::Busy, Some(ServiceTime { tasks: 1, mean_ms: 2_000.0 })));
+        assert_eq!((activity.busy, activity.ended), (Busy::Busy, Some(EndedTasks { tasks: 1, mean_ms: 2_000.0 })));
         fake.remove(32);
         assert_eq!(sample(&mut rq(&fake), 30, &mut seen, 4_000).busy, Busy::Idle);
     }

@@ -2,7 +2,7 @@
 //! Left to others: where activity is seen (`busy`), what the controller makes of it (`core::scale`).
 
 use crate::input::Activity;
-use qscaler_core::message::{Busy, ServiceTime};
+use qscaler_core::message::{Busy, EndedTasks};
 
 /// A task that came and went between two looks took this long, milliseconds: not nothing. What many of them take shows in the looks that find one.
 const UNSEEN_MS: f64 = 1.0;
@@ -79,8 +79,8 @@ impl ServiceMeter {
 
     /// The tasks that ended since [`Self::delivered`]. None: there were none.
     #[must_use]
-    pub fn service(&self) -> Option<ServiceTime> {
-        (self.tasks > 0).then(|| ServiceTime { tasks: self.tasks, mean_ms: self.ended_ms / f64::from(self.tasks) })
+    pub fn service(&self) -> Option<EndedTasks> {
+        (self.tasks > 0).then(|| EndedTasks { tasks: self.tasks, mean_ms: self.ended_ms / f64::from(self.tasks) })
     }
 
     /// Tasks ended since the worker's start; None: nothing counts them.
@@ -90,7 +90,7 @@ impl ServiceMeter {
     }
 
     /// A report that said this has arrived.
-    pub fn delivered(&mut self, service: &ServiceTime) {
+    pub fn delivered(&mut self, service: &EndedTasks) {
         self.tasks = self.tasks.saturating_sub(service.tasks);
         self.ended_ms = if self.tasks == 0 { 0.0 } else { (self.ended_ms - service.mean_ms * f64::from(service.tasks)).max(0.0) };
     }
@@ -120,7 +120,7 @@ mod tests {
         for (at_ms, busy) in [(0, Busy::Idle), (1_000, Busy::Busy), (2_000, Busy::Busy), (5_000, Busy::Idle), (6_000, Busy::Idle)] {
             meter.observe(&sample(busy), at_ms);
         }
-        assert_eq!(meter.service(), Some(ServiceTime { tasks: 1, mean_ms: 4_000.0 }));
+        assert_eq!(meter.service(), Some(EndedTasks { tasks: 1, mean_ms: 4_000.0 }));
         assert_eq!(meter.tasks_done(), Some(1));
     }
 
@@ -148,7 +148,7 @@ mod tests {
     }
 
     /// Looks every 2 s at a worker of several threads: tasks running, tasks finished.
-    fn looks(samples: &[(u32, u64)]) -> Option<ServiceTime> {
+    fn looks(samples: &[(u32, u64)]) -> Option<EndedTasks> {
         let mut meter = ServiceMeter::default();
         for (at, (active, finished)) in samples.iter().enumerate() {
             meter.observe(&counted(*active, *finished), at as u64 * 2_000);
@@ -159,16 +159,16 @@ mod tests {
     #[test]
     fn tasks_that_end_together_have_the_time_they_took() {
         let together: Vec<(u32, u64)> = std::iter::once((0, 0)).chain([(4, 0); 20]).chain([(0, 4)]).collect();
-        assert_eq!(looks(&together), Some(ServiceTime { tasks: 4, mean_ms: 40_000.0 }));
+        assert_eq!(looks(&together), Some(EndedTasks { tasks: 4, mean_ms: 40_000.0 }));
         // The next four begin within the same two seconds.
         let at_once: Vec<(u32, u64)> = std::iter::once((0, 0)).chain([(4, 0); 20]).chain([(4, 4)]).collect();
-        assert_eq!(looks(&at_once), Some(ServiceTime { tasks: 4, mean_ms: 40_000.0 }));
+        assert_eq!(looks(&at_once), Some(EndedTasks { tasks: 4, mean_ms: 40_000.0 }));
     }
 
     #[test]
     fn no_task_takes_no_time() {
         // They come and go between two looks.
-        assert_eq!(looks(&[(0, 0), (0, 500), (0, 1_000)]), Some(ServiceTime { tasks: 1_000, mean_ms: UNSEEN_MS }));
+        assert_eq!(looks(&[(0, 0), (0, 500), (0, 1_000)]), Some(EndedTasks { tasks: 1_000, mean_ms: UNSEEN_MS }));
         // One of them was seen.
         let seen = looks(&[(0, 0), (1, 400), (0, 1_000)]).unwrap();
         assert!(seen.tasks == 1_000 && (1.9..3.1).contains(&seen.mean_ms), "{seen:?}");
@@ -177,14 +177,14 @@ mod tests {
     #[test]
     fn what_was_delivered_is_not_said_twice_and_what_came_meanwhile_is_not_lost() {
         let mut meter = ServiceMeter::default();
-        let ended = |tasks, mean_ms| Activity { ended: Some(ServiceTime { tasks, mean_ms }), ..Activity::unknown() };
+        let ended = |tasks, mean_ms| Activity { ended: Some(EndedTasks { tasks, mean_ms }), ..Activity::unknown() };
         meter.observe(&ended(2, 100.0), 0);
         let said = meter.service().unwrap();
         meter.observe(&ended(1, 400.0), 1);
         meter.delivered(&said);
-        assert_eq!(meter.service(), Some(ServiceTime { tasks: 1, mean_ms: 400.0 }));
+        assert_eq!(meter.service(), Some(EndedTasks { tasks: 1, mean_ms: 400.0 }));
         meter.restart();
-        assert_eq!(meter.service(), Some(ServiceTime { tasks: 1, mean_ms: 400.0 }));
+        assert_eq!(meter.service(), Some(EndedTasks { tasks: 1, mean_ms: 400.0 }));
         assert_eq!(meter.tasks_done(), None);
     }
 }

@@ -143,7 +143,7 @@ mod tests {
     use crate::config::tests::good;
     use qscaler_core::config::DeadlinePolicy;
     use qscaler_core::drain::worker::WorkerSettings;
-    use qscaler_core::message::{Busy, ServiceTime, WorkerState};
+    use qscaler_core::message::{Busy, EndedTasks, WorkerState};
     use qscaler_core::size::Peaks;
 
     fn machine() -> WorkerMachine {
@@ -190,7 +190,7 @@ mod tests {
     fn times_that_have_arrived_are_not_said_again_and_cuts_always_are() {
         let mut reporter = reporter();
         reporter.add_cut("why".to_owned());
-        reporter.meter.observe(&Activity { ended: Some(ServiceTime { tasks: 1, mean_ms: 3.0 }), ..Activity::unknown() }, 1);
+        reporter.meter.observe(&Activity { ended: Some(EndedTasks { tasks: 1, mean_ms: 3.0 }), ..Activity::unknown() }, 1);
         let report = reporter.build(&machine(), None, false, 1);
         assert!(report.cuts == 1 && report.service.is_some());
         assert_eq!(reporter.build(&machine(), None, false, 2).service, report.service);

@@ -42,7 +42,7 @@ pub const SYNTHETIC: [&str; 8] = ["stationary", "step up", "step down", "weekly 
 pub const DAYS: f64 = 42.0;
 /// Mean run time of a task, seconds; coefficient of variation 1.
 const RUN_S: f64 = 60.0;
-/// Cap where the case is not about the cap, bytes.
+/// SizeCap where the case is not about the cap, bytes.
 const ROOMY: u64 = 8192 * MIB;
 
 /// One made-up case of `count` tasks; equal seeds give equal cases.

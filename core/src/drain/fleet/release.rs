@@ -46,10 +46,10 @@ mod tests {
         let mut releases = Releases::default();
         let mut due = |ordered: &[&str], now_ms| releases.due(ordered, "dep", 7, now_ms);
         let first = due(&["a", "b"], 1_000);
-        assert_eq!(first.iter().map(|m| (m.kind, m.target.as_deref(), m.epoch)).collect::<Vec<_>>(), [
-            (ControlKind::Release, Some("a"), 7),
-            (ControlKind::Release, Some("b"), 7)
-        ]);
+        assert_eq!(
+            first.iter().map(|m| (m.kind, m.target.as_deref(), m.epoch)).collect::<Vec<_>>(),
+            [(ControlKind::Release, Some("a"), 7), (ControlKind::Release, Some("b"), 7)]
+        );
         assert!(first.iter().all(|m| m.expires_ms == 61_000 && m.workload_uid == "dep"));
         assert_eq!((due(&["a", "b"], 5_999).len(), due(&["a"], 6_000).len()), (0, 1));
         assert_eq!(due(&["a", "b"], 6_001).len(), 1, "ordered anew");
