@@ -23,7 +23,7 @@ fn release() -> ControlMessage {
     ControlMessage {
         version: VERSION,
         kind: ControlKind::Release,
-        workload_uid: "w".to_owned(),
+        workload_uid: "w".into(),
         epoch: 0,
         issued_ms: 1,
         expires_ms: 60_000,
@@ -63,7 +63,7 @@ fn the_signature_of_one_message_is_none_of_another() {
     let good = signer(1).seal(&release());
     let member = &good[good.len() - MEMBER_BYTES..];
     for other in [
-        ControlMessage { workload_uid: "another".to_owned(), ..release() },
+        ControlMessage { workload_uid: "another".into(), ..release() },
         ControlMessage { target: Some("another".to_owned()), ..release() },
         ControlMessage { target: None, ..release() },
         ControlMessage { epoch: 1, ..release() },

@@ -59,7 +59,7 @@ fn replicaset(n: usize, pods: usize) -> ReplicaSetRecord {
         namespace: id(n).namespace,
         name: format!("orders-{n}-7f8f7bf86"),
         uid: format!("rs-{n}"),
-        deployment_uid: format!("00000000-0000-0000-0000-{n:012}"),
+        deployment_uid: format!("00000000-0000-0000-0000-{n:012}").into(),
         spec_replicas: pods,
         status_replicas: pods,
         ready_replicas: pods,
@@ -94,7 +94,7 @@ fn report(n: usize, p: usize, second: u64) -> Report {
     Report {
         version: VERSION,
         workload: id(n),
-        workload_uid: format!("00000000-0000-0000-0000-{n:012}"),
+        workload_uid: format!("00000000-0000-0000-0000-{n:012}").into(),
         pod_uid: format!("{p:08}-0000-0000-0000-{n:012}"),
         pod_name: format!("orders-{n}-7f8f7bf86-{p:05}"),
         sequence: second + 1,
@@ -150,7 +150,7 @@ fn main() -> anyhow::Result<()> {
         Cluster { version: Some(ClusterVersion { major: 1, minor: 36 }), node_memory: Some(64 << 30), node_cpu_m: Some(32_000), control_key: None };
     let metrics = Metrics::default();
     let mut managed: Vec<Managed> =
-        (0..args.workloads).map(|n| Managed::new(format!("00000000-0000-0000-0000-{n:012}"), Life(n as u64), T0_MS)).collect();
+        (0..args.workloads).map(|n| Managed::new(format!("00000000-0000-0000-0000-{n:012}").into(), Life(n as u64), T0_MS)).collect();
     for (n, managed) in managed.iter_mut().enumerate() {
         managed.loaded(Ok(Loaded { known: Known { version: "1".into(), ..Known::default() }, ..Loaded::default() }), &id(n), T0_MS);
     }

@@ -29,7 +29,7 @@ use qscaler_core::drain::fleet::{FleetMachine, FleetSettings, Phase, Releases, S
 use qscaler_core::names::condition;
 use qscaler_core::scale::seen::Starts;
 use qscaler_core::scale::{FleetSample, Learned, QueueSample, ScaleDecision};
-use qscaler_core::workload::WorkloadId;
+use qscaler_core::workload::{WorkloadId, WorkloadUid};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -41,7 +41,7 @@ const NOTICES_MAX: usize = 50;
 #[derive(Debug)]
 pub struct Workload {
     pub(crate) id: WorkloadId,
-    pub(crate) uid: String,
+    pub(crate) uid: WorkloadUid,
     pub(crate) config: Option<Arc<WorkerConfig>>,
     pub(crate) machine: FleetMachine,
     pub(crate) learned: Learned,
@@ -138,7 +138,7 @@ pub struct Plan {
 impl Workload {
     /// A workload as an earlier life left it.
     #[must_use]
-    pub fn restore(id: WorkloadId, uid: String, mut saved: QWorkerStatus, now_ms: u64) -> Self {
+    pub fn restore(id: WorkloadId, uid: WorkloadUid, mut saved: QWorkerStatus, now_ms: u64) -> Self {
         let intent = saved.intent.as_ref().map(record);
         let learned = saved.learned.take().and_then(|l| serde_json::from_value(l).ok()).unwrap_or_default();
         Self {
@@ -191,7 +191,7 @@ impl Workload {
 
     /// UID of the Deployment that this is the state of.
     #[must_use]
-    pub fn uid(&self) -> &str {
+    pub fn uid(&self) -> &WorkloadUid {
         &self.uid
     }
 

@@ -5,7 +5,7 @@
 //! believed only in a held pod that it names by its UID and its workload's. Control messages are signed on their way (`broker::signing`, SECURITY.md).
 
 use crate::size::Peaks;
-use crate::workload::WorkloadId;
+use crate::workload::{WorkloadId, WorkloadUid};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -35,7 +35,7 @@ pub struct ControlMessage {
     /// What is asked.
     pub kind: ControlKind,
     /// The workload's UID: a message of a deleted namesake means nothing.
-    pub workload_uid: String,
+    pub workload_uid: WorkloadUid,
     /// Number of the wave; rises with each.
     pub epoch: u64,
     /// When it was sent.
@@ -117,7 +117,7 @@ pub struct Report {
     pub workload: WorkloadId,
     /// The workload's UID as the sidecar was told; empty: not known.
     #[serde(default)]
-    pub workload_uid: String,
+    pub workload_uid: WorkloadUid,
     /// The pod.
     pub pod_uid: String,
     /// The pod's name.

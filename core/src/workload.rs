@@ -4,6 +4,7 @@
 use crate::config::{DeadlinePolicy, WorkerConfig};
 use crate::framework::{BusySource, KeyNames, Signal};
 use serde::{Deserialize, Serialize};
+use std::borrow::Borrow;
 use std::fmt;
 
 /// A Deployment in its namespace.
@@ -22,6 +23,51 @@ impl fmt::Display for WorkloadId {
     }
 }
 
+/// A Deployment's UID; empty: not known. A type of its own, since wherever it is a pod's UID is near, and a message for the one must not be taken for the
+/// other's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct WorkloadUid(String);
+
+impl WorkloadUid {
+    /// As text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// It is known.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        !self.0.is_empty()
+    }
+}
+
+// For maps by UID that are asked with text.
+impl Borrow<str> for WorkloadUid {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for WorkloadUid {
+    fn from(uid: String) -> Self {
+        Self(uid)
+    }
+}
+
+impl From<&str> for WorkloadUid {
+    fn from(uid: &str) -> Self {
+        Self(uid.to_owned())
+    }
+}
+
+impl fmt::Display for WorkloadUid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// Where the control messages and reports of one workload are, on its broker: part of every name that QScaler has there.
 ///
 /// A Deployment's UID is unique across clusters and lives, so two clusters on one broker, or a Deployment made anew under its old name, never take one
@@ -31,14 +77,14 @@ pub struct ControlAddress {
     /// Whose.
     pub workload: WorkloadId,
     /// The Deployment's UID; None: a name without one.
-    pub uid: Option<String>,
+    pub uid: Option<WorkloadUid>,
 }
 
 impl ControlAddress {
     /// Of a workload with this UID; an empty one is none.
     #[must_use]
-    pub fn new(workload: &WorkloadId, uid: &str) -> Self {
-        Self { workload: workload.clone(), uid: (!uid.is_empty()).then(|| uid.to_owned()) }
+    pub fn new(workload: &WorkloadId, uid: &WorkloadUid) -> Self {
+        Self { workload: workload.clone(), uid: uid.is_known().then(|| uid.clone()) }
     }
 
     /// The name that sidecars have which were not told a UID.
@@ -71,7 +117,7 @@ pub struct SidecarConfig {
     pub workload: WorkloadId,
     /// The Deployment's UID; empty where the webhook did not know it.
     #[serde(default)]
-    pub workload_uid: String,
+    pub workload_uid: WorkloadUid,
     /// `pod-template-hash` of the pod: key of the size estimate.
     #[serde(default)]
     pub template_hash: String,
@@ -106,7 +152,7 @@ impl SidecarConfig {
     pub fn new(
         config: &WorkerConfig,
         workload: WorkloadId,
-        workload_uid: String,
+        workload_uid: WorkloadUid,
         template_hash: String,
         container: String,
         hook_token: String,

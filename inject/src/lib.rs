@@ -44,7 +44,7 @@ use pod::array;
 use qscaler_api::{Resources, WorkerIds};
 use qscaler_core::config::WorkerConfig;
 use qscaler_core::units::{Bytes, Millicores};
-use qscaler_core::workload::{SidecarConfig, WorkloadId};
+use qscaler_core::workload::{SidecarConfig, WorkloadId, WorkloadUid};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -100,7 +100,7 @@ pub struct Injection<'a> {
     /// Whose pod it is.
     pub workload: WorkloadId,
     /// The Deployment's UID.
-    pub workload_uid: String,
+    pub workload_uid: WorkloadUid,
     /// `pod-template-hash`.
     pub template_hash: String,
     /// Recommended sizes by container.
@@ -145,7 +145,7 @@ impl<'a> Injection<'a> {
         Self {
             settings,
             workload,
-            workload_uid: String::new(),
+            workload_uid: WorkloadUid::default(),
             template_hash: String::new(),
             recommended: BTreeMap::new(),
             worker_ids: None,

@@ -88,7 +88,7 @@ impl Pod {
         let signals = if freezes { Vec::new() } else { vec![Signal::Term] };
         let settings = WorkerSettings {
             pod_uid: "pod".to_owned(),
-            workload_uid: "workload".to_owned(),
+            workload_uid: "workload".into(),
             signals: signals.clone(),
             has_gate: freezes,
             kill_behind_gate: freezes,
@@ -439,7 +439,7 @@ fn release(target: &str) -> ControlMessage {
     ControlMessage {
         version: VERSION,
         kind: ControlKind::Release,
-        workload_uid: "workload".to_owned(),
+        workload_uid: "workload".into(),
         epoch: 1,
         issued_ms: NOW_MS,
         expires_ms: NOW_MS + 60_000,

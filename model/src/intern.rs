@@ -148,7 +148,7 @@ fn message(kind: ControlKind, epoch: u8, target: Option<String>) -> ControlMessa
     ControlMessage {
         version: VERSION,
         kind,
-        workload_uid: WORKLOAD.to_owned(),
+        workload_uid: WORKLOAD.into(),
         epoch: u64::from(epoch),
         issued_ms: NOW_MS,
         expires_ms: NOW_MS + 60_000,
@@ -169,7 +169,7 @@ impl Machines {
         };
         let worker_settings = WorkerSettings {
             pod_uid: SELF.to_owned(),
-            workload_uid: WORKLOAD.to_owned(),
+            workload_uid: WORKLOAD.into(),
             signals,
             has_gate: setting.gate,
             kill_behind_gate: false,
@@ -183,7 +183,7 @@ impl Machines {
         let first = effects(&mut machine);
         let started = (sidecars.id(machine), first);
         let fleet_settings = FleetSettings {
-            workload_uid: WORKLOAD.to_owned(),
+            workload_uid: WORKLOAD.into(),
             min_replicas: u32::from(setting.min),
             max_replicas: u32::MAX,
             token_ttl_ms: 20_000,

@@ -186,7 +186,7 @@ fn defaults() -> SidecarConfig {
     SidecarConfig {
         version: 1,
         workload: WorkloadId { namespace: String::new(), name: String::new() },
-        workload_uid: String::new(),
+        workload_uid: Default::default(),
         template_hash: String::new(),
         container: String::new(),
         worker: String::new(),

@@ -30,7 +30,7 @@ fn query(worker: &str, queue: &str) -> QueueQuery {
 }
 
 fn address(name: &str) -> ControlAddress {
-    ControlAddress::new(&WorkloadId { namespace: "shop".to_owned(), name: name.to_owned() }, "d-1")
+    ControlAddress::new(&WorkloadId { namespace: "shop".to_owned(), name: name.to_owned() }, &"d-1".into())
 }
 
 fn now_ms() -> u64 {
@@ -41,7 +41,7 @@ fn order(epoch: u64, target: Option<&str>) -> ControlMessage {
     ControlMessage {
         version: VERSION,
         kind: ControlKind::SigkillQueue,
-        workload_uid: "w".to_owned(),
+        workload_uid: "w".into(),
         epoch,
         issued_ms: now_ms(),
         expires_ms: now_ms() + 600_000,

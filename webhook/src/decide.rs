@@ -112,7 +112,7 @@ impl Decider {
         let injection = Injection {
             settings: &self.settings,
             workload: id,
-            workload_uid: workload.uid,
+            workload_uid: workload.uid.into(),
             template_hash,
             recommended: learned.recommended,
             worker_ids: learned.worker_ids,

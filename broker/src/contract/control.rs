@@ -118,7 +118,7 @@ pub(super) async fn a_directed_message_reaches_its_pod_alone(broker: &dyn UnderT
 /// Two clusters on one broker have Deployments of one namespace and name; and some sidecars were not told the UID.
 pub(super) async fn namesakes_with_other_uids_take_nothing_of_one_another(broker: &dyn UnderTest) -> Outcome {
     let here = address("namesakes");
-    let addresses = [here.clone(), ControlAddress::new(&here.workload, "of-another-cluster"), here.without_uid()];
+    let addresses = [here.clone(), ControlAddress::new(&here.workload, &"of-another-cluster".into()), here.without_uid()];
     let control = broker.ends(&here, "controller")?.control;
     let mut all = Vec::new();
     for address in &addresses {

@@ -148,7 +148,7 @@ pub async fn run(broker: &dyn UnderTest) -> Result<(), String> {
 
 /// An address of the case's own.
 fn address(case: &str) -> ControlAddress {
-    ControlAddress::new(&WorkloadId { namespace: "contract".to_owned(), name: case.replace('_', "-") }, "w")
+    ControlAddress::new(&WorkloadId { namespace: "contract".to_owned(), name: case.replace('_', "-") }, &"w".into())
 }
 
 fn order(epoch: u64) -> ControlMessage {
@@ -156,7 +156,7 @@ fn order(epoch: u64) -> ControlMessage {
     ControlMessage {
         version: VERSION,
         kind: ControlKind::SigkillQueue,
-        workload_uid: "w".to_owned(),
+        workload_uid: "w".into(),
         epoch,
         issued_ms: now,
         expires_ms: now + 600_000,
@@ -169,7 +169,7 @@ fn report(address: &ControlAddress, pod_uid: &str, sequence: u64) -> Report {
     Report {
         version: VERSION,
         workload: address.workload.clone(),
-        workload_uid: "w".to_owned(),
+        workload_uid: "w".into(),
         pod_uid: pod_uid.to_owned(),
         pod_name: format!("pod-{pod_uid}"),
         sequence,

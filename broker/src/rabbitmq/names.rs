@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn names_are_those_of_the_wire_contract() {
         let orders = WorkloadId { namespace: "shop".into(), name: "orders.v2".into() };
-        let address = ControlAddress::new(&orders, "d-9");
+        let address = ControlAddress::new(&orders, &"d-9".into());
         assert_eq!(control(&address).name, "qscaler.ctl.shop.orders.v2:d-9");
         assert_eq!(reports(&address).name, "qscaler.reports.shop.orders.v2:d-9");
         assert_eq!(pod_queue(&address, "u-1", 7), "qscaler.ctl.shop.orders.v2:d-9:u-1:7");

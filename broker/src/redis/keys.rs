@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn keys_are_those_of_the_wire_contract() {
         let orders = WorkloadId { namespace: "shop".into(), name: "orders".into() };
-        let address = ControlAddress::new(&orders, "d-9");
+        let address = ControlAddress::new(&orders, &"d-9".into());
         assert_eq!(control(&address), "qscaler:ctl:shop/orders:d-9");
         assert_eq!(pod(&address, "u-1"), "qscaler:ctl:shop/orders:d-9:u-1");
         assert_eq!(reports(&address), "qscaler:reports:shop/orders:d-9");

@@ -18,7 +18,7 @@ use qscaler_broker::ControlSender;
 use qscaler_core::message::ControlKind;
 use qscaler_core::names::{MANAGER, event};
 use qscaler_core::size::{ContainerResources, RefusalCause};
-use qscaler_core::workload::{ControlAddress, WorkloadId};
+use qscaler_core::workload::{ControlAddress, WorkloadId, WorkloadUid};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,7 +42,7 @@ pub struct Target {
     /// The workload.
     pub id: WorkloadId,
     /// UID of its Deployment.
-    pub deployment_uid: String,
+    pub deployment_uid: WorkloadUid,
     /// Its QWorker as known.
     pub qworker: Known,
     /// Its control channel; None: not connected.
@@ -163,7 +163,7 @@ impl Applier {
                 let metadata = ObjectMeta {
                     name: Some(name.to_owned()),
                     namespace: Some(namespace.to_owned()),
-                    uid: Some(target.deployment_uid.clone()),
+                    uid: Some(target.deployment_uid.to_string()),
                     resource_version: Some(resource_version.clone()),
                     ..ObjectMeta::default()
                 };
@@ -223,15 +223,15 @@ impl Applier {
     /// An Event that cannot be written is logged and no reason to stop.
     async fn tell(&self, target: &Target, notice: &Notice) {
         let (api_version, kind, name, uid) = match &notice.pod {
-            Some(pod) => ("v1", "Pod", &pod.name, &pod.uid),
-            None => ("apps/v1", "Deployment", &target.id.name, &target.deployment_uid),
+            Some(pod) => ("v1", "Pod", &pod.name, pod.uid.as_str()),
+            None => ("apps/v1", "Deployment", &target.id.name, target.deployment_uid.as_str()),
         };
         let about = ObjectReference {
             api_version: Some(api_version.to_owned()),
             kind: Some(kind.to_owned()),
             namespace: Some(target.id.namespace.clone()),
             name: Some(name.clone()),
-            uid: Some(uid.clone()),
+            uid: Some(uid.to_owned()),
             ..ObjectReference::default()
         };
         tracing::info!(workload = %target.id, reason = notice.reason, note = notice.note, "told");

@@ -252,7 +252,7 @@ async fn what_a_deleted_namesake_left_is_not_taken_up_but_overwritten() {
     ours.1["metadata"]["ownerReferences"] = json!([{"apiVersion": "apps/v1", "kind": "Deployment", "name": "orders", "uid": "dep"}]);
     for (owner, cut) in [("qw", 3), ("qw-before", 0)] {
         let (client, _) = api(vec![ours.clone(), found(owner)]);
-        let loaded = crate::act::qworker::load(&client, &orders(), "dep").await.unwrap();
+        let loaded = crate::act::qworker::load(&client, &orders(), &"dep".into()).await.unwrap();
         assert_eq!((loaded.status.counters.cut, loaded.known.checkpoint.as_str(), loaded.known.uid.as_str()), (cut, "8", "qw"), "{owner}");
     }
 }

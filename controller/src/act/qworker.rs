@@ -9,7 +9,7 @@ use kube::api::{Api, DeleteParams, PostParams, Preconditions};
 use kube::{Client, ResourceExt};
 use qscaler_api::{QWorker, QWorkerSpec, QWorkerStatus};
 use qscaler_core::names::MANAGER;
-use qscaler_core::workload::WorkloadId;
+use qscaler_core::workload::{WorkloadId, WorkloadUid};
 use std::time::Duration;
 
 /// A QWorker as found or made.
@@ -25,15 +25,15 @@ pub struct Loaded {
 ///
 /// # Errors
 /// When the API server refuses, or a QWorker of a deleted namesake is still there (it is removed, and the next try makes a new one).
-pub async fn load(client: &Client, id: &WorkloadId, deployment_uid: &str) -> Result<Loaded, Failure> {
+pub async fn load(client: &Client, id: &WorkloadId, deployment_uid: &WorkloadUid) -> Result<Loaded, Failure> {
     within(load_unbounded(client, id, deployment_uid)).await
 }
 
-async fn load_unbounded(client: &Client, id: &WorkloadId, deployment_uid: &str) -> Result<Loaded, Failure> {
+async fn load_unbounded(client: &Client, id: &WorkloadId, deployment_uid: &WorkloadUid) -> Result<Loaded, Failure> {
     let api: Api<QWorker> = Api::namespaced(client.clone(), &id.namespace);
     let found = api.get_opt(&id.name).await.map_err(|e| failure(&e, true))?;
     if let Some(found) = found {
-        if found.owner_references().iter().any(|o| o.uid == deployment_uid) {
+        if found.owner_references().iter().any(|o| o.uid == deployment_uid.as_str()) {
             return loaded(client, id, found).await;
         }
         let preconditions = Preconditions { uid: found.uid(), resource_version: None };
@@ -46,7 +46,7 @@ async fn load_unbounded(client: &Client, id: &WorkloadId, deployment_uid: &str) 
         api_version: "apps/v1".to_owned(),
         kind: "Deployment".to_owned(),
         name: id.name.clone(),
-        uid: deployment_uid.to_owned(),
+        uid: deployment_uid.to_string(),
         controller: Some(true),
         block_owner_deletion: None,
     }]);
@@ -70,11 +70,11 @@ async fn loaded(client: &Client, id: &WorkloadId, qworker: QWorker) -> Result<Lo
 ///
 /// # Errors
 /// When the API server refuses; one that is gone already, or another's, is no error.
-pub async fn remove(client: &Client, id: &WorkloadId, deployment_uid: Option<&str>) -> Result<(), Failure> {
+pub async fn remove(client: &Client, id: &WorkloadId, deployment_uid: Option<&WorkloadUid>) -> Result<(), Failure> {
     within(async {
         let api: Api<QWorker> = Api::namespaced(client.clone(), &id.namespace);
         let Some(found) = api.get_opt(&id.name).await.map_err(|e| failure(&e, true))? else { return Ok(()) };
-        if deployment_uid.is_some_and(|uid| !found.owner_references().iter().any(|o| o.uid == uid)) {
+        if deployment_uid.is_some_and(|uid| !found.owner_references().iter().any(|o| o.uid == uid.as_str())) {
             return Ok(());
         }
         let preconditions = Preconditions { uid: found.uid(), resource_version: None };
@@ -111,15 +111,15 @@ mod tests {
     async fn the_qworker_that_was_read_is_removed_and_a_namesakes_is_not() {
         let gone = || (200, json!({"kind": "Status", "apiVersion": "v1", "status": "Success"}));
         let (client, script) = api(vec![owned("dep"), gone()]);
-        remove(&client, &orders(), Some("dep")).await.unwrap();
+        remove(&client, &orders(), Some(&"dep".into())).await.unwrap();
         let calls = script.calls();
         assert_eq!((calls.len(), calls[1].method.as_str(), &calls[1].body["preconditions"]["uid"]), (2, "DELETE", &json!("qw-1")));
         let (client, script) = api(vec![owned("dep-made-anew")]);
-        remove(&client, &orders(), Some("dep")).await.unwrap();
+        remove(&client, &orders(), Some(&"dep".into())).await.unwrap();
         assert_eq!(script.calls().len(), 1, "it belongs to a Deployment made anew under the same name");
         // The one of a deleted namesake is in the way of a new Deployment: exactly that one goes.
         let (client, script) = api(vec![owned("dep"), gone()]);
-        assert_eq!(load(&client, &orders(), "dep-made-anew").await, Err(Failure::Changed { qworker: true }));
+        assert_eq!(load(&client, &orders(), &"dep-made-anew".into()).await, Err(Failure::Changed { qworker: true }));
         assert_eq!(script.calls()[1].body["preconditions"]["uid"], json!("qw-1"));
     }
 
@@ -127,7 +127,7 @@ mod tests {
     async fn an_api_server_that_never_answers_is_given_up_on() {
         let began = tokio::time::Instant::now();
         let unanswered = |result: Result<(), Failure>| matches!(result, Err(Failure::Other(why)) if why.contains("in time"));
-        assert!(unanswered(load(&silent_api(), &orders(), "dep").await.map(drop)));
+        assert!(unanswered(load(&silent_api(), &orders(), &"dep".into()).await.map(drop)));
         assert!(unanswered(remove(&silent_api(), &orders(), None).await));
         assert!(began.elapsed() < READ_MAX * 3, "{:?}", began.elapsed());
     }

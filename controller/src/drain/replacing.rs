@@ -5,7 +5,7 @@ use crate::observe::index::View;
 use crate::observe::record::PodRecord;
 use qscaler_core::config::WorkerConfig;
 use qscaler_core::replace::{Replacer, Step};
-use qscaler_core::workload::SidecarConfig;
+use qscaler_core::workload::{SidecarConfig, WorkloadUid};
 use qscaler_inject::config_hash;
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ struct Told {
 
 impl Replacing {
     /// The sidecar was told other things than a new one would be. Only what this version's webhook has written can be judged.
-    pub(crate) fn has_old_words(&mut self, pod: &PodRecord, config: &Arc<WorkerConfig>, view: &View, uid: &str) -> bool {
+    pub(crate) fn has_old_words(&mut self, pod: &PodRecord, config: &Arc<WorkerConfig>, view: &View, uid: &WorkloadUid) -> bool {
         let Some(made) = pod.made.as_deref().filter(|made| *made.version == *env!("CARGO_PKG_VERSION")) else { return false };
         let container = config.container.as_deref().unwrap_or(&made.container);
         let same = |told: &Told| (Arc::ptr_eq(&told.config, config) || told.config == *config) && told.container == container;
@@ -40,11 +40,11 @@ impl Replacing {
                 Some(false) => &[false],
                 None => &[true, false],
             };
-            let one = |uid: &str, share_processes: bool| {
-                let told = SidecarConfig::new(config, id.clone(), uid.to_owned(), String::new(), container.to_owned(), String::new());
+            let one = |uid: &WorkloadUid, share_processes: bool| {
+                let told = SidecarConfig::new(config, id.clone(), uid.clone(), String::new(), container.to_owned(), String::new());
                 config_hash(&SidecarConfig { share_processes, ..told }, config)
             };
-            let hashes = shares.iter().flat_map(|share| [one(uid, *share), one("", *share)]).collect();
+            let hashes = shares.iter().flat_map(|share| [one(uid, *share), one(&WorkloadUid::default(), *share)]).collect();
             self.told = Some(Told { config: Arc::clone(config), container: container.to_owned(), hashes });
         }
         !self.told.as_ref().is_some_and(|told| told.hashes.iter().any(|hash| **hash == *made.config))

@@ -16,8 +16,11 @@ fn an_idle_fleet_is_asked_marked_and_only_then_lowered() {
     let (plan, at) = idle_for(&mut w, &v, &["a", "b"], 0, 3_000, WorkerState::Open);
     let Action::SaveIntent(intent) = &plan.actions[0] else { panic!("{plan:?}") };
     assert_eq!((intent.epoch, intent.count), (1, 2));
-    let asked =
-        plan.actions.iter().filter(|a| matches!(a, Action::Publish(m) if m.kind == ControlKind::SigkillQueue && m.workload_uid == "dep")).count();
+    let asked = plan
+        .actions
+        .iter()
+        .filter(|a| matches!(a, Action::Publish(m) if m.kind == ControlKind::SigkillQueue && m.workload_uid.as_str() == "dep"))
+        .count();
     assert!(asked == 2 && scales(&plan).is_empty());
 
     // Both park and turn NotReady.

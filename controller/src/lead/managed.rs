@@ -18,7 +18,7 @@ use crate::workload::Workload;
 use qscaler_broker::{QueueQuery, Reports};
 use qscaler_core::config::{BrokerRef, WorkerConfig};
 use qscaler_core::replace::{Ask, Tried};
-use qscaler_core::workload::WorkloadId;
+use qscaler_core::workload::{WorkloadId, WorkloadUid};
 use std::sync::Arc;
 use tokio::task::AbortHandle;
 
@@ -57,7 +57,7 @@ pub enum Links {
 #[derive(Debug)]
 pub struct Managed {
     /// UID of the Deployment.
-    pub uid: String,
+    pub uid: WorkloadUid,
     /// Which life of the workload in this process it is.
     pub life: Life,
     /// When its status was last written; 0: not in this life.
@@ -87,7 +87,7 @@ pub struct Managed {
 impl Managed {
     /// For a workload just found.
     #[must_use]
-    pub fn new(uid: String, life: Life, now_ms: u64) -> Self {
+    pub fn new(uid: WorkloadUid, life: Life, now_ms: u64) -> Self {
         Self {
             uid,
             life,

@@ -127,7 +127,7 @@ impl ControlSender for BothAddresses {
                 }
             };
             // A namesake of another cluster may report there.
-            reports.retain(|report| report.workload_uid.is_empty() || report.workload_uid == *uid);
+            reports.retain(|report| !report.workload_uid.is_known() || report.workload_uid == *uid);
             Reports { reports, malformed }
         } else {
             self.inner.reports(address, max).await?

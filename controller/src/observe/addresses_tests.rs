@@ -9,7 +9,7 @@ use qscaler_core::message::{Busy, ControlKind, VERSION, WorkerState};
 /// A channel, the workload's address with its UID, and the name alone.
 fn both() -> (Memory, BothAddresses, ControlAddress, ControlAddress) {
     let memory = Memory::with_clock(Arc::new(|| T0_MS));
-    let address = ControlAddress::new(&orders(), "dep");
+    let address = ControlAddress::new(&orders(), &"dep".into());
     (memory.clone(), BothAddresses::new(Arc::new(memory)), address.clone(), address.without_uid())
 }
 

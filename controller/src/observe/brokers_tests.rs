@@ -27,7 +27,7 @@ impl QueueStats for Counted {
 }
 
 fn address(name: &str) -> ControlAddress {
-    ControlAddress::new(&id(name), "d-1")
+    ControlAddress::new(&id(name), &"d-1".into())
 }
 
 fn id(name: &str) -> WorkloadId {

@@ -4,7 +4,7 @@
 use crate::observe::record::{
     CreateFailure, DeploymentRecord, ForeignRecord, LimitRecord, NodeRecord, PodRecord, QuotaRecord, ReplicaSetRecord, Word,
 };
-use qscaler_core::workload::WorkloadId;
+use qscaler_core::workload::{WorkloadId, WorkloadUid};
 use qscaler_inject::{Limits, Settings};
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -61,11 +61,11 @@ pub struct Index {
     deployments: BTreeMap<ObjectKey, Arc<DeploymentRecord>>,
     replicasets: HashMap<ObjectKey, ReplicaSetRecord>,
     /// By UID.
-    by_uid: HashMap<String, WorkloadId>,
+    by_uid: HashMap<WorkloadUid, WorkloadId>,
     /// By the Deployment's UID.
-    replicasets_of: HashMap<String, BTreeSet<ObjectKey>>,
+    replicasets_of: HashMap<WorkloadUid, BTreeSet<ObjectKey>>,
     /// A ReplicaSet's UID to its Deployment's.
-    owner_of: HashMap<String, String>,
+    owner_of: HashMap<String, WorkloadUid>,
     pods: HashMap<ObjectKey, Arc<PodRecord>>,
     /// By the ReplicaSet's UID.
     pods_of: HashMap<Word, BTreeSet<ObjectKey>>,
@@ -404,7 +404,7 @@ impl Index {
 
     fn unlink_replicaset(&mut self, key: &ObjectKey) {
         if let Some(old) = self.replicasets.get(key) {
-            remove_from(&mut self.replicasets_of, &old.deployment_uid, key);
+            remove_from(&mut self.replicasets_of, old.deployment_uid.as_str(), key);
             self.owner_of.remove(&old.uid);
         }
     }

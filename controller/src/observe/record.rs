@@ -13,7 +13,7 @@ use qscaler_core::drain::fleet::Amount;
 use qscaler_core::names::{MANAGER, annotation};
 use qscaler_core::size::ContainerResources;
 use qscaler_core::units::{Bytes, Millicores};
-use qscaler_core::workload::WorkloadId;
+use qscaler_core::workload::{WorkloadId, WorkloadUid};
 use qscaler_inject::{Allowed, Injection, Outcome, PodSize, Settings, preview};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -36,7 +36,7 @@ pub struct DeploymentRecord {
     /// Namespace and name.
     pub id: WorkloadId,
     /// UID.
-    pub uid: String,
+    pub uid: WorkloadUid,
     /// Version of the object, also of its `/scale`.
     pub resource_version: String,
     /// `metadata.generation`.
@@ -113,7 +113,7 @@ impl DeploymentRecord {
             id,
             refusal,
             size: PodSize::of(&asked),
-            uid: meta.uid.clone().unwrap_or_default(),
+            uid: meta.uid.clone().unwrap_or_default().into(),
             resource_version: meta.resource_version.clone().unwrap_or_default(),
             generation: meta.generation.unwrap_or(0),
             observed_generation: status.observed_generation.unwrap_or(0),
@@ -213,7 +213,7 @@ pub struct ReplicaSetRecord {
     /// UID.
     pub uid: String,
     /// The Deployment's UID.
-    pub deployment_uid: String,
+    pub deployment_uid: WorkloadUid,
     /// `spec.replicas`.
     pub spec_replicas: u32,
     /// `status.replicas`.
@@ -265,7 +265,7 @@ impl ReplicaSetRecord {
             namespace: meta.namespace.clone()?,
             name: meta.name.clone()?,
             uid: meta.uid.clone()?,
-            deployment_uid: owner(meta, "Deployment")?,
+            deployment_uid: owner(meta, "Deployment")?.into(),
             spec_replicas: count(object.spec.replicas, 1),
             status_replicas: count(status.map(|s| s.replicas), 0),
             ready_replicas: count(status.and_then(|s| s.ready_replicas), 0),

@@ -9,6 +9,7 @@ use qscaler_core::control_key::KEYS_MAX;
 use qscaler_core::drain::fleet::is_fresh;
 use qscaler_core::message::{AccessLevel, Busy, GAPS_MAX, HoldGap, PodMs, Report, WorkerState};
 use qscaler_core::scale::Completion;
+use qscaler_core::workload::WorkloadUid;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -255,7 +256,7 @@ impl Intake {
     ///
     /// # Errors
     /// When it is not believed; it changes nothing then.
-    pub fn take(&mut self, report: &Report, workload_uid: &str, pod: Option<&PodRecord>, now_ms: u64) -> Result<Taken, Rejected> {
+    pub fn take(&mut self, report: &Report, workload_uid: &WorkloadUid, pod: Option<&PodRecord>, now_ms: u64) -> Result<Taken, Rejected> {
         let checked = self.check(report, workload_uid, pod, now_ms);
         let uid: Word = pod.map_or_else(|| report.pod_uid.as_str().into(), |p| p.uid.clone());
         if let Err(why) = checked {
@@ -308,8 +309,8 @@ impl Intake {
         this
     }
 
-    fn check(&self, report: &Report, workload_uid: &str, pod: Option<&PodRecord>, now_ms: u64) -> Result<(), Rejected> {
-        if !report.workload_uid.is_empty() && report.workload_uid != workload_uid {
+    fn check(&self, report: &Report, workload_uid: &WorkloadUid, pod: Option<&PodRecord>, now_ms: u64) -> Result<(), Rejected> {
+        if report.workload_uid.is_known() && report.workload_uid != *workload_uid {
             return Err(Rejected::OtherWorkload);
         }
         if !pod.is_some_and(|p| *p.uid == *report.pod_uid && *p.name == *report.pod_name) {

@@ -11,7 +11,7 @@ fn pods() -> Vec<Arc<PodRecord>> {
 
 fn take(intake: &mut Intake, report: &Report, now_ms: u64) -> Result<Taken, Rejected> {
     let pods = pods();
-    intake.take(report, "dep", pods.iter().find(|p| *p.uid == *report.pod_uid).map(Arc::as_ref), now_ms)
+    intake.take(report, &"dep".into(), pods.iter().find(|p| *p.uid == *report.pod_uid).map(Arc::as_ref), now_ms)
 }
 
 #[test]

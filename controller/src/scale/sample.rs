@@ -79,7 +79,7 @@ mod tests {
                 busy_since_ms: at(T0_MS - 7_000),
                 ..report("a", 1, WorkerState::Open, Busy::Busy)
             };
-            intake.take(&told, "dep", view.pods.first().map(AsRef::as_ref), T0_MS).unwrap();
+            intake.take(&told, &"dep".into(), view.pods.first().map(AsRef::as_ref), T0_MS).unwrap();
             let sample = fleet_sample(&view, &mut intake, &mut starts, true, T0_MS + 5_000);
             assert_eq!(sample.busy_ages_s, [12.0], "{skew_ms} ms ahead");
         }
@@ -94,7 +94,7 @@ mod tests {
         let silent = sample(&view, &mut intake, 0);
         assert_eq!((silent.started_latencies_s.len(), silent.settling), (0, 2), "Ready, and nothing is heard of their workers");
         let told = Report { at_ms: PodMs(T0_MS + 30_000), ..report("a", 1, WorkerState::Open, Busy::Idle) };
-        intake.take(&told, "dep", view.pods.iter().find(|pod| &*pod.uid == "uid-a").map(AsRef::as_ref), T0_MS + 30_000).unwrap();
+        intake.take(&told, &"dep".into(), view.pods.iter().find(|pod| &*pod.uid == "uid-a").map(AsRef::as_ref), T0_MS + 30_000).unwrap();
         let first = sample(&view, &mut intake, 30_000);
         assert_eq!((first.started_latencies_s, first.settling), (vec![90.0], 1));
         assert_eq!(sample(&view, &mut intake, 31_000).started_latencies_s, Vec::<f64>::new(), "once");

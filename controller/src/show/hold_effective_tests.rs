@@ -22,7 +22,7 @@ fn verdict(pods: &[Value], reports: &[Report], known: KnownOfHolds, after_ms: u6
     let (view, mut intake) = (view(&objects), Intake::default());
     for report in reports {
         let pod = view.pods.iter().find(|p| *p.name == *report.pod_name).map(AsRef::as_ref);
-        let _ = intake.take(report, "dep", pod, T0_MS);
+        let _ = intake.take(report, &"dep".into(), pod, T0_MS);
     }
     judge(&view, &intake, known, T0_MS + after_ms)
 }

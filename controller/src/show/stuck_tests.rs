@@ -11,7 +11,7 @@ fn stuck(reports: &[Report], phase: &Phase, wish: Wish) -> Option<Stuck> {
     let mut intake = Intake::default();
     for report in reports {
         let pod = view.pods.iter().find(|p| *p.name == *report.pod_name).map(AsRef::as_ref);
-        intake.take(report, "dep", pod, T0_MS).unwrap();
+        intake.take(report, &"dep".into(), pod, T0_MS).unwrap();
     }
     hangs(&view, &intake, phase, wish, T0_MS)
 }

@@ -27,6 +27,7 @@ pub use release::Releases;
 pub use wanted::{PERIOD_MS, Silent, TOKEN_TTL_MS, desired, look_again};
 
 use crate::message::{Busy, ControlMessage, WorkerState};
+use crate::workload::WorkloadUid;
 use serde::{Deserialize, Serialize};
 
 /// The cost that marks a parked pod: the lowest there is.
@@ -46,7 +47,7 @@ pub const RECHECK_MS: u64 = 1_000;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FleetSettings {
     /// UID of the workload; goes into each message.
-    pub workload_uid: String,
+    pub workload_uid: WorkloadUid,
     /// The count is never lowered below this.
     pub min_replicas: u32,
     /// The count is never raised above this, for replacements neither.

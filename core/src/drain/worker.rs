@@ -30,6 +30,7 @@ pub use machine::WorkerMachine;
 use crate::config::DeadlinePolicy;
 use crate::framework::Signal;
 use crate::message::{Busy, ControlMessage};
+use crate::workload::WorkloadUid;
 
 /// How long a worker process that follows a hold without a pod's end finds its gate closed. Measured: a deletion hidden behind a liveness kill
 /// shows 50 to 70 ms after the new process; this leaves a slow node ten times that.
@@ -63,7 +64,7 @@ pub struct WorkerSettings {
     /// UID of this pod.
     pub pod_uid: String,
     /// UID of the workload; empty: any is accepted.
-    pub workload_uid: String,
+    pub workload_uid: WorkloadUid,
     /// Told to the worker in this order when its pod ends; empty: the kubelet's TERM is left to do it.
     pub signals: Vec<Signal>,
     /// Whether the worker can be kept from taking new tasks.

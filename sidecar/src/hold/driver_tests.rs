@@ -153,7 +153,7 @@ impl Pod {
         let message = ControlMessage {
             version: 1,
             kind,
-            workload_uid: "w-uid".to_owned(),
+            workload_uid: "w-uid".into(),
             epoch,
             issued_ms: now_ms,
             expires_ms: now_ms + 600_000,

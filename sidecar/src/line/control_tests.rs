@@ -103,7 +103,7 @@ impl Line {
     fn report(&mut self) -> Report {
         let settings = WorkerSettings {
             pod_uid: String::new(),
-            workload_uid: String::new(),
+            workload_uid: Default::default(),
             signals: Vec::new(),
             has_gate: false,
             kill_behind_gate: false,
@@ -121,14 +121,14 @@ impl Line {
 
     fn directed(&self, kind: ControlKind, n: u64, target: Option<String>) {
         let message =
-            ControlMessage { version: 1, kind, workload_uid: "w".to_owned(), epoch: n, issued_ms: 0, expires_ms: u64::MAX, lease_ms: 1, target };
+            ControlMessage { version: 1, kind, workload_uid: "w".into(), epoch: n, issued_ms: 0, expires_ms: u64::MAX, lease_ms: 1, target };
         self.send(message, Seal::Unchecked);
     }
 
     fn sealed(&self, kind: ControlKind, n: u64, target: Option<&str>, seal: Seal) {
         let target = target.map(str::to_owned);
         self.send(
-            ControlMessage { version: 1, kind, workload_uid: "w".to_owned(), epoch: n, issued_ms: 0, expires_ms: u64::MAX, lease_ms: 1, target },
+            ControlMessage { version: 1, kind, workload_uid: "w".into(), epoch: n, issued_ms: 0, expires_ms: u64::MAX, lease_ms: 1, target },
             seal,
         );
     }

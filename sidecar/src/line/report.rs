@@ -149,7 +149,7 @@ mod tests {
     fn machine() -> WorkerMachine {
         let settings = WorkerSettings {
             pod_uid: "p".to_owned(),
-            workload_uid: String::new(),
+            workload_uid: Default::default(),
             signals: Vec::new(),
             has_gate: false,
             kill_behind_gate: false,

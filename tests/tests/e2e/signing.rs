@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use qscaler_broker::open_control;
 use qscaler_broker::signing::Signer;
 use qscaler_core::message::{ControlKind, ControlMessage, VERSION};
-use qscaler_core::workload::{ControlAddress, WorkloadId};
+use qscaler_core::workload::{ControlAddress, WorkloadId, WorkloadUid};
 use qscaler_tests::stand::fleet::{DEPLOYMENT, Fleet, FleetOptions, STEP, describe, name_of};
 use qscaler_tests::stand::kubectl::kubectl;
 use qscaler_tests::stand::{BrokerKind, Stand};
@@ -19,7 +19,7 @@ const FORGED: usize = 3;
 /// Sends a message as the controller would have written it, without a signature, on the channel that the pods listen to.
 async fn forge(stand: &Stand, fleet: &Fleet, kind: ControlKind, target: Option<String>) -> Result<()> {
     let deployment = fleet.deployment().await?;
-    let uid = deployment.metadata.uid.context("the Deployment's UID")?;
+    let uid: WorkloadUid = deployment.metadata.uid.context("the Deployment's UID")?.into();
     let now_ms = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?;
     let address = ControlAddress::new(&WorkloadId { namespace: fleet.name.clone(), name: DEPLOYMENT.to_owned() }, &uid);
     let message = ControlMessage {

@@ -4,6 +4,7 @@
 use super::{FleetFacts, FleetSettings, Phase};
 use crate::config::WorkerConfig;
 use crate::message::WorkerState;
+use crate::workload::WorkloadUid;
 use std::collections::BTreeMap;
 
 /// A drain under way is looked at this often, milliseconds: each of its steps waits for a word of a pod or of the API server.
@@ -31,10 +32,10 @@ pub fn look_again(phase: &Phase, wake_ms: Option<u64>, now_ms: u64) -> Option<u6
 impl FleetSettings {
     /// By the user's words; without them nothing is scaled anyway.
     #[must_use]
-    pub fn of(workload_uid: &str, config: Option<&WorkerConfig>) -> Self {
+    pub fn of(workload_uid: &WorkloadUid, config: Option<&WorkerConfig>) -> Self {
         let paused = config.map(|c| c.paused).unwrap_or_default();
         Self {
-            workload_uid: workload_uid.to_owned(),
+            workload_uid: workload_uid.clone(),
             // A pause of raising is also one of raising to the minimum.
             min_replicas: if paused.stops_raising() { 0 } else { config.map_or(0, |c| c.min_replicas) },
             max_replicas: config.map_or(u32::MAX, |c| c.max_replicas),

@@ -10,7 +10,7 @@ impl WorkerMachine {
     pub(super) fn is_for_us(&self, message: &ControlMessage, now_ms: u64) -> bool {
         let workload = &self.settings.workload_uid;
         let step_max = if self.epoch == 0 { EPOCH_MAX } else { EPOCH_STEP_MAX };
-        (workload.is_empty() || *workload == message.workload_uid)
+        (!workload.is_known() || *workload == message.workload_uid)
             && now_ms < message.expires_ms
             && message.expires_ms - now_ms <= EXPIRY_MAX_MS
             && message.epoch <= EPOCH_MAX

@@ -89,7 +89,7 @@ fn tokens_that_mean_nothing_are_dropped_without_parking() {
 
 #[test]
 fn a_sidecar_that_does_not_know_its_workload_takes_any() {
-    let mut pod = Pod::open(WorkerSettings { workload_uid: String::new(), ..settings() });
+    let mut pod = Pod::open(WorkerSettings { workload_uid: Default::default(), ..settings() });
     pod.on(token(1));
     pod.is(WorkerState::Parked);
 }
