@@ -1,9 +1,11 @@
 //! Process-wide logging. In: a format and a filter such as `info,qscaler_controller=debug`. Out: lines on standard error. Left to others: what
-//! is logged; secrets never are, which is the business of whoever holds one.
+//! is logged; secrets never are, which is the business of whoever holds one, and of this file where a library would tell them.
 
 use std::fmt;
 use std::str::FromStr;
-use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing::{Level, Subscriber};
+use tracing_subscriber::filter::{LevelFilter, Targets, filter_fn};
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -12,6 +14,8 @@ pub const FILTER_DEFAULT: &str = "info";
 
 /// Libraries that log as errors what the caller handles and tells in its own words; a filter that names them is obeyed.
 const QUIET: &[&str] = &["lapin"];
+/// Libraries that at their finest level write what they log in with: the frame that carries a password, the whole URL. No filter makes them.
+const TELL_SECRETS: &[&str] = &["amq_protocol", "lapin"];
 
 /// How a log line looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,18 +74,37 @@ fn targets(filter: &str) -> Result<Targets, LogError> {
     Ok(QUIET.iter().filter(|library| !filter.contains(*library)).fold(targets, |targets, library| targets.with_target(*library, LevelFilter::OFF)))
 }
 
+/// Whether such a line may tell a secret.
+fn tells_secrets(target: &str, level: &Level) -> bool {
+    *level > Level::DEBUG && TELL_SECRETS.iter().any(|library| target.starts_with(library))
+}
+
+/// What [`init`] sets, for lines that go elsewhere.
+///
+/// # Errors
+/// When the filter does not parse.
+pub fn subscriber<W>(format: Format, filter: &str, writer: W) -> Result<Box<dyn Subscriber + Send + Sync>, LogError>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let targets = targets(filter)?;
+    let without_secrets = filter_fn(|line| !tells_secrets(line.target(), line.level()));
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
+    Ok(match format {
+        Format::Json => {
+            let lines = lines.json().flatten_event(true).with_current_span(false);
+            Box::new(tracing_subscriber::registry().with(lines).with(targets).with(without_secrets))
+        }
+        Format::Text => Box::new(tracing_subscriber::registry().with(lines.with_ansi(false)).with(targets).with(without_secrets)),
+    })
+}
+
 /// Sets the process's logger; to be called once, first thing in `main`.
 ///
 /// # Errors
 /// When the filter does not parse, or a logger is set already.
 pub fn init(format: Format, filter: &str) -> Result<(), LogError> {
-    let targets = targets(filter)?;
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    match format {
-        Format::Json => tracing_subscriber::registry().with(lines.json().flatten_event(true).with_current_span(false)).with(targets).try_init(),
-        Format::Text => tracing_subscriber::registry().with(lines.with_ansi(false)).with(targets).try_init(),
-    }
-    .map_err(|_| LogError::Twice)
+    subscriber(format, filter, std::io::stderr)?.try_init().map_err(|_| LogError::Twice)
 }
 
 #[cfg(test)]
