@@ -3,7 +3,7 @@
 
 use crate::absent::Workload;
 use crate::clock;
-use crate::doctor::{Facts, Part, Seen};
+use crate::doctor::{Facts, Keys, Part, Seen};
 use crate::reading::{list, seen};
 use crate::survey;
 use anyhow::{Context, Result};
@@ -139,7 +139,8 @@ pub(crate) async fn facts(client: &Client, namespace: Option<&str>) -> Facts {
         read(d, labelled.as_ref().map(|names| names.iter().any(|n| n == namespace)))
     };
     let now_s = clock::now_s();
-    let parts = list(&parts, &ListParams::default().labels(PARTS)).await.map(|found| found.iter().map(part).collect::<Vec<_>>());
+    let own = list(&parts, &ListParams::default().labels(PARTS)).await;
+    let parts = own.clone().map(|found| found.iter().map(part).collect::<Vec<_>>());
     let workloads = list(&deployments, &all).await.map(|found| found.iter().map(of_workload).filter(|w| w.annotated).collect::<Vec<_>>());
     // Where QScaler runs is known by its controller.
     let system = match &parts {
@@ -147,10 +148,13 @@ pub(crate) async fn facts(client: &Client, namespace: Option<&str>) -> Facts {
         _ => None,
     };
     let nowhere = || Seen::No("no controller is known".to_owned());
-    let (served, renewed_s) = match &system {
-        Some(system) => (survey::served(client, system).await, survey::renewed_s(client, system, now_s).await),
-        None => (nowhere().map(|()| None), nowhere().map(|()| None)),
+    let (tls, private, renewed_s) = match &system {
+        Some(system) => {
+            (survey::tls(client, system).await, survey::has_control_key(client, system).await, survey::renewed_s(client, system, now_s).await)
+        }
+        None => (nowhere().map(|()| BTreeMap::new()), nowhere().map(|()| false), nowhere().map(|()| None)),
     };
+    let deployments_of_ours = if let Seen::Yes(found) = &own { found.as_slice() } else { &[] };
     let pods = match &workloads {
         Seen::Yes(workloads) => survey::pods(client, workloads).await,
         other => other.clone().map(|_| Vec::new()),
@@ -162,7 +166,8 @@ pub(crate) async fn facts(client: &Client, namespace: Option<&str>) -> Facts {
             let hooks = found.webhooks.unwrap_or_default();
             hooks.into_iter().map(|hook| (hook.name, hook.client_config.ca_bundle.map(|ca| ca.0).unwrap_or_default())).collect()
         }),
-        served,
+        served: tls.clone().map(|mut data| data.remove("tls.crt")),
+        keys: Keys { private, public: tls.map(|data| survey::public_keys(&data, deployments_of_ours)) },
         parts,
         renewed_s,
         roles: survey::roles(client).await,

@@ -1,9 +1,10 @@
-//! What `doctor` reads beside the workloads: the installation's roles, definitions, certificate and Lease, the workloads' pods, and what the user may do. In: a
+//! What `doctor` reads beside the workloads: the installation's roles, definitions, certificate, keys and Lease, the workloads' pods, and what the user may do. In: a
 //! client. Out: facts, or that they may not be read. Left to others: what they mean (`doctor`).
 
 use crate::absent::Workload;
 use crate::doctor::{COMMANDS, NEEDED, PodFacts, Right, Role, Seen};
 use crate::reading::{list, seen};
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Pod, Secret};
@@ -11,9 +12,10 @@ use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, ListParams, PostParams};
 use kube::{Client, ResourceExt};
-use qscaler_core::names::{LEASE, TLS_SECRET, annotation, sidecar};
+use qscaler_core::control_key;
+use qscaler_core::names::{CONTROL_KEY_PUBLIC, CONTROL_KEY_SECRET, LEASE, TLS_SECRET, annotation, sidecar};
 use qscaler_inject::{Injected, Owner, owner};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The definitions that the chart brings.
 const DEFINITIONS: &[&str] = &["qworkers.qscaler.dev", "qworkercheckpoints.qscaler.dev"];
@@ -22,10 +24,25 @@ pub(crate) const LABEL_VERSION: &str = "app.kubernetes.io/version";
 /// Pods of Deployments have it.
 const LABEL_TEMPLATE: &str = "pod-template-hash";
 
-/// `tls.crt` of what the webhook serves.
-pub(crate) async fn served(client: &Client, namespace: &str) -> Seen<Option<Vec<u8>>> {
+/// What stands in the Secret of the webhook's certificate; where it is not there: nothing.
+pub(crate) async fn tls(client: &Client, namespace: &str) -> Seen<BTreeMap<String, Vec<u8>>> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    seen(secrets.get_opt(TLS_SECRET).await).map(|secret| secret.and_then(|s| s.data?.remove("tls.crt")).map(|pem| pem.0))
+    let data = |secret: Option<Secret>| secret.and_then(|s| s.data).unwrap_or_default();
+    seen(secrets.get_opt(TLS_SECRET).await).map(|secret| data(secret).into_iter().map(|(key, value)| (key, value.0)).collect())
+}
+
+/// Whether the Secret with the key of control messages is there. Its content is not asked for.
+pub(crate) async fn has_control_key(client: &Client, namespace: &str) -> Seen<bool> {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    seen(secrets.get_metadata_opt(CONTROL_KEY_SECRET).await).map(|found| found.is_some())
+}
+
+/// The public keys of control messages that new pods get: the one beside the certificate, and those of the webhook's command line.
+pub(crate) fn public_keys(tls: &BTreeMap<String, Vec<u8>>, parts: &[Deployment]) -> Vec<String> {
+    let beside = tls.get(CONTROL_KEY_PUBLIC).map(|key| String::from_utf8_lossy(key).into_owned());
+    let containers = parts.iter().filter_map(|d| d.spec.template.spec.as_ref()).flat_map(|spec| &spec.containers);
+    let arguments = containers.flat_map(|container| container.args.iter().flatten()).filter_map(|word| word.strip_prefix("--control-key="));
+    control_key::read_list(&beside.iter().map(String::as_str).chain(arguments).collect::<Vec<_>>().join(","))
 }
 
 /// Seconds since the controller's Lease was renewed.
@@ -128,11 +145,14 @@ fn of_workload(pod: &Pod, workloads: &[Workload]) -> Option<PodFacts> {
     // A workload with mistakes, or one that only tries, has none on purpose.
     let wanted = |w: &&Workload| w.namespace == namespace && w.name == name && w.mistakes.is_empty() && !w.dry_run;
     workloads.iter().find(wanted)?;
+    let own = pod.spec.iter().flat_map(|s| s.init_containers.iter().flatten()).find(|c| c.name == sidecar::CONTAINER);
+    let keys = own.and_then(|c| c.env.iter().flatten().find(|e| e.name == sidecar::ENV_CONTROL_KEYS)).and_then(|e| e.value.as_deref());
     let injected = pod.annotations().get(annotation::INJECTED).and_then(|text| serde_json::from_str::<Injected>(text).ok());
     Some(PodFacts {
         name: pod.name_any(),
         workload: format!("{namespace}/{name}"),
-        has_sidecar: pod.spec.iter().flat_map(|s| s.init_containers.iter().flatten()).any(|c| c.name == sidecar::CONTAINER),
+        has_sidecar: own.is_some(),
         sidecar: injected.map(|injected| injected.version),
+        keys: control_key::read_list(keys.unwrap_or_default()),
     })
 }

@@ -3,10 +3,12 @@
 
 mod certificates;
 mod rights;
+mod signing;
 mod versions;
 
 pub(crate) use certificates::Bundle;
 pub(crate) use rights::{COMMANDS, NEEDED, Right, Role};
+pub(crate) use signing::Keys;
 
 use crate::absent::{Workload, why};
 use crate::show::needs_someone;
@@ -60,6 +62,8 @@ pub(crate) struct PodFacts {
     pub(crate) has_sidecar: bool,
     /// The sidecar's version, by the pod's annotation.
     pub(crate) sidecar: Option<String>,
+    /// Public keys of control messages that its sidecar was given.
+    pub(crate) keys: Vec<String>,
 }
 
 /// Everything that is looked at.
@@ -72,6 +76,8 @@ pub(crate) struct Facts {
     /// `tls.crt` of what the webhook serves.
     pub(crate) served: Seen<Option<Vec<u8>>>,
     pub(crate) parts: Seen<Vec<Part>>,
+    /// The keys of control messages.
+    pub(crate) keys: Keys,
     /// Seconds since the Lease was renewed; None: there is none.
     pub(crate) renewed_s: Seen<Option<i64>>,
     pub(crate) roles: Seen<Vec<Role>>,
@@ -139,8 +145,10 @@ pub(crate) fn checks(facts: &Facts) -> Vec<Check> {
     out.extend(parts(&facts.parts));
     out.extend(leads(&facts.renewed_s, namespace));
     out.extend(certificates::checks(&facts.webhooks, &facts.served, namespace, facts.now_s));
+    let certs = known.iter().any(|p| p.name.ends_with("certs"));
+    out.extend(signing::checks(&facts.keys, &facts.pods, &facts.workers, namespace, certs));
     if namespace.is_some() {
-        out.extend(rights::installed(&facts.roles, known.iter().any(|p| p.name.ends_with("certs"))));
+        out.extend(rights::installed(&facts.roles, certs));
     }
     out.push(rights::of_user(&facts.may));
     out.extend(versions::checks(env!("CARGO_PKG_VERSION"), known, &facts.definitions, &facts.pods));

@@ -37,7 +37,12 @@ fn roles() -> Vec<Role> {
 }
 
 fn pod(name: &str, sidecar: Option<&str>) -> PodFacts {
-    PodFacts { name: name.into(), workload: "shop/orders".into(), has_sidecar: sidecar.is_some(), sidecar: sidecar.map(str::to_owned) }
+    let keys = sidecar.iter().map(|_| key('A')).collect();
+    PodFacts { name: name.into(), workload: "shop/orders".into(), has_sidecar: sidecar.is_some(), sidecar: sidecar.map(str::to_owned), keys }
+}
+
+fn key(letter: char) -> String {
+    letter.to_string().repeat(43)
 }
 
 fn part(name: &str, ready: i32) -> Part {
@@ -63,6 +68,7 @@ fn good() -> Facts {
         installed: Some(true),
         webhooks: Seen::Yes(vec![("pods.qscaler.dev".into(), authority)]),
         served: Seen::Yes(Some(leaf)),
+        keys: Keys { private: Seen::Yes(true), public: Seen::Yes(vec![key('A')]) },
         renewed_s: Seen::Yes(Some(3)),
         roles: Seen::Yes(roles()),
         may: vec![Some(true); COMMANDS.len()],
@@ -147,6 +153,42 @@ fn a_certificate_that_the_api_server_would_refuse_is_found_with_what_is_wrong_of
     let late = Facts { webhooks: hooks(&authority), served: Seen::Yes(Some(leaf)), now_s: 1_798_761_600 - 3_600, ..good() };
     assert_eq!(failed(&late), Vec::<String>::new());
     assert!(text(&checks(&late)).0.contains("it expires at 2027-01-01T00:00:00Z, and was not renewed"));
+}
+
+#[test]
+fn a_key_that_is_not_there_or_that_pods_do_not_know_is_found_with_its_mend() {
+    let with_certs = || Seen::Yes(vec![part("qscaler-controller", 1), part("qscaler-webhook", 2), part("qscaler-certs", 1)]);
+    let keys = |private: bool, public: &[String]| Keys { private: Seen::Yes(private), public: Seen::Yes(public.to_vec()) };
+    let pods = |all: &[&[String]]| Seen::Yes(all.iter().map(|keys| PodFacts { keys: keys.to_vec(), ..pod("orders-1", Some(VERSION)) }).collect());
+    let (a, b) = (key('A'), key('B'));
+    for (facts, part_of) in [
+        (Facts { keys: keys(false, &[]), parts: with_certs(), ..good() }, "kubectl -n qscaler-system logs deployment/qscaler-certs"),
+        (Facts { keys: keys(true, &[]), ..good() }, "controlKey.publicKeys"),
+        (Facts { keys: keys(true, &[]), parts: with_certs(), ..good() }, "certs publishes it beside the certificate"),
+        (
+            Facts { pods: pods(&[std::slice::from_ref(&b), std::slice::from_ref(&a)]), ..good() },
+            "1 of 2 of shop/orders know other keys alone, and believe no message",
+        ),
+    ] {
+        let found = failed(&facts);
+        assert!(found.len() == 1 && found[0].contains(part_of), "{part_of}: {found:?}");
+    }
+    for (facts, part_of) in [
+        (Facts { keys: keys(false, &[]), ..good() }, "openssl genpkey -algorithm ed25519"),
+        (Facts { pods: pods(&[&[], std::slice::from_ref(&a)]), ..good() }, "1 of 2 of shop/orders were made without a key (qscaler_unsigned_pods)"),
+        (Facts { pods: pods(&[&[]]), ..good() }, "kubectl -n shop rollout restart deployment orders"),
+    ] {
+        let (text, well) = text(&checks(&facts));
+        assert!(well && text.contains(part_of) && text.contains("1 warnings"), "{part_of}: {text}");
+    }
+    // In a rotation a pod knows both; what the QWorker says already is said once; what may not be read is no failure.
+    assert_eq!(failed(&Facts { pods: pods(&[&[b.clone(), a]]), ..good() }), Vec::<String>::new());
+    let mut told = worker("orders", "HoldEffective", "False", "1 pod does not believe the controller");
+    told.status.as_mut().unwrap().conditions[0].reason = "MessagesRefused".into();
+    let found = failed(&Facts { pods: pods(&[&[b]]), workers: Seen::Yes(vec![told]), ..good() });
+    assert!(found.len() == 1 && found[0].contains("HoldEffective is False (MessagesRefused)"), "{found:?}");
+    let blind = Facts { keys: Keys { private: Seen::NotAllowed, public: Seen::NotAllowed }, ..good() };
+    assert!(text(&checks(&blind)).0.contains("1 unknown"));
 }
 
 #[test]
