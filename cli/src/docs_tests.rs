@@ -4,7 +4,7 @@ use crate::Cli;
 use clap::Parser;
 use qscaler_core::config::{Parsed, parse};
 use serde_yaml::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 fn root() -> PathBuf {
@@ -181,4 +181,53 @@ fn every_page_is_in_the_book() {
         let name = inside.display().to_string();
         assert!(name == "SUMMARY.md" || summary.contains(&format!("]({name})")), "docs/SUMMARY.md has no {name}");
     }
+}
+
+/// Names of functions in all sources of the tree.
+fn functions(folder: &Path, out: &mut BTreeSet<String>) {
+    for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
+        let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        if path.is_dir() && !name.starts_with('.') && name != "target" && name != "node_modules" {
+            functions(&path, out);
+        } else if name.ends_with(".rs") {
+            let text = std::fs::read_to_string(&path).expect("a source");
+            out.extend(text.split("fn ").skip(1).filter_map(|rest| rest.split(['(', '<']).next()).map(str::to_owned));
+        }
+    }
+}
+
+#[test]
+fn every_test_that_a_page_names_is_there_and_every_row_about_security_names_one() {
+    let mut known = BTreeSet::new();
+    functions(&root(), &mut known);
+    let mut seen = 0;
+    for (path, text) in pages() {
+        for word in text.split('`').skip(1).step_by(2) {
+            let is_name = word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+            // A sentence: no metric has so many words.
+            if is_name && word.matches('_').count() >= 6 {
+                assert!(known.contains(word), "{}: there is no test {word}", path.display());
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen >= 50, "only {seen} names of tests were found");
+    let page = std::fs::read_to_string(root().join("SECURITY.md")).expect("the page");
+    let (_, table) = page.split_once("## Where each of these is tested").expect("SECURITY.md has the table");
+    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| what is said")).collect();
+    assert!(rows.len() >= 20, "{rows:?}");
+    for row in rows {
+        let cell = row.rsplit(" | ").next().expect("a cell");
+        assert!(cell.contains('`') || cell.contains("not tested"), "names no test: {row}");
+    }
+}
+
+#[test]
+fn the_network_policy_to_copy_selects_our_pods_and_opens_their_port() {
+    let page = std::fs::read_to_string(root().join("docs/security.md")).expect("the page");
+    let all = blocks(&page);
+    let policy = all.iter().find(|(language, block)| *language == "yaml" && block.contains("kind: NetworkPolicy")).expect("a policy");
+    let policy: serde_json::Value = serde_yaml::from_str(&policy.1).expect("it parses");
+    assert_eq!(policy["spec"]["podSelector"]["matchExpressions"][0]["key"], qscaler_core::names::LABEL_WORKLOAD);
+    assert_eq!(policy["spec"]["ingress"][0]["ports"][0]["port"], qscaler_core::names::sidecar::PORT);
 }

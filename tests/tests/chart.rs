@@ -117,7 +117,10 @@ fn each_profile_renders_to_its_golden() {
 #[test]
 fn every_container_is_within_the_restricted_level() {
     let mut seen = 0;
-    for object in all_profiles().iter().filter(|o| o["kind"] == "Deployment") {
+    let with_job = objects(&["--set", "cleanUp.enabled=true"]);
+    for object in
+        all_profiles().iter().chain(with_job.iter().filter(|o| o["kind"] == "Job")).filter(|o| o["kind"] == "Deployment" || o["kind"] == "Job")
+    {
         let pod = &object["spec"]["template"]["spec"];
         let context = &pod["securityContext"];
         assert_eq!((&context["runAsNonRoot"], &context["runAsUser"]), (&json!(true), &json!(65532)));
@@ -128,13 +131,33 @@ fn every_container_is_within_the_restricted_level() {
             let context = &container["securityContext"];
             let expected = json!({"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]}});
             assert_eq!(*context, expected, "{}", container["name"]);
-            for probe in ["livenessProbe", "readinessProbe"] {
+            for probe in ["livenessProbe", "readinessProbe"].into_iter().filter(|_| object["kind"] != "Job") {
                 assert_eq!(container[probe]["httpGet"]["port"], "admin", "{}", container["name"]);
             }
             assert!(container["resources"]["requests"]["memory"].is_string() && container["resources"]["limits"]["memory"].is_string());
         }
     }
-    assert_eq!(seen, 6, "three parts in two profiles");
+    assert_eq!(seen, 7, "three parts in two profiles, and the Job after an uninstallation");
+}
+
+/// Whatever is set: passwords and keys are read from Secrets by their reader, and come neither by arguments nor by variables, which many may read.
+#[test]
+fn no_container_is_given_a_secret_by_its_arguments_variables_or_volumes() {
+    let pem = "--set=brokerCa.pem=-----BEGIN CERTIFICATE-----,cleanUp.enabled=true";
+    for object in objects(&[pem]).iter().filter(|o| o["kind"] == "Deployment" || o["kind"] == "Job") {
+        let pod = &object["spec"]["template"]["spec"];
+        for container in pod["containers"].as_array().unwrap() {
+            assert_eq!(container.get("envFrom"), None);
+            for variable in container["env"].as_array().into_iter().flatten() {
+                let from = variable["valueFrom"].as_object().map(|from| from.keys().cloned().collect::<Vec<_>>());
+                assert!(from.is_none_or(|from| from == ["fieldRef"]), "{variable}");
+            }
+        }
+        for volume in pod["volumes"].as_array().into_iter().flatten() {
+            assert!(volume["configMap"].is_object(), "{volume}");
+        }
+        assert!(pod["hostPID"].is_null() && pod["hostIPC"].is_null() && pod["hostNetwork"].is_null(), "{}", object["metadata"]["name"]);
+    }
 }
 
 /// The rights of one role, a line each: `group/resource (names): verbs`.
@@ -216,6 +239,10 @@ fn nobody_has_a_right_that_is_not_in_this_table() {
     ]
     .into();
     let objects = objects(&["--set", "cleanUp.enabled=true"]);
+    let writes = |line: &&&str| line.rsplit(": ").next().is_some_and(|verbs| verbs.split(' ').any(|verb| !["get", "list", "watch"].contains(&verb)));
+    for ((_, name), lines) in table.iter().filter(|((_, name), _)| ["qscaler-webhook", "qscaler-view", "qscaler-broker-urls"].contains(name)) {
+        assert_eq!(lines.iter().find(writes), None, "{name} writes nothing");
+    }
     let mut seen = 0;
     for role in objects.iter().filter(|o| o["kind"] == "Role" || o["kind"] == "ClusterRole") {
         let key = (role["kind"].as_str().unwrap(), role["metadata"]["name"].as_str().unwrap());

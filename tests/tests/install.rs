@@ -9,6 +9,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The chart that is upgraded from: no release has a tag yet, so it is the chart as it was before `status.unheldPods`, kept here (`git archive 41dfbe1
@@ -41,10 +42,14 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
+/// One API server at a time: two that start at once on a busy machine are both late.
+static ONE: Mutex<()> = Mutex::new(());
+
 /// etcd and an API server, ended when dropped.
 struct Server {
     folder: tempfile::TempDir,
     children: Vec<Child>,
+    _one: MutexGuard<'static, ()>,
 }
 
 impl Drop for Server {
@@ -58,6 +63,7 @@ impl Drop for Server {
 
 impl Server {
     fn start() -> Self {
+        let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         let key = rcgen::KeyPair::generate().unwrap();
@@ -97,7 +103,7 @@ impl Server {
         .args(["--authorization-mode", "RBAC", "--service-account-issuer", "https://kubernetes.default.svc", "--endpoint-reconciler-type", "none"])
         .args(["--token-auth-file", "tokens.csv", "--cert-dir", "certs"])
         .args(["--service-account-key-file", "sa.pub", "--service-account-signing-key-file", "sa.key"]);
-        let mut server = Self { folder, children: Vec::new() };
+        let mut server = Self { folder, children: Vec::new(), _one: one };
         for (name, mut command) in [("etcd", etcd), ("api", api)] {
             let log = fs::File::create(server.folder.path().join(format!("{name}.log"))).unwrap();
             command.current_dir(server.folder.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
@@ -214,4 +220,115 @@ fn the_chart_is_taken_upgraded_rolled_back_and_removed_by_a_real_api_server() {
         server.helm(helm, &["install", "qscaler", &chart]);
     }
     server.helm("helm-", &["uninstall", "qscaler"]);
+}
+
+/// As this account of ours, whether it went well and what was said.
+fn as_account(server: &Server, account: &str, arguments: &[&str]) -> (bool, String) {
+    let who = format!("--as=system:serviceaccount:{NAMESPACE}:qscaler-{account}");
+    let mut all = vec![who.as_str()];
+    all.extend(arguments);
+    server.run(&cached("kubernetes-", "kubectl"), &all, None)
+}
+
+#[test]
+fn an_account_of_ours_is_refused_what_it_is_not_there_for_by_a_real_api_server() {
+    let server = Server::start();
+    server.helm("helm-", &["install", "qscaler", &root().join("charts/qscaler").display().to_string()]);
+    let kubectl = cached("kubernetes-", "kubectl");
+    let account = "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: default, namespace: default}\n";
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: default, labels: {a: b}, annotations: {own: x}}\n\
+               spec: {automountServiceAccountToken: false, containers: [{name: w, image: w}]}\n";
+    // No controller makes the account here; one that does would be as good.
+    server.run(&kubectl, &["apply", "-f", "-"], Some(account));
+    let (ok, words) = server.run(&kubectl, &["apply", "-f", "-"], Some(pod));
+    assert!(ok, "{words}");
+
+    // kubectl reads what it patches, which QScaler's controller does not.
+    server.kubectl(&["-n", "default", "create", "role", "see", "--verb=get", "--resource=pods"]);
+    server.kubectl(&["-n", "default", "create", "rolebinding", "see", "--role=see", &format!("--serviceaccount={NAMESPACE}:qscaler-controller")]);
+    let on_pod = |patch: &str| as_account(&server, "controller", &["-n", "default", "patch", "pod", "p", "--type=strategic", "-p", patch]);
+    let image = r#"{"spec": {"containers": [{"name": "w", "image": "evil"}]}}"#;
+    // A policy is in force some moments after it is there.
+    let begin = Instant::now();
+    loop {
+        let (ok, words) = on_pod(image);
+        if !ok && words.contains("nothing of their spec") {
+            break;
+        }
+        assert!(begin.elapsed() < READY, "the policy never came into force: {words}");
+        std::thread::sleep(Duration::from_millis(250));
+        server.run(&kubectl, &["replace", "--force", "-f", "-"], Some(pod));
+    }
+    for (patch, says) in [
+        (image, "nothing of their spec"),
+        (r#"{"metadata": {"labels": {"a": "c"}}}"#, "no labels, finalizers or owners"),
+        (r#"{"metadata": {"finalizers": ["q/q"]}}"#, "no labels, finalizers or owners"),
+        (r#"{"metadata": {"annotations": {"own": "y"}}}"#, "marks for node autoscalers only"),
+        (r#"{"metadata": {"annotations": {"own": null}}}"#, "marks for node autoscalers only"),
+        (r#"{"metadata": {"annotations": {"qscaler.dev/release": "now"}}}"#, "marks for node autoscalers only"),
+    ] {
+        let (ok, words) = on_pod(patch);
+        assert!(!ok && words.contains(says), "{patch}: {words}");
+    }
+    let (ok, words) = on_pod(r#"{"metadata": {"annotations": {"controller.kubernetes.io/pod-deletion-cost": "-1"}}}"#);
+    assert!(ok, "its own mark: {words}");
+
+    let on_configuration = |account: &str, op: &str| {
+        as_account(&server, account, &["patch", "mutatingwebhookconfiguration", "qscaler", "--type=json", "-p", &format!("[{op}]")])
+    };
+    let bundle = r#"{"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": "Zm9v"}"#;
+    let begin = Instant::now();
+    loop {
+        let (ok, words) = on_configuration("certs", r#"{"op": "replace", "path": "/webhooks/0/failurePolicy", "value": "Fail"}"#);
+        if !ok && words.contains("caBundle only") {
+            break;
+        }
+        assert!(begin.elapsed() < READY, "the policy never came into force: {words}");
+        // Undone, and tried again.
+        server.kubectl(&[
+            "patch",
+            "mutatingwebhookconfiguration",
+            "qscaler",
+            "--type=json",
+            "-p",
+            r#"[{"op": "replace", "path": "/webhooks/0/failurePolicy", "value": "Ignore"}]"#,
+        ]);
+        std::thread::sleep(Duration::from_millis(250));
+    }
+    let (ok, words) = on_configuration("certs", r#"{"op": "add", "path": "/metadata/labels/x", "value": "y"}"#);
+    assert!(!ok && words.contains("no metadata"), "{words}");
+    let (ok, words) = on_configuration("certs", bundle);
+    assert!(ok, "its own field: {words}");
+
+    // What no role gives: each would be a way to more.
+    for (account, verb, what) in [
+        ("webhook", "patch", "pods"),
+        ("webhook", "get", "secrets"),
+        ("webhook", "patch", "mutatingwebhookconfigurations"),
+        ("controller", "list", "secrets"),
+        ("controller", "update", "secrets"),
+        ("controller", "create", "pods"),
+        ("controller", "delete", "pods"),
+        ("controller", "create", "pods/exec"),
+        ("controller", "patch", "deployments"),
+        ("controller", "patch", "mutatingwebhookconfigurations"),
+        ("certs", "list", "secrets"),
+        ("certs", "get", "secrets"),
+        ("certs", "get", "pods"),
+        ("certs", "create", "mutatingwebhookconfigurations"),
+    ] {
+        let (_, words) = as_account(&server, account, &["auth", "can-i", verb, what, "--all-namespaces"]);
+        assert!(words.lines().any(|line| line == "no"), "{account} may {verb} {what}: {words}");
+    }
+    for (account, secret, may) in [
+        ("certs", "qscaler-webhook-ca", "yes"),
+        ("certs", "qscaler-control-key", "yes"),
+        ("certs", "of-others", "no"),
+        ("controller", "qscaler-control-key", "yes"),
+        ("webhook", "qscaler-webhook-tls", "no"),
+        ("webhook", "qscaler-control-key", "no"),
+    ] {
+        let (_, words) = as_account(&server, account, &["auth", "can-i", "get", &format!("secrets/{secret}"), "-n", NAMESPACE]);
+        assert!(words.lines().any(|line| line == may), "{account}, {secret}: {words}");
+    }
 }

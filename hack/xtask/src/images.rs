@@ -236,4 +236,13 @@ mod tests {
         assert_eq!(names.len(), Image::ALL.len());
         assert_eq!(Image::QscalerSidecar.name(), "qscaler-sidecar");
     }
+
+    #[test]
+    fn an_image_of_ours_has_programs_authorities_and_names_alone_and_runs_as_nobody() {
+        for image in Image::PROGRAMS {
+            assert_eq!(image.run().user, "65532:65532", "{image:?}");
+        }
+        let files: Vec<String> = static_base("authorities").paths().into_iter().filter(|(_, is_file)| *is_file).map(|(path, _)| path).collect();
+        assert_eq!(files, ["etc/group", "etc/nsswitch.conf", "etc/passwd", "etc/ssl/certs/ca-certificates.crt"], "no shell, no package manager");
+    }
 }

@@ -101,6 +101,13 @@ impl Layer {
         Ok(())
     }
 
+    /// Every path in it, and whether it is a file.
+    #[cfg(test)]
+    pub fn paths(&self) -> Vec<(String, bool)> {
+        let is_file = |node: &Node| matches!(node, Node::File { .. } | Node::Text { .. });
+        self.0.iter().map(|(path, node)| (String::from_utf8_lossy(path).into_owned(), is_file(node))).collect()
+    }
+
     fn parents(&mut self, path: &[u8]) {
         for (at, _) in path.iter().enumerate().filter(|(_, byte)| **byte == b'/') {
             self.0.entry(path[..at].to_vec()).or_insert(Node::Folder { mode: 0o755 });

@@ -95,4 +95,18 @@ mod tests {
             assert!(!text.lines().any(is_movable), "{}", file.display());
         }
     }
+
+    #[test]
+    fn the_job_that_builds_a_release_may_write_nothing_and_the_one_that_publishes_compiles_no_program_of_it() {
+        let text = std::fs::read_to_string(source_root().join(".github/workflows/release.yml")).expect("the workflow");
+        assert!(text.contains("\npermissions: {}\n"), "a job that says nothing has no rights");
+        let (build, publish) = text.split_once("\n  publish:\n").expect("two jobs");
+        assert!(build.contains("    permissions:\n      contents: read\n    steps:") && !build.contains(": write"), "{build}");
+        assert!(!build.contains("secrets."), "the job that runs what others wrote is given a secret");
+        for compiles in ["xtask release", "cargo build", "cargo test", "cargo install"] {
+            assert!(!publish.contains(compiles), "{compiles}");
+        }
+        assert!(publish.contains("sha256sum --check --strict SHA256SUMS"), "what was built is what is published");
+        assert!(!text.contains("pull_request"), "a stranger's change starts no release");
+    }
 }

@@ -132,11 +132,22 @@ impl UnderTest for Rabbit {
     }
 }
 
-/// Users with no more rights than the adapter's documentation asks for.
+/// What docs/security.md gives this user on RabbitMQ: its tags, and the patterns for configure, write and read.
+fn rights_of_the_page(user: &str) -> (String, Vec<String>) {
+    let page = include_str!("../../../docs/security.md");
+    let after = |start: &str| page.lines().find_map(|line| line.strip_prefix(start)).unwrap_or_else(|| panic!("docs/security.md has no {start}"));
+    let patterns = after(&format!("rabbitmqctl set_permissions -p / {user} ")).split(' ').map(|word| word.trim_matches('\'').to_owned()).collect();
+    let tags = page.lines().find_map(|line| line.strip_prefix(&format!("rabbitmqctl set_user_tags {user} "))).unwrap_or_default();
+    (tags.to_owned(), patterns)
+}
+
+/// Users with no more rights than the documentation asks for: those of docs/security.md.
 async fn limited_users_can_do_everything_that_is_theirs(broker: &Rabbit) {
     let reader = broker.user("reader", "management", "^$", "^$", "^$").await;
-    let controller = broker.user("controller", "", r"^qscaler(\..*)?$", r"^qscaler(\..*)?$", r"^qscaler(\..*)?$").await;
-    let sidecar = broker.user("sidecar", "", r"^qscaler\.ctl\..*", r"^qscaler(\.ctl\..*)?$", r"^qscaler(\.ctl\..*)?$").await;
+    let (tags, may) = rights_of_the_page("qscaler");
+    let controller = broker.user("controller", &tags, &may[0], &may[1], &may[2]).await;
+    let (tags, may) = rights_of_the_page("qscaler-sidecar");
+    let sidecar = broker.user("sidecar", &tags, &may[0], &may[1], &may[2]).await;
 
     broker.put_tasks("rights", 2).await.unwrap();
     let stats = open_stats(&reader).unwrap();

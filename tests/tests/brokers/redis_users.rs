@@ -1,4 +1,4 @@
-//! Users with no more rights than the adapter's documentation asks for. In: a Redis with ACL rules. Out: every operation works, and others' keys stay closed.
+//! Users with no more rights than the adapter's documentation asks for: by the very lines of docs/security.md. In: a Redis with ACL rules. Out: every operation works, and others' keys stay closed.
 
 use super::{address, order, query, report};
 use qscaler_broker::signing::Signer;
@@ -7,18 +7,19 @@ use qscaler_tests::servers::RedisServer;
 use redis::cmd;
 use std::time::Duration;
 
+/// The lines to copy of docs/security.md, word by word, with a password.
+fn lines_of_the_page() -> Vec<Vec<String>> {
+    let page = include_str!("../../../docs/security.md");
+    let lines = page.lines().filter_map(|line| line.strip_prefix("ACL SETUSER qscaler-"));
+    lines.map(|line| line.replace(">PASSWORD", ">pass").split(' ').map(str::to_owned).collect()).collect()
+}
+
 async fn start_with_users() -> (RedisServer, redis::aio::MultiplexedConnection) {
     let server = RedisServer::start().unwrap();
     let mut admin = redis::Client::open(server.url(0)).unwrap().get_multiplexed_async_connection().await.unwrap();
     for (user, rules) in [
-        ("reader", "%R~q %R~qSEP* %R~unacked %R~dramatiq:* +llen +zcard +zcount +hlen +hvals +scard +scan"),
         ("arq", "%R~arq:queue %R~arq:in-progress:* +zcount +zrangebyscore +exists"),
         ("arq-counts", "%R~arq:queue +zcount"),
-        ("controller", "~qscaler:* +xadd +xtrim +xgroup|create +xreadgroup +xpending +xack +xdel +pexpire +del"),
-        (
-            "sidecar",
-            "~qscaler:ctl:shop/orders ~qscaler:ctl:shop/orders:* ~qscaler:reports:shop/orders ~qscaler:reports:shop/orders:* +xadd +xack +xdel +xreadgroup +xpending +xautoclaim +xgroup|create +pexpire",
-        ),
         // As the rights were before names had a UID.
         (
             "older",
@@ -27,10 +28,15 @@ async fn start_with_users() -> (RedisServer, redis::aio::MultiplexedConnection) 
     ] {
         let mut command = cmd("ACL");
         command.arg("SETUSER").arg(user).arg("reset").arg("on").arg(">pass");
-        for rule in rules.replace("SEP", "\u{6}\u{16}").split(' ') {
+        for rule in rules.split(' ') {
             command.arg(rule);
         }
         command.exec_async(&mut admin).await.unwrap();
+    }
+    let lines = lines_of_the_page();
+    assert_eq!(lines.iter().map(|words| words[0].as_str()).collect::<Vec<_>>(), ["reader", "controller", "sidecar"], "docs/security.md");
+    for words in lines {
+        cmd("ACL").arg("SETUSER").arg(&words).exec_async(&mut admin).await.unwrap();
     }
     (server, admin)
 }
