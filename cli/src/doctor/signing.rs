@@ -16,6 +16,9 @@ pub(crate) struct Keys {
     pub(crate) public: Seen<Vec<String>>,
 }
 
+/// Pods of each workload.
+type Counts<'w> = BTreeMap<&'w str, usize>;
+
 /// All checks. `namespace`: of the installation; `certs`: that part is installed.
 pub(super) fn checks(keys: &Keys, pods: &Seen<Vec<PodFacts>>, workers: &Seen<Vec<QWorker>>, namespace: Option<&str>, certs: bool) -> Vec<Check> {
     let Some(namespace) = namespace else { return Vec::new() };
@@ -72,7 +75,7 @@ fn public(public: &Seen<Vec<String>>, pods: &Seen<Vec<PodFacts>>, workers: &Seen
     let names: Vec<&str> = known.iter().map(|key| control_key::name(key)).collect();
     let mut out = vec![check(format!("{NEW} ({})", names.join(", ")), State::Ok, "")];
     let Seen::Yes(pods) = pods else { return out };
-    let (mut all, mut none, mut others): (BTreeMap<&str, usize>, BTreeMap<&str, usize>, BTreeMap<&str, usize>) = Default::default();
+    let (mut all, mut none, mut others) = (Counts::new(), Counts::new(), Counts::new());
     for pod in pods.iter().filter(|pod| pod.has_sidecar) {
         let workload = pod.workload.as_str();
         *all.entry(workload).or_default() += 1;
@@ -82,11 +85,11 @@ fn public(public: &Seen<Vec<String>>, pods: &Seen<Vec<PodFacts>>, workers: &Seen
             *others.entry(workload).or_default() += 1;
         }
     }
-    let counted = |of: &BTreeMap<&str, usize>| {
+    let counted = |of: &Counts<'_>| {
         let words: Vec<String> = of.iter().map(|(workload, count)| format!("{count} of {} of {workload}", all[workload])).collect();
         words.join(", ")
     };
-    let restarts = |of: &BTreeMap<&str, usize>| {
+    let restarts = |of: &Counts<'_>| {
         let lines = of.keys().filter_map(|workload| workload.split_once('/'));
         lines.map(|(namespace, name)| format!("\nkubectl -n {namespace} rollout restart deployment {name}")).collect::<String>()
     };

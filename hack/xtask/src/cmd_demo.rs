@@ -6,6 +6,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use crate::cache::Cache;
+use crate::cluster::Flavor;
 use crate::images::{self, Image, Profile};
 use crate::{source_root, stand};
 
@@ -41,8 +43,10 @@ pub fn run(args: Args) -> Result<()> {
     if let Some(folder) = report.parent() {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
-    // Compiled as the images are: then both have the same dependencies, which are compiled once.
-    let program = images::compile(&[("qscaler-tests", "demo")], Profile::Release)?.join("demo");
+    // In one go with what the images hold, and while the rest is fetched and built.
+    let images = Image::PROGRAMS.iter().flat_map(|image| image.programs()).map(|name| (*name, *name));
+    let programs: Vec<(&str, &str)> = images.chain([("qscaler-tests", "demo")]).collect();
+    let program = stand::beside(&Cache::open()?, Flavor::choose()?, || images::compile(&programs, Profile::Release))?.join("demo");
     stand::run(CLUSTER, args.keep, &Image::STAND_SMALL, || {
         let mut demo = Command::new(program);
         demo.args(["--broker", &args.broker, "--report"]).arg(report);

@@ -3,6 +3,7 @@
 
 mod workers;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -128,18 +129,25 @@ fn build_one(cache: &Cache, image: Image, programs: &Path) -> Result<PathBuf> {
 
 /// Compiles programs, each a package and a binary of it, as static binaries, and answers the folder they are in.
 ///
+/// The packages of the images are named too, whatever is compiled: cargo gives a dependency the features that the named packages ask for together, and with others
+/// it would compile most of them a second time.
+///
 /// # Errors
 /// One does not compile.
 pub fn compile(programs: &[(&str, &str)], profile: Profile) -> Result<PathBuf> {
     let names: Vec<&str> = programs.iter().map(|(_, name)| *name).collect();
     let step = Step::start(format!("compiling {}", names.join(", ")));
     let (mut command, folder) = cargo_static(profile);
-    for (package, name) in programs {
-        command.args(["--package", package, "--bin", name]);
-    }
+    command.args(selection(programs));
     exec::output(&mut command)?;
     step.done();
     Ok(folder)
+}
+
+fn selection<'n>(programs: &[(&'n str, &'n str)]) -> Vec<&'n str> {
+    let of_images = Image::PROGRAMS.iter().flat_map(|image| image.programs()).copied();
+    let packages: BTreeSet<&str> = of_images.chain(programs.iter().map(|(package, _)| *package)).collect();
+    packages.into_iter().flat_map(|package| ["--package", package]).chain(programs.iter().flat_map(|(_, name)| ["--bin", name])).collect()
 }
 
 /// `cargo build` of static programs, still without packages, and the folder that it fills.
@@ -235,6 +243,22 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), Image::ALL.len());
         assert_eq!(Image::QscalerSidecar.name(), "qscaler-sidecar");
+    }
+
+    /// By what cargo itself says that it would compile, in the tree as it is.
+    #[test]
+    fn the_demo_compiles_no_dependency_a_second_time() {
+        let features = |programs: &[(&str, &str)]| -> BTreeSet<String> {
+            let mut tree = exec::cargo(&["tree", "--offline", "--locked", "--edges", "normal,build", "--prefix", "none", "--format", "{p} {f}"]);
+            tree.args(["--target", &format!("{}-unknown-linux-gnu", std::env::consts::ARCH)]);
+            let words = selection(programs).into_iter().collect::<Vec<_>>();
+            tree.args(words.chunks(2).filter(|pair| pair[0] == "--package").flatten());
+            exec::output(&mut tree).expect("cargo tree").lines().map(|line| line.trim_end_matches(" (*)").trim().to_owned()).collect()
+        };
+        let images: Vec<(&str, &str)> = Image::PROGRAMS.iter().flat_map(|image| image.programs()).map(|name| (*name, *name)).collect();
+        let (of_images, of_demo) = (features(&images), features(&[("qscaler-tests", "demo")]));
+        let other: Vec<&String> = of_demo.difference(&of_images).collect();
+        assert!(of_images.len() > 100 && other.len() <= 5, "these have other features than in the images: {other:?}");
     }
 
     #[test]

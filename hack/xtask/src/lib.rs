@@ -62,6 +62,7 @@ pub mod interrupt;
 pub mod monitoring;
 pub mod oci;
 pub mod page;
+pub mod registry;
 pub mod release;
 pub mod rights;
 pub mod runner;

@@ -13,8 +13,9 @@ use crate::cluster::process::Process;
 use crate::cluster::{Cluster, Flavor, Place, UpOptions, parts};
 use crate::exec::{self, output};
 use crate::images::{self, Image, Profile};
+use crate::release::publish;
 use crate::step::Step;
-use crate::{browser, helm, interrupt, monitoring, rights, source_root};
+use crate::{browser, helm, interrupt, monitoring, registry, rights, source_root};
 
 /// What turns on the tests that need real brokers, or the cluster. Cargo is called with these and the whole workspace everywhere, so that no dependency is
 /// compiled a second time with other features.
@@ -37,7 +38,7 @@ pub struct Stand {
     helm: PathBuf,
 }
 
-/// Brokers, Helm, Prometheus, a browser and Kubernetes' programs, found or made.
+/// Brokers, Helm, Prometheus, a browser, a registry, crane and Kubernetes' programs, found or made.
 ///
 /// # Errors
 /// They cannot be had; the message says what to install.
@@ -46,6 +47,8 @@ pub fn tools() -> Result<()> {
     Brokers::ensure(&cache)?;
     monitoring::ensure(&cache)?;
     browser::ensure(&cache)?;
+    registry::ensure(&cache)?;
+    publish::crane(&cache)?;
     parts::kubernetes(&cache)?;
     helm::three(&cache)?;
     helm::four(&cache).map(drop)
@@ -70,10 +73,14 @@ pub fn up(name: &str, tied: bool, images: &[Image]) -> Result<Stand> {
 }
 
 /// Does `work` while what a cluster needs besides is fetched and built: where nothing is in the cache yet, one waits for the network or a last crate while another has
-/// the processor.
-fn beside<T>(cache: &Cache, flavor: Flavor, work: impl FnOnce() -> Result<T>) -> Result<T> {
+/// the processor. Python's workers are in every stand.
+///
+/// # Errors
+/// The work's own, or something cannot be had.
+pub fn beside<T>(cache: &Cache, flavor: Flavor, work: impl FnOnce() -> Result<T>) -> Result<T> {
     std::thread::scope(|scope| {
-        let mut others = vec![scope.spawn(|| Brokers::ensure(cache).map(drop)), scope.spawn(|| helm::three(cache).map(drop))];
+        let python = || images::build(cache, &[Image::WorkerPython], Profile::Release).map(drop);
+        let mut others = vec![scope.spawn(|| Brokers::ensure(cache).map(drop)), scope.spawn(|| helm::three(cache).map(drop)), scope.spawn(python)];
         if flavor == Flavor::Box {
             others.push(scope.spawn(|| parts::Parts::ensure(cache).map(drop)));
             others.push(scope.spawn(|| images::build(cache, &[Image::Pause, Image::Coredns], Profile::Release).map(drop)));
