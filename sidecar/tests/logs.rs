@@ -48,7 +48,7 @@ async fn at_the_finest_level_of_every_library_no_line_has_a_password() {
     let (amqp, amqp_came) = server(AMQP_START, b"");
     let (redis, redis_came) = server(b"-WRONGPASS invalid username-password pair\r\n", b"-WRONGPASS again\r\n");
     let urls = [(format!("amqp://user:{PASSWORD}@127.0.0.1:{amqp}/"), "celery"), (format!("redis://user:{PASSWORD}@127.0.0.1:{redis}/0"), "celery")];
-    let address = ControlAddress::new(&WorkloadId { namespace: "shop".to_owned(), name: "orders".to_owned() }, "d-1");
+    let address = ControlAddress::new(&WorkloadId { namespace: "shop".to_owned(), name: "orders".to_owned() }, &"d-1".into());
     let mut errors = String::new();
     for (url, worker) in &urls {
         let limit = Duration::from_secs(20);
