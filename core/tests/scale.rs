@@ -327,7 +327,7 @@ fn any_fleet() -> impl Strategy<Value = FleetSample> {
                     terminating,
                     busy,
                     untold: untold.min(ready),
-                    settling: untold.min(ready),
+                    settling: vec![9.0; untold.min(ready) as usize],
                     busy_ages_s,
                     completions: services.into_iter().map(|service_s| Completion { service_s }).collect(),
                     started_latencies_s,

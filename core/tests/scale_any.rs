@@ -70,7 +70,7 @@ fn any_fleet() -> impl Strategy<Value = FleetSample> {
                     terminating,
                     busy,
                     untold,
-                    settling: untold,
+                    settling: vec![9.0; untold.min(9) as usize],
                     busy_ages_s,
                     completions: services.into_iter().map(|service_s| Completion { service_s }).collect(),
                     started_latencies_s: started,

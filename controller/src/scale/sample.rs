@@ -92,16 +92,20 @@ mod tests {
         let mut sample = |view: &View, intake: &mut Intake, after_ms| fleet_sample(view, intake, &mut starts, true, T0_MS + after_ms);
         // Created a minute ago, Ready for fifty seconds.
         let silent = sample(&view, &mut intake, 0);
-        assert_eq!((silent.started_latencies_s.len(), silent.settling), (0, 2), "Ready, and nothing is heard of their workers");
+        assert_eq!((silent.started_latencies_s.len(), silent.settling.len()), (0, 2), "Ready, and nothing is heard of their workers");
         let told = Report { at_ms: PodMs(T0_MS + 30_000), ..report("a", 1, WorkerState::Open, Busy::Idle) };
         intake.take(&told, &"dep".into(), view.pods.iter().find(|pod| &*pod.uid == "uid-a").map(AsRef::as_ref), T0_MS + 30_000).unwrap();
         let first = sample(&view, &mut intake, 30_000);
-        assert_eq!((first.started_latencies_s, first.settling), (vec![90.0], 1));
+        assert_eq!((first.started_latencies_s, first.settling), (vec![90.0], vec![90.0]));
         assert_eq!(sample(&view, &mut intake, 31_000).started_latencies_s, Vec::<f64>::new(), "once");
         let given_up = sample(&view, &mut intake, 251_000);
-        assert_eq!((given_up.started_latencies_s, given_up.settling), (vec![10.0], 0), "a worker that never tells has started when it was Ready");
+        assert_eq!(
+            (given_up.started_latencies_s, given_up.settling),
+            (vec![10.0], vec![]),
+            "a worker that never tells has started when it was Ready"
+        );
         view.pods.truncate(1);
         let blind = fleet_sample(&view, &mut Intake::default(), &mut Starts::default(), false, T0_MS);
-        assert_eq!((blind.started_latencies_s, blind.settling), (vec![10.0], 0), "workers that tell nothing");
+        assert_eq!((blind.started_latencies_s, blind.settling), (vec![10.0], vec![]), "workers that tell nothing");
     }
 }

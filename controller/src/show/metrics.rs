@@ -142,7 +142,9 @@ const GAUGES: [Reading; 26] = [
     ("qscaler_max_wait_seconds", "Annotation max-wait: no message should wait longer", |s| setting(s, |c| c.max_wait_ms as f64 / 1_000.0)),
     ("qscaler_ready_pods", "Pods that are Ready and not parked", |s| f64::from(s.workload.fleet.ready)),
     ("qscaler_busy_tasks", "Tasks that run, as the workers' sidecars tell; NaN where nobody tells", |s| known(s.workload.fleet.busy.map(u64::from))),
-    ("qscaler_starting_pods", "Pods that are not Ready yet", |s| input(s, |i| f64::from(i.starting))),
+    ("qscaler_starting_pods", "Pods that are not Ready yet, and Ready ones whose workers are not known to take tasks yet", |s| {
+        input(s, |i| f64::from(i.starting))
+    }),
     ("qscaler_unschedulable_pods", "Pods that the scheduler finds no node for", |s| input(s, |i| f64::from(i.unschedulable))),
     ("qscaler_parked", "Parked pods", |s| f64::from(s.workload.fleet.parked)),
     ("qscaler_terminating_pods", "Pods that end, held until their task is done", |s| f64::from(s.workload.fleet.terminating)),

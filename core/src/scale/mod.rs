@@ -119,15 +119,16 @@ pub fn decide(cfg: &ScaleConfig, learned: &mut Learned, queues: &[QueueSample], 
     for latency in &fleet.started_latencies_s {
         learned.latency.started(*latency);
     }
-    learned.crowd.observe(now_s, (fleet.starting.len() as u32).saturating_add(fleet.settling), &fleet.started_latencies_s);
-    let latency = learned.latency.estimate(cfg.start_latency_hint_s, &fleet.starting);
+    let on_the_way = [fleet.starting.as_slice(), &fleet.settling].concat();
+    learned.crowd.observe(now_s, on_the_way.len() as u32, &fleet.started_latencies_s);
+    let latency = learned.latency.estimate(cfg.start_latency_hint_s, &on_the_way);
     let before = learned.service.estimate(cfg.service_time_hint_s, &[]);
     let (backlog, hold) = observe::add_up(cfg, queues);
     let age_s = queues.iter().map(|queue| sane(queue.age_s, f64::MAX)).fold(0.0, f64::max);
     let mut inputs = Inputs {
         oldest_s: observe::oldest(queues),
         useful: fleet.useful(),
-        starting: (fleet.starting.len() as u32).saturating_add(fleet.restarting).saturating_add(fleet.uncreated()),
+        starting: (on_the_way.len() as u32).saturating_add(fleet.restarting).saturating_add(fleet.uncreated()),
         unschedulable: fleet.pending_unschedulable,
         parked: fleet.parked,
         service_s: before.mean_s,

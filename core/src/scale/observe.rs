@@ -209,6 +209,14 @@ pub fn join(cfg: &ScaleConfig, backlog: &Backlog, fleet: &FleetSample, queue_emp
     }
 }
 
+/// Workers in pods that have only become Ready and of which nothing is told yet. What consumers hold beyond the tasks that are told of shows, where it is
+/// held until its task is done, that so many of them have begun.
+pub fn settling(cfg: &ScaleConfig, backlog: &Backlog, fleet: &FleetSample) -> f64 {
+    let workers = f64::from((fleet.settling.len() as u32).min(fleet.ready)) * f64::from(cfg.concurrency.max(1));
+    let held = backlog.unacked.filter(|_| !cfg.acknowledges_early).unwrap_or(0.0);
+    within(workers - (held - f64::from(fleet.busy.unwrap_or(0))).max(0.0), 0.0, workers)
+}
+
 /// Messages as a number that can be reckoned with: a broker's figure beyond this is an error of its own.
 fn figure(count: u64) -> f64 {
     (count as f64).min(FIGURE_MAX)

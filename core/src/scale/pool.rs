@@ -357,8 +357,9 @@ impl FleetSample {
             all.pending_unschedulable = all.pending_unschedulable.saturating_add(of(fleet.pending_unschedulable));
             all.parked = all.parked.saturating_add(of(fleet.parked));
             all.terminating = all.terminating.saturating_add(of(fleet.terminating));
-            all.settling = all.settling.saturating_add(of(fleet.settling));
-            all.starting.extend(fleet.starting.iter().flat_map(|age| std::iter::repeat_n(*age, size as usize)));
+            let each = |ages: &[f64]| ages.iter().flat_map(|age| std::iter::repeat_n(*age, size as usize)).collect::<Vec<f64>>();
+            all.settling.extend(each(&fleet.settling));
+            all.starting.extend(each(&fleet.starting));
             // Of a member none of whose pods tells, all are silent.
             let silent = if fleet.busy.is_some() { fleet.untold } else { fleet.ready };
             all.untold = all.untold.saturating_add(of(silent));

@@ -150,7 +150,9 @@ impl FleetSample {
             if let Some(over_ms) = starts.over_ms(pod, tell, now_ms) {
                 out.started_latencies_s.push(seconds(pod.created_ms, over_ms));
             }
-            out.settling += u32::from(starts.settling.contains(pod.uid));
+            if starts.settling.contains(pod.uid) {
+                out.settling.push(seconds(pod.created_ms, now_ms));
+            }
             let tasks = pod.tasks(now_ms);
             match tasks {
                 Some(n) => running = running.saturating_add(n),

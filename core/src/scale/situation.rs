@@ -39,6 +39,8 @@ pub(super) struct Situation {
     pub(super) stuck: u32,
     pub(super) useful: u32,
     pub(super) not_ready: u32,
+    /// Workers in pods that are Ready and take no tasks yet as far as is known.
+    pub(super) settling: f64,
     /// Pods on their way that are not later than is to be expected, and parked ones, which need no start.
     pub(super) coming: u32,
     pub(super) parked: u32,
@@ -99,7 +101,8 @@ impl Learned {
         let due_within = |within_s: f64| backlog.next_due_s.is_some_and(|due_s| due_s <= within_s);
         let (due_soon, due_near) =
             (due_within(latency.mean_s + cfg.law.tick_s), due_within(DUE_NEAR_STARTS * latency.mean_s + cfg.law.idle_window_s + cfg.law.tick_s));
-        view.assumed = self.assumed.smallest(now_s, (view.busy - view.told).max(0.0), ASSUMED_S);
+        let settling = observe::settling(&early, backlog, fleet);
+        view.assumed = self.assumed.smallest(now_s, (view.busy - view.told - settling).max(0.0), ASSUMED_S);
         view.busy = (view.busy - f64::from(stuck)).max(0.0);
         view.told = (view.told - f64::from(stuck)).max(0.0);
         view.workers = (view.workers - f64::from(stuck)).max(view.busy);
@@ -159,7 +162,8 @@ impl Learned {
             stuck,
             useful: fleet.useful(),
             not_ready,
-            coming: coming.saturating_add(fleet.uncreated()).saturating_add(fleet.settling),
+            settling,
+            coming: coming.saturating_add(fleet.uncreated()).saturating_add(fleet.settling.len() as u32),
             parked: fleet.parked,
             ramp: None,
             per_pod,

@@ -190,8 +190,9 @@ pub struct FleetSample {
     pub busy: Option<u32>,
     /// Pods counted by `ready` that tell nothing, while others do: just started, or silent.
     pub untold: u32,
-    /// Pods counted by `ready` that were started lately and have not told anything yet, though their workers will: Ready comes before the worker can take work.
-    pub settling: u32,
+    /// Age in seconds of each pod counted by `ready` that was started lately and has not told anything yet, though its worker will: Ready comes before the
+    /// worker can take work. Such a pod is on its way, as one of [`Self::starting`] is, and may have taken a message all the same.
+    pub settling: Vec<f64>,
     /// Age in seconds of each running task that is known; may be empty.
     pub busy_ages_s: Vec<f64>,
     /// Reports cannot come from any worker: the broker that carries them does not answer either.
@@ -354,7 +355,7 @@ pub struct Inputs {
     pub offered_load: f64,
     /// Pods that work or will.
     pub useful: u32,
-    /// Pods not Ready yet.
+    /// Pods not Ready yet, and Ready ones whose worker takes no tasks yet as far as is known.
     pub starting: u32,
     /// Pods the scheduler could not place.
     pub unschedulable: u32,

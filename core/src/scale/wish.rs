@@ -120,8 +120,14 @@ impl Learned {
             },
             miss_weight: cfg.law.miss_weight,
         };
-        let surely = (now.view.told + now.view.assumed).min(now.view.busy);
-        let calling = Deficit { idle: (now.view.workers - surely).max(0.0), busy: surely, ..deficit };
+        // Who calls for pods: those that take no tasks yet are on their way, not at work.
+        let workers = (now.view.workers - now.settling).max(0.0);
+        let told = if fleet.busy.is_some() { now.view.told } else { now.view.told.min(workers) };
+        let surely = (told + now.view.assumed).min(now.view.busy);
+        let settling = (now.settling / f64::from(now.per_pod)).ceil() as usize;
+        let coming: Vec<f64> =
+            fleet.settling.iter().take(settling).map(|age| now.latency.remaining_s(*age)).chain(remaining.iter().copied()).collect();
+        let calling = Deficit { idle: (workers - surely).max(0.0), busy: surely, workers, starting_s: &coming, ..deficit };
         let new = pods_for(calling.new_workers(), now.per_pod);
         let by_backlog = if new > 0 { now.useful.saturating_add(new) } else { calls };
         let need = rate_pods.max(kept);

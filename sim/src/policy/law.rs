@@ -93,7 +93,7 @@ impl Policy for Law {
             terminating: 0,
             busy,
             untold: 0,
-            settling: 0,
+            settling: Vec::new(),
             broker_down: false,
             restarting: 0,
             begun: answers.then(|| world.take_begun()),
