@@ -1,7 +1,6 @@
 //! Exponential backoff with jitter. In: bounds and a factor, then one call per failure. Out: how long to wait, always within the bounds. Left
 //! to others: what is tried again, and when it has worked ([`Backoff::reset`]).
 
-use rand::Rng;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -55,7 +54,7 @@ impl Backoff {
 
     /// The next wait, with the thread's random numbers.
     pub fn next_delay(&mut self) -> Duration {
-        self.next_with(rand::rng().random())
+        self.next_with(fastrand::f64())
     }
 
     /// The next wait, `unit` in 0..1 being the jitter: uniform between half the ceiling (at least `min`) and the ceiling. The ceiling starts

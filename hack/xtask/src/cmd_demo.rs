@@ -46,7 +46,7 @@ pub fn run(args: Args) -> Result<()> {
     // In one go with what the images hold, and while the rest is fetched and built.
     let images = Image::PROGRAMS.iter().flat_map(|image| image.programs()).map(|name| (*name, *name));
     let programs: Vec<(&str, &str)> = images.chain([("qscaler-tests", "demo")]).collect();
-    let program = stand::beside(&Cache::open()?, Flavor::choose()?, || images::compile(&programs, Profile::Release))?.join("demo");
+    let program = stand::beside(&Cache::open()?, Flavor::choose()?, || images::compile(&programs, Profile::Stand))?.join("demo");
     stand::run(CLUSTER, args.keep, &Image::STAND_SMALL, || {
         let mut demo = Command::new(program);
         demo.args(["--broker", &args.broker, "--report"]).arg(report);

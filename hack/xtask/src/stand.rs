@@ -59,7 +59,7 @@ pub fn tools() -> Result<()> {
 /// # Errors
 /// Something cannot be built.
 pub fn archives(cache: &Cache, images: &[Image]) -> Result<Vec<PathBuf>> {
-    images::build(cache, images, Profile::Release)
+    images::build(cache, images, Profile::Stand)
 }
 
 /// Builds what is missing, brings the cluster up with these images, and installs QScaler in it. `tied`: the cluster ends with this process, however that ends.
@@ -79,11 +79,11 @@ pub fn up(name: &str, tied: bool, images: &[Image]) -> Result<Stand> {
 /// The work's own, or something cannot be had.
 pub fn beside<T>(cache: &Cache, flavor: Flavor, work: impl FnOnce() -> Result<T>) -> Result<T> {
     std::thread::scope(|scope| {
-        let python = || images::build(cache, &[Image::WorkerPython], Profile::Release).map(drop);
+        let python = || images::build(cache, &[Image::WorkerPython], Profile::Stand).map(drop);
         let mut others = vec![scope.spawn(|| Brokers::ensure(cache).map(drop)), scope.spawn(|| helm::three(cache).map(drop)), scope.spawn(python)];
         if flavor == Flavor::Box {
             others.push(scope.spawn(|| parts::Parts::ensure(cache).map(drop)));
-            others.push(scope.spawn(|| images::build(cache, &[Image::Pause, Image::Coredns], Profile::Release).map(drop)));
+            others.push(scope.spawn(|| images::build(cache, &[Image::Pause, Image::Coredns], Profile::Stand).map(drop)));
         }
         let made = work();
         for other in others {
