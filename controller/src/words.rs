@@ -15,6 +15,12 @@ pub fn time(now_ms: u64) -> Time {
     Time(Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH))
 }
 
+/// A change of the count, as an Event begins.
+#[must_use]
+pub fn replicas(from: u32, to: u32) -> String {
+    format!("replicas {from} -> {to}")
+}
+
 /// Cuts a text at no more than `max` bytes, between characters.
 pub fn shorten(text: &mut String, max: usize) {
     let end = (0..=max.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);

@@ -10,6 +10,7 @@ use crate::drain::facts::{Circumstances, conflict, fleet_facts};
 use crate::observe::index::View;
 use crate::observe::reports::is_parked;
 use crate::show::injected::refused;
+use crate::words::replicas;
 use crate::workload::Workload;
 use qscaler_api::Intent;
 use qscaler_core::config::WorkerConfig;
@@ -96,7 +97,7 @@ impl Workload {
                     self.config.as_ref().filter(|c| to > from && *to == c.min_replicas).map(|c| format!(": min-replicas is {}", c.min_replicas));
                 let kind = if to > from { event::SCALED_UP } else { event::SCALED_DOWN };
                 let why = law.or(minimum).unwrap_or_default();
-                self.notices.push(Notice::normal(kind, format!("replicas {from} -> {to}: {reason}{why}")));
+                self.notices.push(Notice::normal(kind, format!("{}: {reason}{why}", replicas(*from, *to))));
             }
         }
     }
