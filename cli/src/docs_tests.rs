@@ -173,6 +173,29 @@ fn every_link_leads_to_a_page_and_a_heading_that_are_there() {
     assert!(seen >= 50, "only {seen} links were found");
 }
 
+/// What people read without a checkout: notes after an installation, values, alerts. They name pages by their address, and never by a path.
+#[test]
+fn every_address_of_our_own_pages_leads_to_a_page_and_a_heading_that_are_there() {
+    const OURS: &str = "https://github.com/qscaler/qscaler/blob/main/";
+    let mut seen = 0;
+    let chart = ["templates/NOTES.txt", "values.yaml", "alerts/qscaler.yaml"].map(|name| root().join("charts/qscaler").join(name));
+    let read = |path: PathBuf| (path.clone(), std::fs::read_to_string(&path).expect("a file of the chart"));
+    for (path, text) in chart.map(read).into_iter().chain(pages()) {
+        for rest in text.split(OURS).skip(1) {
+            let address =
+                rest.split(|c: char| c.is_whitespace() || ")`\"'>".contains(c)).next().unwrap_or_default().trim_end_matches(['.', ',', ':']);
+            let (file, heading) = address.split_once('#').map_or((address, None), |(file, heading)| (file, Some(heading)));
+            let there = std::fs::read_to_string(root().join(file)).unwrap_or_else(|e| panic!("{}: {address}: {e}", path.display()));
+            let known: Vec<String> = there.lines().filter(|line| line.starts_with('#')).map(|line| anchor(line.trim_start_matches('#'))).collect();
+            assert!(heading.is_none_or(|heading| known.iter().any(|one| one == heading)), "{}: {address}: no such heading", path.display());
+            seen += 1;
+        }
+        let has_path = text.replace(&format!("{OURS}docs/"), "").contains("docs/");
+        assert!(path.extension().is_some_and(|end| end == "md") || !has_path, "{}: a path leads nobody anywhere who has no checkout", path.display());
+    }
+    assert!(seen >= 25, "only {seen} were found");
+}
+
 #[test]
 fn every_page_is_in_the_book() {
     let summary = std::fs::read_to_string(root().join("docs/SUMMARY.md")).expect("the book has a summary");

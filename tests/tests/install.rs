@@ -1,5 +1,6 @@
 //! The chart by Helm on a real API server, without nodes: what it takes, what an upgrade, a rollback and an uninstallation change and leave. No pod runs here, so
-//! nothing is waited for. Needs Helm 3 and 4 and Kubernetes' programs in the cache, as `cargo xtask test` makes them.
+//! nothing is waited for. Needs Helm 3 and 4, Kubernetes' programs and
+//! definitions of other projects' kinds in the cache, as `cargo xtask test` makes them.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap in a test helper is a failed test with a line number")]
 
@@ -161,7 +162,7 @@ impl Server {
     }
 }
 
-/// Everything that is off by default and needs no kind of another project.
+/// Everything that is off by default and needs no kind of another project; those are below.
 const EVERYTHING: &[&str] = &[
     "networkPolicy.enabled=true",
     "networkPolicy.metricsFrom[0].podSelector.matchLabels.a=b",
@@ -178,14 +179,38 @@ const EVERYTHING: &[&str] = &[
     "certs.nodeSelector.a=b",
 ];
 
+/// Definitions of kinds that the chart can make objects of.
+const FOREIGN: [&str; 5] = [
+    "monitoring.coreos.com_podmonitors",
+    "monitoring.coreos.com_servicemonitors",
+    "monitoring.coreos.com_prometheusrules",
+    "cert-manager.io_certificates",
+    "cert-manager.io_issuers",
+];
+const MONITORING: &[&str] = &[
+    "commonLabels.team=queues",
+    "metrics.podMonitor.enabled=true,metrics.podMonitor.labels.release=p",
+    "metrics.serviceMonitor.enabled=true,metrics.serviceMonitor.labels.release=p",
+    "metrics.prometheusRule.enabled=true,metrics.prometheusRule.labels.release=p",
+    "metrics.dashboards.enabled=true",
+];
+const CERT_MANAGER: &[&str] = &["certs.enabled=false", "certManager.enabled=true"];
+
 #[test]
 fn the_chart_is_taken_upgraded_rolled_back_and_removed_by_a_real_api_server() {
     let server = Server::start();
     let chart = root().join("charts/qscaler").display().to_string();
     let ha = format!("{chart}/values-ha.yaml");
 
+    // Kinds of other projects, by their own definitions.
+    for kind in FOREIGN {
+        server.kubectl(&["create", "-f", &cached("kinds-", &format!("{kind}.yaml")).display().to_string()]);
+        let (group, plural) = kind.split_once('_').unwrap();
+        server.kubectl(&["wait", "--for=condition=Established", &format!("crd/{plural}.{group}"), "--timeout=60s"]);
+    }
     // Strict: an unknown or repeated field is an error, a value that would be refused is refused.
-    for (arguments, least) in [(vec![], 25), (vec!["--values", &ha], 25), (EVERYTHING.iter().flat_map(|set| ["--set", *set]).collect(), 28)] {
+    let set = |all: &'static [&'static str]| all.iter().flat_map(|set| ["--set", *set]).collect::<Vec<&str>>();
+    for (arguments, least) in [(vec![], 25), (vec!["--values", &ha], 25), (set(EVERYTHING), 28), (set(MONITORING), 30), (set(CERT_MANAGER), 25)] {
         let mut all = vec!["template", "qscaler", &chart, "--kube-version", "1.36.3"];
         all.extend(arguments);
         let manifests = server.helm("helm-", &all);
@@ -197,10 +222,15 @@ fn the_chart_is_taken_upgraded_rolled_back_and_removed_by_a_real_api_server() {
     let earlier = server.folder.path().join("earlier");
     fs::create_dir_all(&earlier).unwrap();
     assert!(Command::new("tar").arg("-xzf").arg(root().join(EARLIER)).arg("-C").arg(&earlier).status().unwrap().success(), "{EARLIER}");
-    server.helm("helm-", &["install", "qscaler", &earlier.join("charts/qscaler").display().to_string()]);
+    let three = ["--set", "webhook.replicas=3"];
+    server.helm("helm-", &[&["install", "qscaler", &earlier.join("charts/qscaler").display().to_string()], &three[..]].concat());
     assert!(!server.has_new_field(), "the earlier definition has the field that the upgrade is to bring");
 
-    let notes = server.helm("helm-", &["upgrade", "qscaler", &chart]);
+    // As docs/upgrade.md has it: what was set stays, all else is the new chart's.
+    let upgrade = ["upgrade", "qscaler", &chart, "--reset-then-reuse-values"];
+    let notes = server.helm("helm-", &upgrade);
+    let replicas = || server.kubectl(&["-n", NAMESPACE, "get", "deployment", "qscaler-webhook", "-o", "jsonpath={.spec.replicas}"]);
+    assert_eq!(replicas(), "3", "a value that was set is lost");
     assert!(notes.contains("is installed in qscaler-system") && notes.contains("kubectl label namespace"), "{notes}");
     assert!(server.has_new_field(), "an upgrade does not update the definition");
     let manifest = "apiVersion: qscaler.dev/v1alpha1\nkind: QWorker\nmetadata: {name: orders, namespace: default}\nspec: {targetKind: Deployment, targetName: orders}\n";
@@ -210,7 +240,8 @@ fn the_chart_is_taken_upgraded_rolled_back_and_removed_by_a_real_api_server() {
     server.helm("helm-", &["rollback", "qscaler", "1"]);
     assert!(!server.has_new_field(), "a rollback leaves the later definition");
     // The next Helm goes on where the last one was.
-    server.helm("helm4-", &["upgrade", "qscaler", &chart]);
+    server.helm("helm4-", &upgrade);
+    assert_eq!(replicas(), "3", "a value that was set is lost");
     assert!(server.has_new_field() && !server.ours().is_empty());
 
     for helm in ["helm-", "helm4-"] {

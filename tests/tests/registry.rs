@@ -4,23 +4,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap in a test helper is a failed test with a line number")]
 
+use qscaler_tests::registry::{self, BASIC, PASSWORD, USER};
 use std::env;
 use std::fs;
-use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
-const USER: &str = "someone";
-const PASSWORD: &str = "let-me-in";
-/// That password as `htpasswd -B` writes it, at the lowest cost.
-const HTPASSWD: &str = "someone:$2b$04$HMQrvK8wBRK6GXWfWUKhLuNQim5KSh/UhGhXSnNBqZRflWe5bWtd2\n";
-/// `someone:let-me-in` as `docker login` keeps it.
-const BASIC: &str = "c29tZW9uZTpsZXQtbWUtaW4=";
 /// What both Helms say where no login is known.
 const NO_LOGIN: &str = "basic credential not found";
-/// How long the registry may take to listen on a busy machine.
-const READY: Duration = Duration::from_secs(60);
 
 /// A program in the newest folder of the cache whose name begins so.
 fn cached(folder: &str, program: &str) -> PathBuf {
@@ -33,59 +24,30 @@ fn cached(folder: &str, program: &str) -> PathBuf {
     found.pop().unwrap_or_else(|| panic!("there is no {folder}*/{program} in {}: `cargo xtask test` makes it", cache.display()))
 }
 
-/// The registry, and somebody's home folder; ended when dropped.
+/// The registry, and somebody's home folder in it.
 struct Registry {
-    folder: tempfile::TempDir,
-    server: Child,
+    server: registry::Registry,
     host: String,
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
-    }
 }
 
 impl Registry {
     fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let host = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-        let at = folder.path().display();
-        fs::write(folder.path().join("htpasswd"), HTPASSWD).unwrap();
-        let config = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {at}/data}}}}\nhttp: {{addr: \"{host}\"}}\n\
-             auth: {{htpasswd: {{realm: qscaler, path: {at}/htpasswd}}}}\n"
-        );
-        fs::write(folder.path().join("config.yml"), config).unwrap();
-        let log = fs::File::create(folder.path().join("log")).unwrap();
-        let mut command = Command::new(cached("docker-registry-", "docker-registry"));
-        command.arg("serve").arg(folder.path().join("config.yml")).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let registry = Self { server: command.spawn().unwrap(), folder, host };
-        let begin = Instant::now();
-        while TcpStream::connect(&registry.host).is_err() {
-            let log = fs::read_to_string(registry.folder.path().join("log")).unwrap_or_default();
-            assert!(begin.elapsed() < READY, "the registry does not listen: {log}");
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        registry
+        let server = registry::Registry::start(&cached("docker-registry-", "docker-registry")).unwrap();
+        Self { host: server.host().to_owned(), server }
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.server.path(name)
     }
 
-    /// What `docker login` leaves behind, or nothing.
     fn docker_login(&self, is_in: bool) {
-        fs::create_dir_all(self.path("docker")).unwrap();
-        let auths = if is_in { format!("{{\"{}\": {{\"auth\": \"{BASIC}\"}}}}", self.host) } else { "{}".to_owned() };
-        fs::write(self.path("docker/config.json"), format!("{{\"auths\": {auths}}}")).unwrap();
+        self.server.docker_login(is_in).unwrap();
     }
 
     /// Whether it went well, and all that it printed.
     fn run(&self, program: &Path, arguments: &[&str]) -> (bool, String) {
         let mut command = Command::new(program);
-        command.args(arguments).env("HOME", self.folder.path()).env("DOCKER_CONFIG", self.path("docker")).stdin(Stdio::null());
+        command.args(arguments).env("HOME", self.path("")).env("DOCKER_CONFIG", self.path("docker")).stdin(Stdio::null());
         for variable in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
             command.env(variable, self.path("helm"));
         }
@@ -146,7 +108,7 @@ fn images_are_pushed_with_docker_s_login_and_refused_without_it() {
     let crane = cached("crane-", "crane");
     let layer = registry.path("layer.tar").display().to_string();
     fs::write(registry.path("file"), "x").unwrap();
-    assert!(Command::new("tar").args(["-cf", &layer, "-C"]).arg(registry.folder.path()).arg("file").status().unwrap().success());
+    assert!(Command::new("tar").args(["-cf", &layer, "-C"]).arg(registry.path("")).arg("file").status().unwrap().success());
     let reference = format!("{}/q/qscaler:dev", registry.host);
     let push = ["append", "--insecure", "--new_layer", &layer, "--new_tag", &reference];
     registry.docker_login(false);

@@ -16,13 +16,17 @@
 {{ include "qscaler.reference" (list . .Values.sidecar.image) }}
 {{- end }}
 
-{{/* Labels of one part; call with (list . "webhook"). */}}
+{{/* Labels of one part; call with (list . "webhook"), or with a map of further ones, which win over those for all objects, as the third. */}}
 {{- define "qscaler.labels" -}}
 {{- $root := index . 0 }}
 {{- include "qscaler.selector" . }}
 app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ $root.Release.Service }}
-{{- with $root.Values.commonLabels }}
+{{- $own := dict }}
+{{- if gt (len .) 2 }}
+{{- $own = index . 2 | default dict }}
+{{- end }}
+{{- with merge (dict) $own ($root.Values.commonLabels | default dict) }}
 {{ toYaml . }}
 {{- end }}
 {{- end }}

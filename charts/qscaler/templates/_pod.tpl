@@ -2,11 +2,7 @@
 {{- define "qscaler.podMetadata" -}}
 {{- $root := index . 0 -}}
 {{- $part := index $root.Values (index . 1) -}}
-labels:
-  {{- include "qscaler.labels" . | nindent 2 }}
-  {{- with $part.podLabels }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
+labels: {{- include "qscaler.labels" (list $root (index . 1) $part.podLabels) | nindent 2 }}
 {{- $annotations := merge (dict) $part.podAnnotations $root.Values.commonAnnotations }}
 {{- with $root.Values.brokerCa.pem }}
 {{- $annotations = merge (dict "checksum/broker-ca" (sha256sum .)) $annotations }}
@@ -32,8 +28,10 @@ imagePullSecrets: {{- toYaml . | nindent 2 }}
 {{- end }}
 securityContext:
   runAsNonRoot: true
-  runAsUser: 65532
-  runAsGroup: 65532
+  {{- with $root.Values.runAsUser }}
+  runAsUser: {{ int64 . }}
+  runAsGroup: {{ int64 . }}
+  {{- end }}
   seccompProfile: {type: RuntimeDefault}
 {{- with $part.priorityClassName | default $root.Values.priorityClassName }}
 priorityClassName: {{ . }}

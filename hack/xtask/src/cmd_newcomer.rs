@@ -12,7 +12,7 @@ use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use crate::cache::Cache;
 use crate::images::{self, Image, Profile};
 use crate::release::{self, publish};
-use crate::{exec, helm, interrupt, source_root, stand};
+use crate::{exec, helm, interrupt, registry, source_root, stand};
 
 /// Workers of the pages' frameworks.
 const WORKERS: [Image; 3] = [Image::WorkerPython, Image::WorkerNode, Image::WorkerRuby];
@@ -51,7 +51,8 @@ pub fn run(args: Args) -> Result<()> {
     let stand = stand::bare(cache.clone(), &args.cluster_name, !args.keep, &WORKERS)?;
     let mut command = Command::new(&program);
     command.args(args.framework.iter().flat_map(|part| ["--framework", part])).args(args.json.then_some("--json"));
-    command.env("QSCALER_CRANE", publish::crane(&cache)?).env("QSCALER_IMAGES", published.images).env("QSCALER_CHART", published.chart);
+    command.env("QSCALER_CRANE", publish::crane(&cache)?).env("QSCALER_REGISTRY", registry::ensure(&cache)?.join("docker-registry"));
+    command.env("QSCALER_IMAGES", published.images).env("QSCALER_CHART", published.chart);
     command.env("QSCALER_EXPIRED_CERTIFICATE", certificate).env("QSCALER_EXPIRED_KEY", key);
     let inherited = std::env::var_os("PATH").unwrap_or_default();
     command.env("PATH", std::env::join_paths([plugin].into_iter().chain(std::env::split_paths(&inherited)))?);

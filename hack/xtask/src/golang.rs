@@ -65,6 +65,16 @@ impl Go {
         exec::output(self.command().args(["install", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", program]).env("GOBIN", bin)).map(drop)
     }
 
+    /// The folder of a published module, `MODULE@VERSION`, as it is unpacked in Go's own cache.
+    ///
+    /// # Errors
+    /// It cannot be fetched.
+    pub fn module_folder(&self, module: &str) -> Result<PathBuf> {
+        let told = exec::output(self.command().args(["mod", "download", "-json", module]))?;
+        let told: serde_json::Value = serde_json::from_str(&told).with_context(|| format!("go mod download {module}: {told}"))?;
+        Ok(PathBuf::from(told["Dir"].as_str().with_context(|| format!("go mod download {module}: {told}"))?))
+    }
+
     fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.env("CGO_ENABLED", "0").env("GOTOOLCHAIN", "local").env("GO111MODULE", "on").env("GOWORK", "off").env_remove("GOFLAGS");

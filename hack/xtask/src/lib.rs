@@ -59,6 +59,7 @@ pub mod golang;
 pub mod helm;
 pub mod images;
 pub mod interrupt;
+pub mod kinds;
 pub mod monitoring;
 pub mod oci;
 pub mod page;

@@ -15,7 +15,7 @@ use crate::exec::{self, output};
 use crate::images::{self, Image, Profile};
 use crate::release::publish;
 use crate::step::Step;
-use crate::{browser, helm, interrupt, monitoring, registry, rights, source_root};
+use crate::{browser, helm, interrupt, kinds, monitoring, registry, rights, source_root};
 
 /// What turns on the tests that need real brokers, or the cluster. Cargo is called with these and the whole workspace everywhere, so that no dependency is
 /// compiled a second time with other features.
@@ -38,7 +38,7 @@ pub struct Stand {
     helm: PathBuf,
 }
 
-/// Brokers, Helm, Prometheus, a browser, a registry, crane and Kubernetes' programs, found or made.
+/// Brokers, Helm, Prometheus, a browser, a registry, definitions of other projects' kinds, crane and Kubernetes' programs, found or made.
 ///
 /// # Errors
 /// They cannot be had; the message says what to install.
@@ -48,6 +48,7 @@ pub fn tools() -> Result<()> {
     monitoring::ensure(&cache)?;
     browser::ensure(&cache)?;
     registry::ensure(&cache)?;
+    kinds::ensure(&cache)?;
     publish::crane(&cache)?;
     parts::kubernetes(&cache)?;
     helm::three(&cache)?;
@@ -67,9 +68,18 @@ pub fn archives(cache: &Cache, images: &[Image]) -> Result<Vec<PathBuf>> {
 /// # Errors
 /// Something cannot be built or does not become ready.
 pub fn up(name: &str, tied: bool, images: &[Image]) -> Result<Stand> {
-    let (cache, flavor) = (Cache::open()?, Flavor::choose()?);
+    up_on(Flavor::choose()?, name, tied, images)
+}
+
+/// The same in a cluster of this kind. One that does not end with this process (kind's) is taken down again where QScaler does not become ready in it, if it is tied.
+fn up_on(flavor: Flavor, name: &str, tied: bool, images: &[Image]) -> Result<Stand> {
+    let cache = Cache::open()?;
     let archives = beside(&cache, flavor, || archives(&cache, images))?;
-    up_with(cache, name, tied, archives, COPIES)
+    let up = up_there(cache.clone(), flavor, name, tied, archives, COPIES);
+    if up.is_err() && tied && flavor == Flavor::Kind {
+        Cluster::down(&cache, name, flavor)?;
+    }
+    up
 }
 
 /// Does `work` while what a cluster needs besides is fetched and built: where nothing is in the cache yet, one waits for the network or a last crate while another has
@@ -98,8 +108,9 @@ pub fn beside<T>(cache: &Cache, flavor: Flavor, work: impl FnOnce() -> Result<T>
 /// # Errors
 /// Something cannot be built, or does not become ready.
 pub fn bare(cache: Cache, name: &str, tied: bool, images: &[Image]) -> Result<Stand> {
-    let archives = beside(&cache, Flavor::choose()?, || archives(&cache, images))?;
-    begin(cache, name, tied, archives)
+    let flavor = Flavor::choose()?;
+    let archives = beside(&cache, flavor, || archives(&cache, images))?;
+    begin(cache, flavor, name, tied, archives)
 }
 
 /// The same with images that are built already, and with these further values of the chart.
@@ -107,17 +118,21 @@ pub fn bare(cache: Cache, name: &str, tied: bool, images: &[Image]) -> Result<St
 /// # Errors
 /// Something else cannot be built, or does not become ready.
 pub fn up_with(cache: Cache, name: &str, tied: bool, archives: Vec<PathBuf>, values: &[&str]) -> Result<Stand> {
+    up_there(cache, Flavor::choose()?, name, tied, archives, values)
+}
+
+fn up_there(cache: Cache, flavor: Flavor, name: &str, tied: bool, archives: Vec<PathBuf>, values: &[&str]) -> Result<Stand> {
     // An archive's name says what is in it.
     let content: Vec<String> = archives.iter().map(|archive| archive.display().to_string()).collect();
-    let stand = begin(cache, name, tied, archives)?;
+    let stand = begin(cache, flavor, name, tied, archives)?;
     stand.install(values, &content.join(","))?;
     Ok(stand)
 }
 
-fn begin(cache: Cache, name: &str, tied: bool, archives: Vec<PathBuf>) -> Result<Stand> {
+fn begin(cache: Cache, flavor: Flavor, name: &str, tied: bool, archives: Vec<PathBuf>) -> Result<Stand> {
     let brokers = Brokers::ensure(&cache)?;
     let helm = helm::three(&cache)?;
-    let cluster = Cluster::up(&cache, name, Flavor::choose()?, &UpOptions { images: archives, tied })?;
+    let cluster = Cluster::up(&cache, name, flavor, &UpOptions { images: archives, tied })?;
     Ok(Stand { cache, cluster, brokers, helm })
 }
 
@@ -238,8 +253,16 @@ impl Stand {
 /// # Errors
 /// Something cannot be built, or the command fails; then the cluster's state is printed.
 pub fn run(cluster: &str, keep: bool, images: &[Image], command: impl FnOnce() -> Result<Command>) -> Result<()> {
+    run_on(Flavor::choose()?, cluster, keep, images, command)
+}
+
+/// The same in a cluster of this kind.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_on(flavor: Flavor, cluster: &str, keep: bool, images: &[Image], command: impl FnOnce() -> Result<Command>) -> Result<()> {
     interrupt::clean_up_first()?;
-    let stand = up(cluster, !keep, images)?;
+    let stand = up_on(flavor, cluster, !keep, images)?;
     let result = (|| {
         let mut command = command()?;
         let status = stand.spawn(&mut command)?.wait_or_interrupt();
@@ -250,7 +273,7 @@ pub fn run(cluster: &str, keep: bool, images: &[Image], command: impl FnOnce() -
         stand.print_state();
     }
     if keep {
-        eprintln!("the cluster {cluster:?} is left up: cargo xtask cluster status --name {cluster}");
+        eprintln!("the cluster {cluster:?} is left up: cargo xtask cluster status --name {cluster} --cluster {}", flavor.name());
     } else {
         stand.down()?;
     }

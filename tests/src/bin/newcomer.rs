@@ -4,39 +4,27 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use qscaler_tests::newcomer::{faults::Fault, run};
-use qscaler_tests::servers::free_port;
-use qscaler_tests::wait::wait_for;
+use qscaler_tests::registry::{PASSWORD, Registry, USER};
 use std::env;
-use std::net::{IpAddr, Ipv4Addr};
-use std::time::Duration;
-use tokio::net::TcpStream;
-use tokio::process::{Child, Command};
-
-/// A registry that keeps everything in its memory begins at once.
-const REGISTRY_WITHIN: Duration = Duration::from_secs(30);
+use std::path::Path;
+use tokio::process::Command;
 
 fn variable(name: &str) -> Result<String> {
     env::var(name).with_context(|| format!("{name} is not set: run `cargo xtask newcomer`"))
 }
 
-/// A registry on this node with the images of this tree and its chart; what is at loopback containerd asks without TLS. It ends with the process that is returned.
-async fn registry() -> Result<(String, Child)> {
-    let (crane, port) = (variable("QSCALER_CRANE")?, free_port(IpAddr::V4(Ipv4Addr::LOCALHOST))?);
-    let host = format!("127.0.0.1:{port}");
-    let child = Command::new(&crane)
-        .args(["registry", "serve", "--address", &host])
-        .env("PORT", port.to_string())
-        .kill_on_drop(true)
-        .spawn()
-        .context("crane cannot be started")?;
-    wait_for("the registry", REGISTRY_WITHIN, || async { TcpStream::connect(&host).await.map(drop).map_err(|e| e.to_string()) }).await?;
-    let registry = format!("{host}/qscaler");
+/// A registry with a login on this node, with the images of this tree and its chart; what is at loopback containerd asks without TLS. It ends when it is dropped.
+async fn registry() -> Result<Registry> {
+    let registry = Registry::start(Path::new(&variable("QSCALER_REGISTRY")?))?;
+    let (crane, login, target) = (variable("QSCALER_CRANE")?, registry.docker_login(true)?, format!("{}/qscaler", registry.host()));
     for image in variable("QSCALER_IMAGES")?.split(',') {
         let (folder, name) = image.split_once('=').context("QSCALER_IMAGES: FOLDER=NAME:TAG, …")?;
-        output(Command::new(&crane).args(["push", "--insecure", folder, &format!("{registry}/{name}")])).await?;
+        output(Command::new(&crane).args(["push", "--insecure", folder, &format!("{target}/{name}")]).env("DOCKER_CONFIG", &login)).await?;
     }
-    output(Command::new("helm").args(["push", &variable("QSCALER_CHART")?, &format!("oci://{registry}/charts"), "--plain-http"])).await?;
-    Ok((registry, child))
+    let mut push = Command::new("helm");
+    push.args(["push", &variable("QSCALER_CHART")?, &format!("oci://{target}/charts"), "--plain-http"]).env("DOCKER_CONFIG", &login);
+    output(&mut push).await?;
+    Ok(registry)
 }
 
 async fn output(command: &mut Command) -> Result<()> {
@@ -56,8 +44,12 @@ async fn main() -> Result<()> {
             other => bail!("unknown argument {other}; valid: --framework PART, --json"),
         }
     }
-    let (registry, _server) = registry().await?;
-    let sum = run::run(&registry, &parts, |line| println!("{line}")).await?;
+    let registry = registry().await?;
+    // Where a reader writes the files of a page.
+    let work = tempfile::tempdir()?;
+    env::set_current_dir(work.path())?;
+    let login = run::Login { host: registry.host(), user: USER, password: PASSWORD };
+    let sum = run::run(&login, &parts, |line| println!("{line}")).await?;
     for fault in &sum.faults {
         println!("{}: {}", fault.fault, fault.said.as_deref().unwrap_or("NOT FOUND"));
     }

@@ -39,6 +39,14 @@ pub fn annotations(page: &str, heading: &str) -> Result<BTreeMap<String, String>
     Ok(found)
 }
 
+/// The first YAML block after this heading, as it stands: a file that a reader writes.
+///
+/// # Errors
+/// There is none before the next heading.
+pub fn file(page: &str, heading: &str) -> Result<String> {
+    Ok(block(page, heading, &["yaml"])?.join("\n") + "\n")
+}
+
 /// The lines of the first fenced block in one of these languages after a line that begins so.
 fn block<'p>(page: &'p str, heading: &str, languages: &[&str]) -> Result<Vec<&'p str>> {
     let mut lines = page.lines().skip_while(|line| !line.starts_with(heading));
@@ -87,6 +95,7 @@ mod tests {
         let found = annotations(PAGE, "## Celery").unwrap();
         assert_eq!(found, [("min-replicas".to_owned(), "0".to_owned()), ("queue".to_owned(), "orders".to_owned())].into());
         assert!(annotations(PAGE, "## Install").is_err(), "the next heading's is not its own");
+        assert_eq!(file(PAGE, "# A").unwrap(), "a: 1\n");
     }
 
     #[test]
@@ -100,6 +109,7 @@ mod tests {
         assert!(commands(&page("README.md").unwrap(), "## Use it").unwrap()[0].starts_with("helm install qscaler oci://ghcr.io/qscaler"));
         let start = page("docs/getting-started.md").unwrap();
         let first = commands(&start, "# Getting started").unwrap();
+        assert_eq!(first[0], commands(&page("README.md").unwrap(), "## Use it").unwrap()[0], "two pages, two installations");
         assert_eq!(first[1..], ["kubectl label namespace shop qscaler.dev/injection=enabled", "kubectl qscaler doctor"]);
         assert!(commands(&start, "## See that it works").unwrap().iter().all(|line| line.contains("shop")));
         for (heading, framework) in super::super::run::FRAMEWORKS {
@@ -109,7 +119,8 @@ mod tests {
             assert_eq!(found.get("worker").map(String::as_str), worker, "{heading}");
         }
         let upgrade = page("docs/upgrade.md").unwrap();
-        assert!(commands(&upgrade, "## Upgrade").unwrap()[0].starts_with("helm upgrade qscaler charts/qscaler"));
+        assert!(commands(&upgrade, "## Upgrade").unwrap()[0].starts_with("helm upgrade qscaler oci://ghcr.io/qscaler/charts/qscaler"));
+        assert!(commands(&upgrade, "## Go back").unwrap()[0].starts_with("helm rollback qscaler"));
         assert!(commands(&upgrade, "## Uninstall").unwrap().iter().any(|line| line.starts_with("helm uninstall qscaler")));
         assert!(commands(&page("docs/injection.md").unwrap(), "## Uninstall").unwrap()[0].starts_with("kubectl delete crd"));
     }

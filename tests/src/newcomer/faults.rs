@@ -46,6 +46,12 @@ impl Fault {
     }
 
     /// Namespace of its fleet, where it has one.
+    #[must_use]
+    pub fn fleet(self) -> Option<&'static str> {
+        Some(self.namespace()).filter(|namespace| *namespace != SYSTEM_NAMESPACE)
+    }
+
+    /// Where it is.
     fn namespace(self) -> &'static str {
         match self {
             Self::WrongSecret => "fault-secret",

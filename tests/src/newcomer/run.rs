@@ -1,9 +1,9 @@
-//! The way of a newcomer, step by step. In: a cluster without QScaler, a registry, which frameworks. Out: what became of each step. Left to others: commands and annotations
-//! (`docs`), faults (`faults`), what is left (`left`), the outcome (`sum`).
+//! The way of a newcomer, step by step. In: a cluster without QScaler, a registry with a login, which frameworks, a folder to work in. Out: what became of each step. Left to
+//! others: commands and annotations (`docs`), faults (`faults`), what is left (`left`), the outcome (`sum`).
 //!
 //! A step that goes wrong does not end the way, so that one run tells as much as it can; only without an installation there is no way.
 
-use super::docs::{annotations, commands, page, with};
+use super::docs::{annotations, commands, file, page, with};
 use super::faults::{Fault, Planted, plant};
 use super::left;
 use super::sum::{Step, Sum};
@@ -38,20 +38,29 @@ const TASKS: (usize, f64) = (4, 2.0);
 /// The namespace of the pages' examples: the first framework's fleet lives there to the end.
 const SHOP: &str = "shop";
 
-/// Goes the way; each step's line goes to `tell` at once. `registry`: `HOST/PATH` with images and chart. `parts`: only frameworks whose heading has one of these; none: all.
+/// The heading whose commands install from a registry with a login.
+const LOGIN: &str = "## From a registry with a login";
+
+/// Goes the way; each step's line goes to `tell` at once. `registry`: with images and chart below `HOST/qscaler`. `parts`: only frameworks whose heading has one of these; none:
+/// all. Files that a page has one write are written into the current folder.
 ///
 /// # Errors
 /// There is no cluster, a page has no such command any more, or the installation fails.
-pub async fn run(registry: &str, parts: &[String], tell: impl FnMut(&str)) -> Result<Sum> {
+pub async fn run(registry: &Login<'_>, parts: &[String], tell: impl FnMut(&str)) -> Result<Sum> {
     let stand = Stand::get().await?;
     let mut way = Way { sum: Sum::default(), tell };
     let before = left::objects().await?;
-    let from = With { registry };
     let start = page("docs/getting-started.md")?;
     let first = commands(&start, "# Getting started")?;
 
-    let install = from.registry(&commands(&page("README.md")?, "## Use it")?[0], "oci://ghcr.io/qscaler")?;
-    ensure!(way.shell(&install).await, "without an installation there is nothing to try");
+    let lines = commands(&start, LOGIN)?;
+    let [login, namespace, own, theirs, install] = lines.as_slice() else { bail!("{LOGIN}: {} commands in place of 5", lines.len()) };
+    std::fs::write("password.txt", format!("{}\n", registry.password)).context("password.txt")?;
+    std::fs::write("values.yaml", registry.named(&file(&start, LOGIN)?)?).context("values.yaml")?;
+    for line in [registry.logged_in(login)?, namespace.clone(), registry.secret(own, None)?] {
+        way.shell(&line).await;
+    }
+    ensure!(way.shell(&registry.helm(install)?).await, "without an installation there is nothing to try");
     way.step("what the notes say: it becomes ready", ready()).await;
     way.shell(&first[2]).await;
 
@@ -62,6 +71,8 @@ pub async fn run(registry: &str, parts: &[String], tell: impl FnMut(&str)) -> Re
         let mut made = None;
         let title = format!("getting started: {}", heading.trim_start_matches("## "));
         way.step(&title, async {
+            kubectl(&["create", "namespace", name], None).await?;
+            shell(&registry.secret(theirs, Some(name))?).await?;
             made = Some(begin(stand, framework, name, &start, heading, &first[1]).await?);
             work(made.as_ref().context("a fleet")?).await
         })
@@ -77,16 +88,33 @@ pub async fn run(registry: &str, parts: &[String], tell: impl FnMut(&str)) -> Re
     }
 
     for fault in Fault::ALL {
+        if let Some(namespace) = fault.fleet() {
+            // Before its pods: what is to be found is the fault, and not an image that nobody may pull.
+            kubectl(&["create", "namespace", namespace], None).await?;
+            shell(&registry.secret(theirs, Some(namespace))?).await?;
+        }
         let said = way.fault(stand, fault).await;
         way.sum.fault(fault.name(), said);
     }
 
     let upgrade = page("docs/upgrade.md")?;
-    let lines = commands(&upgrade, "## Upgrade")?;
-    let command = from.registry(&lines[0], "charts/qscaler")? + " --set cleanUp.enabled=true";
-    way.shell(&command).await;
-    way.step("the upgraded release becomes ready", ready()).await;
-    way.shell(&lines[1]).await;
+    let (forth, back) = (commands(&upgrade, "## Upgrade")?, commands(&upgrade, "## Go back")?);
+    let newer = registry.helm(&forth[0])?;
+    // A value that is another has every pod made anew, as another release would.
+    for (command, doctor) in [(newer.clone() + " --set logFormat=text", &forth[1]), (back[0].clone(), &back[1])] {
+        way.shell(&command).await;
+        way.step("all parts become ready", ready()).await;
+        // A leader that has just begun knows its brokers some seconds later; whoever reads a fault there looks again.
+        way.step(doctor, async {
+            wait_for("doctor has no fault", SEEN_WITHIN, || async { shell(doctor).await.map_err(|e| e.to_string()) }).await.map(drop)
+        })
+        .await;
+        if let Some(fleet) = shop.as_ref() {
+            way.step("tasks are done as before", work(fleet)).await;
+        }
+    }
+    way.shell(&(newer + " --set cleanUp.enabled=true")).await;
+    way.step("all parts become ready", ready()).await;
 
     for line in commands(&upgrade, "## Uninstall")? {
         way.shell(&line).await;
@@ -101,18 +129,37 @@ pub async fn run(registry: &str, parts: &[String], tell: impl FnMut(&str)) -> Re
     Ok(way.sum)
 }
 
-/// Where pages name our own registry or the chart's folder.
-struct With<'a> {
-    registry: &'a str,
+/// The registry in place of those that the pages name, and who may pull from it.
+#[derive(Clone, Copy, Debug)]
+pub struct Login<'a> {
+    /// `HOST:PORT`, by HTTP.
+    pub host: &'a str,
+    /// Who.
+    pub user: &'a str,
+    /// The password.
+    pub password: &'a str,
 }
 
-impl With<'_> {
-    /// The command with this registry, its chart and its images.
-    fn registry(&self, command: &str, named: &str) -> Result<String> {
-        let registry = self.registry;
-        let chart = if named.starts_with("oci://") { format!("oci://{registry}") } else { format!("oci://{registry}/charts/qscaler") };
-        let images = format!("image.repository={registry}/qscaler,sidecar.image.repository={registry}/qscaler-sidecar");
-        Ok(with(command, &[(named, &chart)])? + " --plain-http --set " + &images)
+impl Login<'_> {
+    fn named(&self, text: &str) -> Result<String> {
+        let theirs = ["registry.example.com", "ghcr.io"].into_iter().find(|name| text.contains(name)).unwrap_or("registry.example.com");
+        with(text, &[(theirs, self.host)])
+    }
+
+    /// A command of Helm's.
+    fn helm(&self, command: &str) -> Result<String> {
+        Ok(self.named(command)? + " --plain-http")
+    }
+
+    /// The login.
+    fn logged_in(&self, command: &str) -> Result<String> {
+        with(&self.helm(command)?, &[("NAME", self.user)])
+    }
+
+    /// The command that makes the Secret; in this namespace in place of the page's.
+    fn secret(&self, command: &str, namespace: Option<&str>) -> Result<String> {
+        let command = with(&self.named(command)?, &[("NAME", self.user)])?;
+        namespace.map_or(Ok(command.clone()), |namespace| with(&command, &[(&format!("-n {SHOP} "), &format!("-n {namespace} "))]))
     }
 }
 
@@ -171,7 +218,6 @@ impl<T: FnMut(&str)> Way<T> {
 
 /// A fleet as the page has it, in a namespace that opts in by the page's command.
 async fn begin(stand: &'static Stand, framework: &'static Framework, name: &str, start: &str, heading: &str, label: &str) -> Result<Fleet> {
-    kubectl(&["create", "namespace", name], None).await?;
     shell(&with(label, &[(SHOP, name)])?).await?;
     let mut options = FleetOptions::of(framework, name, 0, 3);
     // The queue's name and the URL's variable are the application's own; what is in its row is how this application differs from the page's.
@@ -182,12 +228,13 @@ async fn begin(stand: &'static Stand, framework: &'static Framework, name: &str,
     Fleet::begin(stand, options).await
 }
 
-/// Tasks come, pods come, and no task is cut.
+/// Tasks come, pods come, and no task is cut: beside those that came before.
 async fn work(fleet: &Fleet) -> Result<()> {
     fleet.wait_condition("Ready", "True", STEP).await?;
-    let plan: Vec<Task> = (0..TASKS.0).map(|n| Task { task: format!("t{n}"), at: 0.0, seconds: TASKS.1, mib: 0 }).collect();
+    let first = fleet.tally().await?.sent;
+    let plan: Vec<Task> = (first..first + TASKS.0).map(|n| Task { task: format!("t{n}"), at: 0.0, seconds: TASKS.1, mib: 0 }).collect();
     fleet.send(&plan).await?;
-    let tally = fleet.wait_done(TASKS.0, STEP).await?;
+    let tally = fleet.wait_done(first + TASKS.0, STEP).await?;
     ensure!(tally.cut == 0, "{} tasks were cut", tally.cut);
     Ok(())
 }
@@ -257,19 +304,31 @@ mod tests {
 
     #[test]
     fn the_pages_commands_are_tried_with_the_registry_of_the_test() {
-        let from = With { registry: "127.0.0.1:5000/q" };
+        let own = Login { host: "127.0.0.1:5000", user: "someone", password: "let-me-in" };
+        let start = page("docs/getting-started.md").unwrap();
+        let lines = commands(&start, LOGIN).unwrap();
         let readme = commands(&page("README.md").unwrap(), "## Use it").unwrap();
+        assert_eq!(lines[4], readme[0].replace("ghcr.io", "registry.example.com") + " -f values.yaml", "what is tried is what the README says");
         assert_eq!(
-            from.registry(&readme[0], "oci://ghcr.io/qscaler").unwrap(),
-            "helm install qscaler oci://127.0.0.1:5000/q/charts/qscaler --namespace qscaler-system --create-namespace --plain-http --set \
-             image.repository=127.0.0.1:5000/q/qscaler,sidecar.image.repository=127.0.0.1:5000/q/qscaler-sidecar"
+            own.helm(&lines[4]).unwrap(),
+            "helm install qscaler oci://127.0.0.1:5000/qscaler/charts/qscaler --namespace qscaler-system --create-namespace -f values.yaml --plain-http"
         );
+        assert_eq!(
+            own.logged_in(&lines[0]).unwrap(),
+            "helm registry login 127.0.0.1:5000 --username someone --password-stdin < password.txt --plain-http"
+        );
+        let secret = |namespace: &str| {
+            format!(
+                "kubectl -n {namespace} create secret docker-registry registry --docker-server=127.0.0.1:5000 --docker-username=someone \
+                 --docker-password=\"$(cat password.txt)\""
+            )
+        };
+        assert_eq!(own.secret(&lines[2], None).unwrap(), secret("qscaler-system"));
+        assert_eq!(own.secret(&lines[3], Some("rq")).unwrap(), secret("rq"));
+        let values = own.named(&file(&start, LOGIN).unwrap()).unwrap();
+        assert!(values.contains("repository: 127.0.0.1:5000/qscaler/qscaler-sidecar") && !values.contains("example.com"), "{values}");
         let upgrade = commands(&page("docs/upgrade.md").unwrap(), "## Upgrade").unwrap();
-        assert!(
-            from.registry(&upgrade[0], "charts/qscaler")
-                .unwrap()
-                .starts_with("helm upgrade qscaler oci://127.0.0.1:5000/q/charts/qscaler --namespace")
-        );
+        assert!(own.helm(&upgrade[0]).unwrap().starts_with("helm upgrade qscaler oci://127.0.0.1:5000/qscaler/charts/qscaler --namespace"));
     }
 
     #[test]

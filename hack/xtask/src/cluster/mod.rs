@@ -42,6 +42,15 @@ pub enum Flavor {
 }
 
 impl Flavor {
+    /// As arguments name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Box => "box",
+            Self::Kind => "kind",
+            Self::Current => "current",
+        }
+    }
+
     /// The best kind that this machine can have.
     ///
     /// # Errors
@@ -52,9 +61,7 @@ impl Flavor {
         match (root && exec::which("apt-get").is_some(), kind) {
             (true, _) => Ok(Self::Box),
             (false, true) => Ok(Self::Kind),
-            (false, false) => bail!(
-                "no local cluster can be had: run as root on Debian or Ubuntu, or install Docker and kind, or name a cluster that exists with --cluster current"
-            ),
+            (false, false) => bail!("no local cluster can be had: run as root on Debian or Ubuntu, or install Docker and kind"),
         }
     }
 }

@@ -57,3 +57,44 @@ fn manifest(version: &str, platforms: &str) -> String {
         env!("CARGO_PKG_REPOSITORY")
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line<'t>(text: &'t str, key: &str) -> Vec<&'t str> {
+        text.lines().filter_map(|line| line.trim().trim_start_matches("- ").strip_prefix(key)?.strip_prefix(": ")).collect()
+    }
+
+    #[test]
+    fn what_the_manifest_leads_to_is_what_was_packed_for_each_processor() {
+        let (dist, programs) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        fs::write(dist.path().join("THIRD-PARTY-LICENSES.txt"), "licences").expect("a file");
+        let compiled: Vec<(Arch, PathBuf)> = Arch::ALL.iter().map(|arch| (*arch, programs.path().join(arch.oci()))).collect();
+        for (arch, folder) in &compiled {
+            fs::create_dir(folder).expect("a folder");
+            exec::write_program(&folder.join(PROGRAM), arch.oci()).expect("a program");
+        }
+        let made = || {
+            write(dist.path(), "9.8.7", &compiled).expect("archives and a manifest");
+            fs::read_to_string(dist.path().join(MANIFEST)).expect("the manifest")
+        };
+        let manifest = made();
+        assert_eq!(made(), manifest, "the same programs have other archives");
+        assert_eq!((line(&manifest, "kind"), line(&manifest, "name"), line(&manifest, "version")), (vec!["Plugin"], vec!["qscaler"], vec!["v9.8.7"]));
+        let (addresses, digests) = (line(&manifest, "uri"), line(&manifest, "sha256"));
+        assert_eq!((addresses.len(), digests.len(), line(&manifest, "bin")), (2, 2, vec![PROGRAM; 2]));
+        for ((arch, (address, digest)), selector) in Arch::ALL.iter().zip(addresses.iter().zip(digests)).zip(line(&manifest, "selector")) {
+            assert_eq!(selector, format!("{{matchLabels: {{os: linux, arch: {}}}}}", arch.oci()));
+            let (source, name) = address.rsplit_once('/').expect("an address");
+            assert_eq!(source, "https://github.com/qscaler/qscaler/releases/download/v9.8.7");
+            assert_eq!(sha256(&dist.path().join(name)).expect("an archive"), digest, "{name}");
+            let unpacked = exec::output(Command::new("tar").arg("-xzOf").arg(dist.path().join(name)).arg(PROGRAM)).expect("the program");
+            assert_eq!(unpacked, arch.oci(), "another processor's program");
+            let packed = exec::output(Command::new("tar").arg("-tzf").arg(dist.path().join(name))).expect("its files");
+            for file in manifest.lines().filter_map(|line| line.trim().strip_prefix("- {from: ")?.split(',').next()) {
+                assert!(packed.lines().any(|line| line == file), "{file} is not in {name}");
+            }
+        }
+    }
+}
