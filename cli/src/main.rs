@@ -230,14 +230,18 @@ async fn explain(cli: &Cli, name: &str) -> Result<()> {
             Seen::No(why) => bail!("there is no QWorker {name}, and Deployments cannot be read to see why: {why}"),
         }
     };
-    if cli.output.structured(&worker)? {
+    let deployment = worker.metadata.owner_references.iter().flatten().find(|o| o.kind == "Deployment").map(|o| o.uid.clone());
+    let events: Api<Event> = cli.cluster.namespaced(&client);
+    let told = events.list(&ListParams::default()).await.map(|events| history::last_of(&events.items, deployment.as_deref().unwrap_or_default()));
+    // For programs: the object as it is, and its history beside it.
+    let mut whole = serde_json::to_value(&worker)?;
+    whole["history"] = told.as_ref().map_or_else(|_| json!(null), |told| json!(told));
+    if cli.output.structured(&whole)? {
         return Ok(());
     }
     print!("{}", show::explain(&worker));
-    let deployment = worker.metadata.owner_references.iter().flatten().find(|o| o.kind == "Deployment").map(|o| o.uid.clone());
-    let events: Api<Event> = cli.cluster.namespaced(&client);
-    match events.list(&ListParams::default()).await {
-        Ok(events) => print!("{}", history::text(&events.items, deployment.as_deref().unwrap_or_default())),
+    match told {
+        Ok(told) => print!("{}", history::text(&told)),
         Err(error) => println!("\nLast decisions: Events cannot be read: {error}"),
     }
     Ok(())
