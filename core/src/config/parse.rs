@@ -13,6 +13,10 @@ use std::fmt;
 /// Longest value, in bytes: 32 queues of 255 bytes fit. A sidecar has all of them in one variable, of which Linux takes 128 KiB: one that is longer does not start, nor
 /// then does its pod.
 const VALUE_BYTES_MAX: usize = 8 << 10;
+/// Less memory is a forgotten unit (`512`, `512m`): container runtimes themselves take 6 to 12 MiB to start anything.
+const MEMORY_LEAST: Bytes = Bytes(8 << 20);
+/// More CPU is a forgotten unit, too (`500`), and a pod that no node has room for.
+const CPU_MOST: Millicores = Millicores(256_000);
 /// Letters of a key or a value that an error repeats.
 const SHOWN_CHARS_MAX: usize = 100;
 /// Unknown annotations that are named one by one: a few are mistakes, thousands are none.
@@ -160,8 +164,14 @@ impl Reader<'_> {
         let signals = self.signals(row);
         let busy = self.busy(row);
         let vertical = self.choice(annotation::VERTICAL, &[("off", Vertical::Off), ("initial", Vertical::Initial), ("in-place", Vertical::InPlace)]);
-        let (min_memory, max_memory) = self.bounds(annotation::MIN_MEMORY, annotation::MAX_MEMORY, Bytes::parse);
-        let (min_cpu, max_cpu) = self.bounds(annotation::MIN_CPU, annotation::MAX_CPU, Millicores::parse);
+        let (min_memory, max_memory) = self.bounds(annotation::MIN_MEMORY, annotation::MAX_MEMORY, Bytes::parse, |bytes| {
+            (bytes < MEMORY_LEAST).then(|| (format!("is {} bytes, with which no container starts", bytes.0), "8Mi or more, such as 512Mi or 1.5Gi"))
+        });
+        let (min_cpu, max_cpu) = self.bounds(annotation::MIN_CPU, annotation::MAX_CPU, Millicores::parse, |cpu| {
+            let words =
+                || (format!("is {} whole CPUs, which no worker has", cpu.0 / 1000), "up to 256 CPUs, and thousandths with an m: 500m is half of one");
+            (cpu > CPU_MOST).then(words)
+        });
         let scaling = self.choice(annotation::SCALING, &[("managed", Scaling::Managed), ("protect", Scaling::Protect)]);
         let paused = self.choice(
             annotation::PAUSED,
@@ -422,10 +432,17 @@ impl Reader<'_> {
         min_key: &str,
         max_key: &str,
         parse: fn(&str) -> Result<T, crate::units::UnitError>,
+        mistaken: fn(T) -> Option<(String, &'static str)>,
     ) -> (Option<T>, Option<T>) {
         let mut one = |key: &str| match self.get(key).map(parse) {
             None => None,
-            Some(Ok(value)) => Some(value),
+            Some(Ok(value)) => match mistaken(value) {
+                None => Some(value),
+                Some((problem, valid)) => {
+                    self.fail(key, &problem, valid);
+                    None
+                }
+            },
             Some(Err(error)) => {
                 self.fail(key, "is not a quantity", error.valid);
                 None
@@ -468,12 +485,14 @@ fn priority_steps(text: &str) -> Option<Vec<u8>> {
     Some(steps)
 }
 
-/// The known key within [`NEAR`] edits of this one, if any. One that differs more in length is further away, and is not measured: that takes the product of both
-/// lengths.
+/// The known key within [`NEAR`] edits of this one, if any. Measuring takes the product of both lengths, at each admission of a pod: so it is done without the domain,
+/// which all have, and not where the lengths alone differ more.
 fn nearest(key: &str) -> Option<&'static str> {
-    let length = key.chars().count();
-    let near = annotation::ALL.iter().copied().filter(|known| known.len().abs_diff(length) <= NEAR);
-    near.map(|known| (strsim::levenshtein(key, known), known)).min().filter(|(n, _)| *n <= NEAR).map(|(_, known)| known)
+    let name = key.strip_prefix(DOMAIN).unwrap_or(key);
+    let length = name.chars().count();
+    let all = annotation::ALL.iter().map(|known| (known.strip_prefix(DOMAIN).unwrap_or(known), *known));
+    let near = all.filter(|(other, _)| other.len().abs_diff(length) <= NEAR);
+    near.map(|(other, known)| (strsim::levenshtein(name, other), known)).min().filter(|(n, _)| *n <= NEAR).map(|(_, known)| known)
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ pub fn run(args: Args) -> Result<()> {
             build.args(["--config", &format!("profile.release.package.{package}.{check}=true")]);
         }
     }
-    exec::output(build.args(["--package", "qscaler-fuzz", "--bin", "fuzz"])).context("it does not build")?;
+    exec::output(build.args(images::selection(&[("qscaler-fuzz", "fuzz")]))).context("it does not build")?;
     let mut command = Command::new(folder.join("fuzz"));
     command.args(["--inputs", &args.inputs.to_string(), "--seed", &args.seed.to_string()]).args(args.target);
     let status = command.status().context("it does not start")?;

@@ -147,7 +147,8 @@ pub fn compile(programs: &[(&str, &str)], profile: Profile) -> Result<PathBuf> {
     Ok(folder)
 }
 
-fn selection<'n>(programs: &[(&'n str, &'n str)]) -> Vec<&'n str> {
+/// The packages and programs as arguments of cargo.
+pub(crate) fn selection<'n>(programs: &[(&'n str, &'n str)]) -> Vec<&'n str> {
     let of_images = Image::PROGRAMS.iter().flat_map(|image| image.programs()).copied();
     let packages: BTreeSet<&str> = of_images.chain(programs.iter().map(|(package, _)| *package)).collect();
     packages.into_iter().flat_map(|package| ["--package", package]).chain(programs.iter().flat_map(|(_, name)| ["--bin", name])).collect()
