@@ -59,7 +59,7 @@ async fn main() -> anyhow::Result<()> {
         return endpoints.await.context("closing the admin endpoints");
     }
     let (sender, inputs) = mpsc::channel(INPUTS_MAX);
-    let index = SharedIndex::new(Index::default().with_sidecar(args.sidecar()));
+    let index = SharedIndex::new(Index::default().with_sidecar(args.sidecar()).with_webhook(&args.namespace));
     watch::start(&client, &index, &sender, &readiness, &stop);
     // The Lease is given back only after the last write.
     let lease_stop = CancellationToken::new();

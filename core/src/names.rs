@@ -274,6 +274,8 @@ pub mod event {
 pub const MANAGER: &str = "qscaler";
 /// Name of the leader election Lease, in the controller's namespace.
 pub const LEASE: &str = "qscaler-controller";
+/// Name of the webhook's Deployment, in the release's namespace.
+pub const WEBHOOK_DEPLOYMENT: &str = "qscaler-webhook";
 /// Name of the Secret with the webhook's certificate, in the release's namespace.
 pub const TLS_SECRET: &str = "qscaler-webhook-tls";
 /// Name of the Secret with the key of the authority that signs it, in the same namespace.

@@ -56,6 +56,7 @@ impl Workload {
             changes_nothing: config.changes_nothing(),
             unwanted: config.keep_pods,
             fruitless: view.deployment.refusal.is_some(),
+            webhook_away: view.webhook_away,
             writer: self.other_writer(config, view, now_ms),
             others_leave: self.machine.intent().count > 0 || self.fleet.parked > 0 || self.machine.replacements() > 0,
         })

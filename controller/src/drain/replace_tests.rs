@@ -133,6 +133,20 @@ fn a_pod_that_believes_no_message_is_replaced_while_it_is_idle_and_one_without_a
     }
 }
 
+/// As in the moments after an installation: the controller leads before the webhook is trusted, and a new pod would come without a sidecar.
+#[test]
+fn no_pod_is_replaced_while_the_webhook_is_away_and_it_is_said() {
+    for pod in [bare("a"), injected("a", "0123456789abcdef", IMAGE)] {
+        let mut stage = Stage::new(&[], &[pod]).idle(&["a"]);
+        stage.view.webhook_away = true;
+        assert_eq!(stage.workload.replace(&stage.view, Some(IMAGE), true, T0_MS), None);
+        let (reason, message) = stage.said();
+        assert!(reason == condition::REASON_REPLACING && message.contains("no replica of the webhook is ready"), "{reason}: {message}");
+        stage.view.webhook_away = false;
+        assert!(stage.workload.replace(&stage.view, Some(IMAGE), true, T0_MS).is_some());
+    }
+}
+
 #[test]
 fn a_worker_that_never_ran_needs_no_proof() {
     let pending = with(bare("a"), "/status/containerStatuses", json!([]));

@@ -4,6 +4,7 @@
 use crate::observe::record::{
     CreateFailure, DeploymentRecord, ForeignRecord, LimitRecord, NodeRecord, PodRecord, QuotaRecord, ReplicaSetRecord, Word,
 };
+use qscaler_core::names::WEBHOOK_DEPLOYMENT;
 use qscaler_core::workload::{WorkloadId, WorkloadUid};
 use qscaler_inject::{Limits, Settings};
 use std::borrow::Borrow;
@@ -30,6 +31,8 @@ pub enum Record {
     Limit(LimitRecord),
     /// What a namespace may use.
     Quota(QuotaRecord),
+    /// The webhook's Deployment: whether one of its replicas is ready.
+    Webhook(bool),
 }
 
 /// The kind of a record: what one watch is for.
@@ -79,6 +82,8 @@ pub struct Index {
     limits: BTreeMap<ObjectKey, LimitRecord>,
     quotas: BTreeMap<ObjectKey, QuotaRecord>,
     sidecar: Arc<Settings>,
+    /// Where the webhook's Deployment is, and whether one of its replicas is ready; None: nobody has said where.
+    webhook: Option<(ObjectKey, bool)>,
     nodes: HashMap<String, NodeRecord>,
     words: Words,
     /// The namespaces that the last whole list of each kind covered; a kind that is being listed is not here.
@@ -141,6 +146,8 @@ pub struct View {
     pub quotas: Vec<QuotaRecord>,
     /// What new sidecars are like, as far as this process was told.
     pub sidecar: Arc<Settings>,
+    /// No replica of the webhook is ready, so that a new pod would have no sidecar.
+    pub webhook_away: bool,
     /// Why this may be an incomplete picture, in words that follow "because"; None: every watch behind it is in sync.
     pub out_of_sync: Option<String>,
 }
@@ -174,6 +181,24 @@ impl Index {
     #[must_use]
     pub fn with_sidecar(self, settings: Settings) -> Self {
         Self { sidecar: settings.into(), ..self }
+    }
+
+    /// The same, where the webhook's Deployment is in this namespace.
+    #[must_use]
+    pub fn with_webhook(self, namespace: &str) -> Self {
+        Self { webhook: Some((pair(namespace, WEBHOOK_DEPLOYMENT), false)), ..self }
+    }
+
+    /// Whether this is the webhook's Deployment.
+    #[must_use]
+    pub fn is_webhook(&self, kind: Kind, key: &ObjectKey) -> bool {
+        kind == Kind::Deployment && self.webhook.as_ref().is_some_and(|(its, _)| its == key)
+    }
+
+    fn webhook_is(&mut self, now: bool) {
+        if let Some((_, ready)) = self.webhook.as_mut() {
+            *ready = now;
+        }
     }
 
     /// Takes a record in. Returns the workload that it touches, if one does.
@@ -227,11 +252,18 @@ impl Index {
                 self.quotas.insert(pair(&quota.namespace, &quota.name), quota);
                 None
             }
+            Record::Webhook(ready) => {
+                self.webhook_is(ready);
+                None
+            }
         }
     }
 
     /// Forgets an object. Returns the workload that it touched, if one did.
     pub fn delete(&mut self, kind: Kind, gone: &ObjectKey) -> Option<WorkloadId> {
+        if self.is_webhook(kind, gone) {
+            self.webhook_is(false);
+        }
         match kind {
             Kind::Deployment => {
                 let record = self.deployments.remove(gone)?;
@@ -274,7 +306,7 @@ impl Index {
     /// A list has ended: objects of this kind that were not in it are gone. Returns the workloads that they touched.
     pub fn retain(&mut self, kind: Kind, seen: &HashSet<ObjectKey>) -> Vec<WorkloadId> {
         let all: Vec<ObjectKey> = match kind {
-            Kind::Deployment => self.deployments.keys().cloned().collect(),
+            Kind::Deployment => self.deployments.keys().chain(self.webhook.as_ref().map(|(key, _)| key)).cloned().collect(),
             Kind::ReplicaSet => self.replicasets.keys().cloned().collect(),
             Kind::Pod => self.pods.keys().cloned().collect(),
             Kind::QWorker => self.qworkers.iter().cloned().collect(),
@@ -380,6 +412,7 @@ impl Index {
             sizer: sizers.into_iter().find_map(name),
             cordoned,
             limits: self.limits.range(from.clone()..).take_while(|(k, _)| *k.0 == *workload.namespace).map(|(_, l)| l.clone()).collect(),
+            webhook_away: self.webhook.as_ref().is_some_and(|(_, ready)| !ready),
             out_of_sync: self.out_of_sync(&workload.namespace),
             sidecar: Arc::clone(&self.sidecar),
             quotas: self.quotas.range(from..).take_while(|(k, _)| *k.0 == *workload.namespace).map(|(_, q)| q.clone()).collect(),

@@ -170,3 +170,27 @@ fn whether_a_limit_range_leaves_room_is_judged_by_the_installation_s_own_sidecar
     let large = Settings { cpu_request: Millicores(2000), cpu_limit: Some(Millicores(2000)), ..Settings::default() };
     assert!(refused(large).is_some_and(|why| why.contains("LimitRange") && why.contains("CPU")));
 }
+
+#[test]
+fn nobody_injects_new_pods_before_a_replica_of_the_webhook_is_ready_and_after_the_last_has_gone() {
+    assert!(!filled(&[deployment(1, &[])]).view(&orders()).unwrap().webhook_away, "nobody has said where it is");
+    let mut index = Index::default().with_webhook("qscaler-system");
+    put(&mut index, &deployment(1, &[]));
+    let key = pair("qscaler-system", "qscaler-webhook");
+    assert!(
+        index.is_webhook(Kind::Deployment, &key)
+            && !index.is_webhook(Kind::Pod, &key)
+            && !index.is_webhook(Kind::Deployment, &pair("shop", "qscaler-webhook"))
+    );
+    let mut away = |change: &dyn Fn(&mut Index)| {
+        change(&mut index);
+        index.view(&orders()).unwrap().webhook_away
+    };
+    let ready = |ready| move |index: &mut Index| drop(index.apply(Kind::Deployment, Record::Webhook(ready)));
+    assert!(away(&|_| ()), "it has not been seen");
+    assert!(!away(&ready(true)) && away(&ready(false)) && !away(&ready(true)));
+    assert!(away(&|index| drop(index.delete(Kind::Deployment, &key))) && !away(&ready(true)));
+    let listed = |seen: &[&ObjectKey]| seen.iter().map(|key| (*key).clone()).chain([pair("shop", "orders")]).collect::<HashSet<_>>();
+    assert!(!away(&|index| drop(index.retain(Kind::Deployment, &listed(&[&key])))));
+    assert!(away(&|index| drop(index.retain(Kind::Deployment, &listed(&[])))), "it was not in the list");
+}

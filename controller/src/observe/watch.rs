@@ -66,9 +66,8 @@ pub fn start(client: &Client, index: &SharedIndex, inputs: &mpsc::Sender<Input>,
     let context = Context { client: client.clone(), index: index.clone(), inputs: inputs.clone(), namespaces, stop: stop.clone() };
     let all = |name: &str| readiness.handle(&format!("the list of {name}"));
     let c = &context;
-    spawn(c, Api::<Deployment>::all(client.clone()), Kind::Deployment, Some(all("Deployments")), |d| {
-        DeploymentRecord::new(d).map(|d| Record::Deployment(Box::new(d)))
-    });
+    let of = index.clone();
+    spawn(c, Api::<Deployment>::all(client.clone()), Kind::Deployment, Some(all("Deployments")), move |d| deployment(d, &of));
     spawn(c, Api::<ReplicaSet>::all(client.clone()), Kind::ReplicaSet, Some(all("ReplicaSets")), |r| {
         ReplicaSetRecord::new(r).map(Record::ReplicaSet)
     });
@@ -90,6 +89,17 @@ pub fn start(client: &Client, index: &SharedIndex, inputs: &mpsc::Sender<Input>,
     for (kind, group, version, name, pointer) in optional {
         tokio::spawn(watch_optional(context.clone(), kind, GroupVersionKind::gvk(group, version, name), pointer));
     }
+}
+
+/// One of ours, or the webhook's, of which no more is known than whether it serves.
+fn deployment(d: &Deployment, index: &SharedIndex) -> Option<Record> {
+    let meta = &d.metadata;
+    let key = (Word::from(meta.namespace.as_deref()?), Word::from(meta.name.as_deref()?));
+    if index.lock().is_webhook(Kind::Deployment, &key) {
+        let ready = d.status.as_ref().and_then(|status| status.ready_replicas).unwrap_or(0);
+        return Some(Record::Webhook(ready > 0 && meta.deletion_timestamp.is_none()));
+    }
+    DeploymentRecord::new(d).map(|d| Record::Deployment(Box::new(d)))
 }
 
 /// Keeps the set of opted-in namespaces.
@@ -237,7 +247,7 @@ fn fold<K: Resource>(
         }
         Event::InitApply(object) | Event::Apply(object) => {
             let key = key(object);
-            if kind != Kind::Node && !namespaces.contains(&*key.0) {
+            if kind != Kind::Node && !namespaces.contains(&*key.0) && !index.lock().is_webhook(kind, &key) {
                 return Vec::new();
             }
             let Some(record) = record(object) else {
@@ -289,6 +299,28 @@ mod tests {
         assert_eq!((view.pods.len(), view.finished.len()), (0, 1));
         assert_eq!(view.finished[0].last_words.as_deref().map(|(_, words)| words.as_str()), Some("last words"));
         assert!(fold("elsewhere").is_empty(), "gone already, and not of a namespace that is ours");
+    }
+
+    #[test]
+    fn the_webhook_s_deployment_is_followed_though_its_namespace_has_not_opted_in() {
+        let index = SharedIndex::new(Index::default().with_webhook("qscaler-system"));
+        put(&mut index.lock(), &deployment(1, &[]));
+        let webhook = |ready: u32, ending: Option<&str>| -> Deployment {
+            let metadata = json!({"namespace": "qscaler-system", "name": "qscaler-webhook", "deletionTimestamp": ending});
+            let object = json!({"metadata": metadata, "spec": deployment(1, &[])["spec"], "status": {"readyReplicas": ready}});
+            serde_json::from_value(object).unwrap()
+        };
+        let away = |event: Event<Deployment>| {
+            let (namespaces, record) = (BTreeSet::from(["shop".to_owned()]), |d: &Deployment| super::deployment(d, &index));
+            assert!(fold(&index, Kind::Deployment, &event, &namespaces, &mut HashSet::new(), &record).is_empty());
+            index.lock().view(&orders()).unwrap().webhook_away
+        };
+        assert!(!away(Event::InitApply(webhook(1, None))) && away(Event::Apply(webhook(0, None))) && !away(Event::Apply(webhook(2, None))));
+        assert!(
+            away(Event::Apply(webhook(2, Some("2026-01-01T00:00:00Z"))))
+                && !away(Event::Apply(webhook(1, None)))
+                && away(Event::Delete(webhook(1, None)))
+        );
     }
 
     #[tokio::test(start_paused = true)]

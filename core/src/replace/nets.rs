@@ -5,7 +5,7 @@ use super::{Net, Stands};
 use crate::config::WorkerConfig;
 use crate::framework::{Promise, Signal};
 use crate::message::{AccessLevel, GapReason, HoldGap};
-use crate::names::annotation;
+use crate::names::{WEBHOOK_DEPLOYMENT, annotation};
 
 /// What can forbid every replacement of a workload.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub struct Hindrances {
     pub unwanted: bool,
     /// New pods cannot have the sidecar either.
     pub fruitless: bool,
+    /// Nobody gives new pods their sidecar at this moment.
+    pub webhook_away: bool,
     /// Who else writes the replica count, as a sentence.
     pub writer: Option<String>,
     /// Pods are leaving by the count.
@@ -37,6 +39,11 @@ pub fn hindrance(of: &Hindrances) -> Option<(Stands, String)> {
     }
     if let Some(writer) = &of.writer {
         return Some((Stands::Paused, format!("none is replaced: {writer}")));
+    }
+    if of.webhook_away {
+        let why =
+            format!("none is replaced while no replica of the webhook is ready (Deployment {WEBHOOK_DEPLOYMENT}): a new pod would have no sidecar");
+        return Some((Stands::Replacing, why));
     }
     of.others_leave.then(|| (Stands::Replacing, "none is replaced while other pods leave".to_owned()))
 }
@@ -162,8 +169,14 @@ mod tests {
 
     #[test]
     fn the_users_word_comes_before_every_other_hindrance() {
-        let all =
-            Hindrances { changes_nothing: true, unwanted: true, fruitless: true, writer: Some("KEDA scales it".to_owned()), others_leave: true };
+        let all = Hindrances {
+            changes_nothing: true,
+            unwanted: true,
+            fruitless: true,
+            webhook_away: true,
+            writer: Some("KEDA scales it".to_owned()),
+            others_leave: true,
+        };
         let first = |of: &Hindrances| hindrance(of).map(|(stands, _)| stands);
         assert_eq!(first(&all), Some(Stands::Paused));
         let unwanted = Hindrances { changes_nothing: false, ..all };
@@ -172,7 +185,12 @@ mod tests {
         assert_eq!(first(&fruitless), Some(Stands::Fruitless));
         let writer = Hindrances { fruitless: false, ..fruitless };
         assert!(hindrance(&writer).is_some_and(|(_, why)| why.contains("KEDA")));
-        assert_eq!(first(&Hindrances { writer: None, ..writer }), Some(Stands::Replacing));
+        let away = Hindrances { writer: None, ..writer };
+        assert!(hindrance(&away).is_some_and(|(stands, why)| stands == Stands::Replacing && why.contains("would have no sidecar")));
+        assert!(
+            hindrance(&Hindrances { webhook_away: false, ..away })
+                .is_some_and(|(stands, why)| stands == Stands::Replacing && !why.contains("sidecar"))
+        );
         assert_eq!(hindrance(&Hindrances::default()), None);
     }
 }

@@ -3,8 +3,9 @@
 
 use crate::tasks;
 use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::Pod;
 use qscaler_core::names::{DOMAIN, LABEL_WORKLOAD, annotation};
-use qscaler_tests::stand::fleet::{Fleet, FleetOptions, STEP};
+use qscaler_tests::stand::fleet::{Fleet, FleetOptions, STEP, describe, is_ready};
 use qscaler_tests::stand::kubectl::kubectl;
 use qscaler_tests::stand::{BrokerKind, SYSTEM_NAMESPACE, Stand};
 use qscaler_tests::wait::wait_for;
@@ -117,7 +118,7 @@ async fn uninstall() -> Result<Objects> {
 async fn after_an_uninstallation_the_cluster_is_as_it_was_before_the_installation() -> Result<()> {
     let stand = Stand::get().await?;
     let values = helm(&["get", "values", RELEASE, "-o", "json"]).await?;
-    let fleet = Fleet::create(stand, FleetOptions::managed("e2e-uninstall", BrokerKind::Redis, 1, 2)).await?;
+    let fleet = Fleet::create(stand, FleetOptions::managed("e2e-uninstall", BrokerKind::Redis, 1, 1)).await?;
     let result = there_and_back(&fleet, &values).await;
     // Other tests need it, however this one ends.
     install(&values, false).await?;
@@ -125,10 +126,23 @@ async fn after_an_uninstallation_the_cluster_is_as_it_was_before_the_installatio
     fleet.discard().await
 }
 
+fn uids(pods: &[Pod]) -> Vec<String> {
+    pods.iter().filter_map(|pod| pod.metadata.uid.clone()).collect()
+}
+
 async fn there_and_back(fleet: &Fleet, values: &str) -> Result<()> {
     install(values, true).await?;
     let before = uninstall().await?;
+    let old = uids(&fleet.wait_ready(1).await?);
     install(values, true).await?;
+    // It was given the key of the installation before, so it believes nobody: it is replaced while it is idle, and once the webhook is there to inject the new one.
+    let new = wait_for("a new pod that knows the new key", STEP, || async {
+        let pods = fleet.pods().await.map_err(|e| e.to_string())?;
+        let is_new = pods.len() == 1 && pods.iter().all(is_ready) && uids(&pods) != old;
+        if is_new { Ok(pods) } else { Err(describe(&pods)) }
+    })
+    .await?;
+    ensure!(new.iter().all(|pod| pod.metadata.annotations.iter().flatten().any(|(key, _)| key == annotation::INJECTED)), "a pod without a sidecar");
     fleet.send(&tasks(1, 45.0)).await?;
     fleet.wait_busy(1).await?;
     wait_for("marks on the busy pod", STEP, || async {
