@@ -3,98 +3,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap in a test helper is a failed test with a line number")]
 
-use qscaler_api::{Resources, WorkerIds};
-use qscaler_core::config::{Parsed, parse};
+mod cases;
+
+use cases::{Case, annotations, cases, folder, read, run};
 use qscaler_core::names::{annotation, sidecar};
-use qscaler_core::workload::WorkloadId;
-use qscaler_inject::{Allowed, Bounds, Injection, Limits, Meshes, Outcome, Settings, Skip, inject};
-use serde::Deserialize;
+use qscaler_inject::{Outcome, Skip};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Case {
-    /// Why this case is here.
-    #[serde(rename = "case")]
-    _case: String,
-    /// Annotations of the Deployment.
-    annotations: BTreeMap<String, String>,
-    #[serde(default)]
-    recommended: BTreeMap<String, Resources>,
-    #[serde(default)]
-    worker_ids: Option<WorkerIds>,
-    #[serde(default)]
-    name: Option<String>,
-    /// Least CPU of the namespace's LimitRange, millicores.
-    #[serde(default)]
-    min_cpu: Option<u64>,
-    /// Most memory of the namespace's LimitRange, bytes.
-    #[serde(default)]
-    max_memory: Option<u64>,
-    /// Most memory of a whole pod, of the LimitRange, bytes.
-    #[serde(default)]
-    pod_max_memory: Option<u64>,
-    /// The namespace does not enforce `restricted`.
-    #[serde(default)]
-    root: bool,
-    /// The namespace's mesh.
-    #[serde(default)]
-    istio: bool,
-    #[serde(default)]
-    linkerd: bool,
-    /// Earlier pods crashed.
-    #[serde(default)]
-    crashed: bool,
-    #[serde(default)]
-    pull_secrets: Vec<String>,
-    /// Containers that another webhook adds after us: the golden then has what we say when we are called again.
-    #[serde(default)]
-    added: Vec<Value>,
-}
-
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
-}
-
-fn read<T: serde::de::DeserializeOwned>(path: &Path) -> T {
-    let text = fs::read_to_string(path).unwrap();
-    serde_yaml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
-fn annotations(pod: &Value) -> BTreeMap<String, String> {
-    let map = pod.pointer("/metadata/annotations").and_then(Value::as_object).cloned().unwrap_or_default();
-    map.into_iter().map(|(key, value)| (key, value.as_str().unwrap().to_owned())).collect()
-}
-
-fn run(pod: &Value, case: &Case, token: &str) -> Outcome {
-    let Parsed::Valid(config) = parse(&case.annotations, &annotations(pod)) else { panic!("annotations are for core's tests") };
-    let settings = Settings { image: "qscaler/qscaler-sidecar:golden".into(), pull_secrets: case.pull_secrets.clone(), ..Settings::default() };
-    let injection = Injection {
-        settings: &settings,
-        workload: WorkloadId { namespace: "shop".into(), name: case.name.clone().unwrap_or_else(|| "orders".into()) },
-        workload_uid: "3f1c9a52-0000-4000-8000-000000000001".into(),
-        template_hash: "5d4f8b9c7".into(),
-        recommended: case.recommended.clone(),
-        worker_ids: case.worker_ids,
-        allowed: Allowed {
-            limits: Limits {
-                cpu: Bounds { min: case.min_cpu, ..Bounds::default() },
-                memory: Bounds { max: case.max_memory, ..Bounds::default() },
-                pod_memory_max: case.pod_max_memory,
-                pod_cpu_max: None,
-            },
-            root: case.root,
-            meshes: Meshes { istio: case.istio, linkerd: case.linkerd },
-        },
-        not_shared: case.crashed.then_some("pods that share them crash"),
-        hook_token: token.into(),
-        control_keys: Vec::new(),
-    };
-    inject(pod, &config, &injection)
-}
 
 fn described(outcome: &Outcome) -> Value {
     // The version is that of the workspace: it would change every golden at every release.
@@ -107,15 +22,6 @@ fn described(outcome: &Outcome) -> Value {
     .to_string();
     let version = format!("\\\"version\\\":\\\"{}\\\"", env!("CARGO_PKG_VERSION"));
     serde_json::from_str(&text.replace(&version, "\\\"version\\\":\\\"VERSION\\\"")).unwrap()
-}
-
-fn cases() -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(folder())
-        .unwrap()
-        .filter_map(|entry| Some(entry.unwrap().file_name().into_string().unwrap().strip_suffix(".pod.yaml")?.to_owned()))
-        .collect();
-    names.sort();
-    names
 }
 
 #[test]

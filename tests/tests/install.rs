@@ -4,162 +4,36 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap in a test helper is a failed test with a line number")]
 
+#[path = "install/certificates.rs"]
+mod certificates;
+#[path = "install/pods.rs"]
+mod pods;
+#[path = "install/server.rs"]
+mod server;
+
 use serde_json::Value;
-use std::env;
+use server::{NAMESPACE, READY, Server, cached, chart, root};
 use std::fs;
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// The chart that is upgraded from: no release has a tag yet, so it is the chart as it was before `status.unheldPods`, kept here (`git archive 41dfbe1
 /// charts/qscaler`), since a clone may be without its history.
 const EARLIER: &str = "tests/charts/before-unheld-pods.tgz";
-const NAMESPACE: &str = "qscaler-system";
 /// A field that the earlier chart's definition does not have.
 const NEW_FIELD: &str = "/spec/versions/0/schema/openAPIV3Schema/properties/status/properties/unheldPods";
-/// How long the API server may take to come up on a busy machine.
-const READY: Duration = Duration::from_secs(180);
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
+fn has_new_field(server: &Server) -> bool {
+    let definition: Value = serde_json::from_str(&server.kubectl(&["get", "crd", "qworkers.qscaler.dev", "-o", "json"])).unwrap();
+    definition.pointer(NEW_FIELD).is_some()
 }
 
-fn cache() -> PathBuf {
-    env::var_os("QSCALER_CACHE").map_or_else(|| PathBuf::from(env::var_os("HOME").unwrap_or_default()).join(".cache/qscaler"), PathBuf::from)
-}
-
-/// A program in the newest folder of the cache whose name begins so.
-fn cached(folder: &str, program: &str) -> PathBuf {
-    let folders = fs::read_dir(cache()).into_iter().flatten().flatten().map(|entry| entry.path());
-    let named = folders.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(folder)));
-    let mut found: Vec<PathBuf> = named.map(|folder| folder.join(program)).filter(|file| file.exists()).collect();
-    found.sort_by_key(|file| file.metadata().and_then(|meta| meta.modified()).ok());
-    found.pop().unwrap_or_else(|| panic!("there is no {folder}*/{program} in {}: `cargo xtask test` makes it", cache().display()))
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// One API server at a time: two that start at once on a busy machine are both late.
-static ONE: Mutex<()> = Mutex::new(());
-
-/// etcd and an API server, ended when dropped.
-struct Server {
-    folder: tempfile::TempDir,
-    children: Vec<Child>,
-    _one: MutexGuard<'static, ()>,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        for child in self.children.iter_mut().rev() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-impl Server {
-    fn start() -> Self {
-        let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
-        let key = rcgen::KeyPair::generate().unwrap();
-        fs::write(at("sa.key"), key.serialize_pem()).unwrap();
-        fs::write(at("sa.pub"), key.public_key_pem()).unwrap();
-        fs::write(at("tokens.csv"), "of-this-test-alone,admin,admin,\"system:masters\"\n").unwrap();
-        let (client, peer, port) = (free_port(), free_port(), free_port());
-        let kubeconfig = format!(
-            "apiVersion: v1\nkind: Config\nclusters: [{{name: a, cluster: {{server: \"https://127.0.0.1:{port}\", insecure-skip-tls-verify: true}}}}]\n\
-             users: [{{name: a, user: {{token: of-this-test-alone}}}}]\ncontexts: [{{name: a, context: {{cluster: a, user: a}}}}]\ncurrent-context: a\n"
-        );
-        fs::write(at("kubeconfig"), kubeconfig).unwrap();
-        let (client, peer) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
-        let mut etcd = Command::new(cached("kubernetes-", "etcd"));
-        etcd.args(["--unsafe-no-fsync", "--log-level", "error", "--listen-client-urls", &client, "--advertise-client-urls", &client])
-            .args([
-                "--listen-peer-urls",
-                &peer,
-                "--initial-advertise-peer-urls",
-                &peer,
-                "--initial-cluster",
-                &format!("default={peer}"),
-                "--data-dir",
-            ])
-            .arg(at("etcd"));
-        let mut api = Command::new(cached("kubernetes-", "kube-apiserver"));
-        api.args([
-            "--etcd-servers",
-            &client,
-            "--bind-address",
-            "127.0.0.1",
-            "--secure-port",
-            &port.to_string(),
-            "--service-cluster-ip-range",
-            "10.9.0.0/24",
-        ])
-        .args(["--authorization-mode", "RBAC", "--service-account-issuer", "https://kubernetes.default.svc", "--endpoint-reconciler-type", "none"])
-        .args(["--token-auth-file", "tokens.csv", "--cert-dir", "certs"])
-        .args(["--service-account-key-file", "sa.pub", "--service-account-signing-key-file", "sa.key"]);
-        let mut server = Self { folder, children: Vec::new(), _one: one };
-        for (name, mut command) in [("etcd", etcd), ("api", api)] {
-            let log = fs::File::create(server.folder.path().join(format!("{name}.log"))).unwrap();
-            command.current_dir(server.folder.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-            server.children.push(command.spawn().unwrap());
-        }
-        let begin = Instant::now();
-        while !server.run(&cached("kubernetes-", "kubectl"), &["get", "--raw", "/readyz"], None).0 {
-            let log = || fs::read_to_string(server.folder.path().join("api.log")).unwrap_or_default();
-            assert!(begin.elapsed() < READY, "the API server is not ready: {}", log());
-            std::thread::sleep(Duration::from_millis(250));
-        }
-        server.kubectl(&["create", "namespace", NAMESPACE]);
-        server
-    }
-
-    /// Whether it went well, and all that it printed.
-    fn run(&self, program: &Path, arguments: &[&str], stdin: Option<&str>) -> (bool, String) {
-        let input = self.folder.path().join("stdin");
-        fs::write(&input, stdin.unwrap_or_default()).unwrap();
-        let output = Command::new(program)
-            .args(arguments)
-            .env("KUBECONFIG", self.folder.path().join("kubeconfig"))
-            .env("HOME", self.folder.path())
-            .stdin(fs::File::open(input).unwrap())
-            .output()
-            .unwrap();
-        (output.status.success(), format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)))
-    }
-
-    fn kubectl(&self, arguments: &[&str]) -> String {
-        let (ok, words) = self.run(&cached("kubernetes-", "kubectl"), arguments, None);
-        assert!(ok, "kubectl {}: {words}", arguments.join(" "));
-        words
-    }
-
-    fn helm(&self, major: &str, arguments: &[&str]) -> String {
-        let mut all = arguments.to_vec();
-        all.extend(["--namespace", NAMESPACE]);
-        let (ok, words) = self.run(&cached(major, "helm"), &all, None);
-        assert!(ok, "helm {}: {words}", arguments.join(" "));
-        words
-    }
-
-    fn has_new_field(&self) -> bool {
-        let definition: Value = serde_json::from_str(&self.kubectl(&["get", "crd", "qworkers.qscaler.dev", "-o", "json"])).unwrap();
-        definition.pointer(NEW_FIELD).is_some()
-    }
-
-    /// What is there of ours, but the definitions.
-    fn ours(&self) -> Vec<String> {
-        let kinds = "deployments,services,serviceaccounts,roles,rolebindings,clusterroles,clusterrolebindings,mutatingwebhookconfigurations,poddisruptionbudgets,\
-                     networkpolicies,configmaps";
-        let listed = self.kubectl(&["get", kinds, "-A", "-l", "app.kubernetes.io/name=qscaler", "-o", "name"]);
-        listed.lines().map(str::to_owned).collect()
-    }
+/// What is there of ours, but the definitions.
+fn ours(server: &Server) -> Vec<String> {
+    let kinds = "deployments,services,serviceaccounts,roles,rolebindings,clusterroles,clusterrolebindings,mutatingwebhookconfigurations,poddisruptionbudgets,\
+                 networkpolicies,configmaps";
+    let listed = server.kubectl(&["get", kinds, "-A", "-l", "app.kubernetes.io/name=qscaler", "-o", "name"]);
+    listed.lines().map(str::to_owned).collect()
 }
 
 /// Everything that is off by default and needs no kind of another project; those are below.
@@ -199,7 +73,7 @@ const CERT_MANAGER: &[&str] = &["certs.enabled=false", "certManager.enabled=true
 #[test]
 fn the_chart_is_taken_upgraded_rolled_back_and_removed_by_a_real_api_server() {
     let server = Server::start();
-    let chart = root().join("charts/qscaler").display().to_string();
+    let chart = chart();
     let ha = format!("{chart}/values-ha.yaml");
 
     // Kinds of other projects, by their own definitions.
@@ -219,12 +93,12 @@ fn the_chart_is_taken_upgraded_rolled_back_and_removed_by_a_real_api_server() {
         assert!(ok && !words.contains("Warning") && words.lines().count() >= least, "{all:?}: {words}");
     }
 
-    let earlier = server.folder.path().join("earlier");
+    let earlier = server.folder().join("earlier");
     fs::create_dir_all(&earlier).unwrap();
     assert!(Command::new("tar").arg("-xzf").arg(root().join(EARLIER)).arg("-C").arg(&earlier).status().unwrap().success(), "{EARLIER}");
     let three = ["--set", "webhook.replicas=3"];
     server.helm("helm-", &[&["install", "qscaler", &earlier.join("charts/qscaler").display().to_string()], &three[..]].concat());
-    assert!(!server.has_new_field(), "the earlier definition has the field that the upgrade is to bring");
+    assert!(!has_new_field(&server), "the earlier definition has the field that the upgrade is to bring");
 
     // As docs/upgrade.md has it: what was set stays, all else is the new chart's.
     let upgrade = ["upgrade", "qscaler", &chart, "--reset-then-reuse-values"];
@@ -232,21 +106,21 @@ fn the_chart_is_taken_upgraded_rolled_back_and_removed_by_a_real_api_server() {
     let replicas = || server.kubectl(&["-n", NAMESPACE, "get", "deployment", "qscaler-webhook", "-o", "jsonpath={.spec.replicas}"]);
     assert_eq!(replicas(), "3", "a value that was set is lost");
     assert!(notes.contains("is installed in qscaler-system") && notes.contains("kubectl label namespace"), "{notes}");
-    assert!(server.has_new_field(), "an upgrade does not update the definition");
+    assert!(has_new_field(&server), "an upgrade does not update the definition");
     let manifest = "apiVersion: qscaler.dev/v1alpha1\nkind: QWorker\nmetadata: {name: orders, namespace: default}\nspec: {targetKind: Deployment, targetName: orders}\n";
     let (ok, words) = server.run(&cached("kubernetes-", "kubectl"), &["create", "-f", "-"], Some(manifest));
     assert!(ok, "{words}");
 
     server.helm("helm-", &["rollback", "qscaler", "1"]);
-    assert!(!server.has_new_field(), "a rollback leaves the later definition");
+    assert!(!has_new_field(&server), "a rollback leaves the later definition");
     // The next Helm goes on where the last one was.
     server.helm("helm4-", &upgrade);
     assert_eq!(replicas(), "3", "a value that was set is lost");
-    assert!(server.has_new_field() && !server.ours().is_empty());
+    assert!(has_new_field(&server) && !ours(&server).is_empty());
 
     for helm in ["helm-", "helm4-"] {
         server.helm(helm, &["uninstall", "qscaler"]);
-        assert_eq!(server.ours(), Vec::<String>::new(), "an uninstallation by {helm} leaves these");
+        assert_eq!(ours(&server), Vec::<String>::new(), "an uninstallation by {helm} leaves these");
         assert!(server.kubectl(&["get", "qworkers", "-A", "-o", "name"]).contains("orders"), "what was learned is gone");
         server.helm(helm, &["install", "qscaler", &chart]);
     }
@@ -264,7 +138,7 @@ fn as_account(server: &Server, account: &str, arguments: &[&str]) -> (bool, Stri
 #[test]
 fn an_account_of_ours_is_refused_what_it_is_not_there_for_by_a_real_api_server() {
     let server = Server::start();
-    server.helm("helm-", &["install", "qscaler", &root().join("charts/qscaler").display().to_string()]);
+    server.helm("helm-", &["install", "qscaler", &chart()]);
     let kubectl = cached("kubernetes-", "kubectl");
     let account = "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: default, namespace: default}\n";
     let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: default, labels: {a: b}, annotations: {own: x}}\n\
@@ -362,4 +236,31 @@ fn an_account_of_ours_is_refused_what_it_is_not_there_for_by_a_real_api_server()
         let (_, words) = as_account(&server, account, &["auth", "can-i", "get", &format!("secrets/{secret}"), "-n", NAMESPACE]);
         assert!(words.lines().any(|line| line == may), "{account}, {secret}: {words}");
     }
+}
+
+#[test]
+fn where_namespaces_are_listed_the_controller_s_rights_end_at_them_by_a_real_api_server() {
+    let server = Server::start();
+    for namespace in ["shop", "other"] {
+        server.kubectl(&["create", "namespace", namespace]);
+    }
+    let set = "controller.namespaces={shop},controller.secretNamespaces={shop}";
+    server.helm("helm-", &["install", "qscaler", &chart(), "--set", set]);
+    let may = |verb: &str, what: &str, namespace: &str| {
+        let (resource, sub) = what.split_once('/').unwrap_or((what, ""));
+        let sub = format!("--subresource={sub}");
+        let (_, words) = as_account(&server, "controller", &["auth", "can-i", verb, resource, &sub, "-n", namespace]);
+        words.lines().any(|line| line == "yes")
+    };
+    for (verb, what) in [
+        ("update", "deployments/scale"),
+        ("patch", "pods"),
+        ("patch", "pods/resize"),
+        ("create", "pods/eviction"),
+        ("get", "secrets"),
+        ("get", "configmaps"),
+    ] {
+        assert_eq!((may(verb, what, "shop"), may(verb, what, "other")), (true, false), "{verb} {what}");
+    }
+    assert!(may("list", "pods", "other"), "what it watches is of the whole cluster");
 }
