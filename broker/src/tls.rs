@@ -1,7 +1,8 @@
 //! TLS to brokers, the same for Redis, AMQP and the management API. In: what a URL, a Secret and the installation say of certificates. Out: a client's
 //! configuration, and words for what goes wrong. Left to others: sockets (`transport`).
 //!
-//! Authorities are those of the machine (`SSL_CERT_FILE`, `SSL_CERT_DIR`, else its own bundle), of the installation, and those given.
+//! Authorities are those of the machine (`SSL_CERT_FILE`, `SSL_CERT_DIR`, else its own bundle), of the installation, and those given. Where those two variables name
+//! nothing that is here, its own bundle counts: a sidecar gets its worker's `envFrom`, and they may name files of the worker's image.
 
 use qscaler_broker_url::{Tls, Verify};
 use qscaler_core::names::BROKER_CA_FILE;
@@ -12,6 +13,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -19,11 +21,14 @@ use std::sync::{Arc, OnceLock};
 const MEND: &str = "put ca.crt (and tls.crt, tls.key where the server asks for a client's certificate) into a Secret and name it by the annotation \
      qscaler.dev/broker-tls: secret:NAME";
 
+/// Where images and distributions keep theirs: our own images have the first.
+const BUNDLES: [&str; 3] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+
 /// Authorities of this machine and of the installation ([`BROKER_CA_FILE`]), read once: some 140 of them, 200 kB.
 fn machine() -> &'static [CertificateDer<'static>] {
     static MACHINE: OnceLock<Vec<CertificateDer<'static>>> = OnceLock::new();
     MACHINE.get_or_init(|| {
-        let mut known = rustls_native_certs::load_native_certs().certs;
+        let mut known = or_first(rustls_native_certs::load_native_certs().certs, &BUNDLES);
         if let Some(path) = std::env::var_os(BROKER_CA_FILE).filter(|path| !path.is_empty()) {
             match CertificateDer::pem_file_iter(&path).and_then(Iterator::collect::<Result<Vec<_>, _>>) {
                 Ok(given) => known.extend(given),
@@ -32,6 +37,15 @@ fn machine() -> &'static [CertificateDer<'static>] {
         }
         known
     })
+}
+
+/// What was found, or the first of these bundles that has anything.
+fn or_first(found: Vec<CertificateDer<'static>>, bundles: &[impl AsRef<Path>]) -> Vec<CertificateDer<'static>> {
+    if !found.is_empty() {
+        return found;
+    }
+    let all = bundles.iter().map(|path| rustls_native_certs::load_certs_from_paths(Some(path.as_ref()), None).certs);
+    all.into_iter().find(|certificates| !certificates.is_empty()).unwrap_or_default()
 }
 
 /// The client's configuration. `asked` becomes true when the server asks for a client's certificate: where it then closes the connection, that is why
@@ -197,5 +211,34 @@ impl ServerCertVerifier for Anyone {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\n\
+        MIIBbjCCARWgAwIBAgIUG7JNr2uzm9DRtEJoxgCCgMMBk5UwCgYIKoZIzj0EAwIw\n\
+        DDEKMAgGA1UEAwwBYTAgFw0yNjEyMDEwOTE0MDdaGA8yMTI2MTEwNzA5MTQwN1ow\n\
+        DDEKMAgGA1UEAwwBYTBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABBJTW0+KHV+M\n\
+        IwFib6LYZDP4B/tLU+8BDQbG13okHXI1QnFkTSoPsDOQBcW+AGJjowIq0AVFpNQY\n\
+        ldHJ3qJeS5ejUzBRMB0GA1UdDgQWBBRtQPnGlCN6YSLGoGFnafQYPXYXRzAfBgNV\n\
+        HSMEGDAWgBRtQPnGlCN6YSLGoGFnafQYPXYXRzAPBgNVHRMBAf8EBTADAQH/MAoG\n\
+        CCqGSM49BAMCA0cAMEQCID09DzJe7nMa3Y1lzbD0dbUc5xC1yZCUX1v5QV4TVpXX\n\
+        AiAMPfjvCFdiQY+q4A1DEDIncltswjFCK87eLTbDsfdAQQ==\n\
+        -----END CERTIFICATE-----\n";
+
+    #[test]
+    fn a_bundle_that_is_here_counts_where_what_the_environment_names_is_not() {
+        let folder = std::env::temp_dir().join(format!("qscaler-bundles-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (there, absent) = (folder.join("bundle.crt"), folder.join("absent.crt"));
+        std::fs::write(&there, CERTIFICATE).unwrap();
+        let found = or_first(Vec::new(), &[&absent, &there]);
+        assert_eq!(found.len(), 1);
+        assert_eq!(or_first(found.clone(), &[&absent]), found, "what the environment names, and is there, counts alone");
+        assert_eq!(or_first(Vec::new(), &[&absent]), Vec::new());
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 }

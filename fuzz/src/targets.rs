@@ -373,7 +373,7 @@ fn reviews() -> Try {
     };
     let world = World::new(None);
     world.put_workload(orders(), Workload { uid: "d".into(), annotations });
-    world.put_namespace("shop", NamespaceEntry { enabled: true, root: true, meshes: Meshes { istio: true, linkerd: true } });
+    world.put_namespace("shop", NamespaceEntry { enabled: true, root: true, meshes: Meshes { istio: true, linkerd: true, kuma: true } });
     let settings = Settings { pull_secrets: vec!["pull".into()], ..Settings::default() };
     let decider = Decider { world: Arc::new(world), settings: Arc::new(settings.clone()), own_namespace: "qscaler-system".into() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();

@@ -35,7 +35,7 @@ pub use owner::{Owner, owner};
 pub use plan::{GRACE_MARGIN_S, SIDECAR_BINARY};
 pub use reason::{Refusal, Skip};
 pub use resources::PodSize;
-pub use warn::{WorkloadFacts, warnings};
+pub use warn::{WorkloadFacts, strays, warnings};
 
 use existing::{Existing, complete, existing};
 use json_patch::Patch;
@@ -136,6 +136,8 @@ pub struct Meshes {
     pub istio: bool,
     /// Linkerd.
     pub linkerd: bool,
+    /// Kuma, and what is made of it.
+    pub kuma: bool,
 }
 
 impl<'a> Injection<'a> {

@@ -14,17 +14,21 @@ pub struct Bounds {
     pub ratio: Option<f64>,
 }
 
-/// Bounds on both resources.
+/// Bounds on all resources.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Limits {
     /// In bytes.
     pub memory: Bounds,
     /// In millicores.
     pub cpu: Bounds,
+    /// Ephemeral storage, in bytes.
+    pub storage: Bounds,
     /// Most memory that all limits of a pod may add up to, in bytes.
     pub pod_memory_max: Option<u64>,
     /// Most CPU that all limits of a pod may add up to, in millicores.
     pub pod_cpu_max: Option<u64>,
+    /// Most ephemeral storage that all limits of a pod may add up to, in bytes.
+    pub pod_storage_max: Option<u64>,
 }
 
 impl Limits {
@@ -35,8 +39,10 @@ impl Limits {
         Self {
             memory: self.memory.and(other.memory),
             cpu: self.cpu.and(other.cpu),
+            storage: self.storage.and(other.storage),
             pod_memory_max: least(self.pod_memory_max, other.pod_memory_max),
             pod_cpu_max: least(self.pod_cpu_max, other.pod_cpu_max),
+            pod_storage_max: least(self.pod_storage_max, other.pod_storage_max),
         }
     }
 }

@@ -4,7 +4,8 @@
 //! A proxy that demands mutual TLS refuses the kubelet's plain calls, so the hold would fail and the worker get its TERM at once. Each mesh has its own way
 //! to leave a port out. It is an annotation, which the mesh's injector (where it comes after us) or its CNI plugin reads; where the injector was first, it
 //! has already written the ports into the arguments of its init container (istio: `-d`, manifests/charts/istio-control/istio-discovery/files/
-//! injection-template.yaml; linkerd: `--inbound-ports-to-ignore`, charts/partials/templates/_proxy-init.tpl), and they are added there.
+//! injection-template.yaml; linkerd: `--inbound-ports-to-ignore`, charts/partials/templates/_proxy-init.tpl; kuma: `--exclude-inbound-ports`,
+//! pkg/plugins/runtime/k8s/webhooks/injector), and they are added there.
 
 use crate::Meshes;
 use crate::ops::Ops;
@@ -13,7 +14,7 @@ use qscaler_core::names::sidecar::PORT;
 use serde_json::{Value, json};
 
 /// Proxies of service meshes, which must start before and end after our sidecar.
-pub(crate) const PROXIES: &[&str] = &["istio-proxy", "linkerd-proxy"];
+pub(crate) const PROXIES: &[&str] = &["istio-proxy", "linkerd-proxy", "kuma-sidecar", "consul-dataplane"];
 
 struct Mesh {
     /// Ports that the proxy leaves alone, comma-separated.
@@ -44,9 +45,18 @@ const LINKERD: Mesh = Mesh {
     declines: &["disabled"],
 };
 
+const KUMA: Mesh = Mesh {
+    annotation: "traffic.kuma.io/exclude-inbound-ports",
+    init: "kuma-init",
+    option: "--exclude-inbound-ports",
+    proxy: "kuma-sidecar",
+    asks: &["kuma.io/sidecar-injection"],
+    declines: &["disabled", "false"],
+};
+
 /// Lets the port be, in each mesh that the pod is in.
 pub(crate) fn exclude_port(pod: &Value, ops: &mut Ops<'_>, of_namespace: Meshes) {
-    for (mesh, of_namespace) in [(ISTIO, of_namespace.istio), (LINKERD, of_namespace.linkerd)] {
+    for (mesh, of_namespace) in [(ISTIO, of_namespace.istio), (LINKERD, of_namespace.linkerd), (KUMA, of_namespace.kuma)] {
         if mesh.is_in(pod, of_namespace) {
             mesh.exclude_port(pod, ops);
         }
@@ -67,14 +77,19 @@ impl Mesh {
             ops.set(&["metadata", "annotations", self.annotation], json!(ports));
         }
         for (i, init) in array(pod, "initContainers").iter().enumerate().filter(|(_, c)| name(c) == self.init) {
-            let arguments = array_of(init, "args");
-            let value = arguments.iter().position(|argument| argument == self.option).map(|at| at + 1);
-            if let Some(at) = value
-                && let Some(ports) = arguments.get(at).and_then(Value::as_str).and_then(with_port)
-            {
-                ops.replace(&["spec", "initContainers", &i.to_string(), "args", &at.to_string()], json!(ports));
+            if let Some((at, argument)) = self.argument(array_of(init, "args")) {
+                ops.replace(&["spec", "initContainers", &i.to_string(), "args", &at.to_string()], json!(argument));
             }
         }
+    }
+
+    /// The argument that lists the ports, with ours in it: what follows the option, or what stands behind its `=`.
+    fn argument(&self, arguments: &[Value]) -> Option<(usize, String)> {
+        let text = |at: usize| arguments.get(at).and_then(Value::as_str);
+        (0..arguments.len()).find_map(|at| match text(at)?.strip_prefix(self.option)? {
+            "" => Some((at + 1, with_port(text(at + 1)?)?)),
+            rest => Some((at, format!("{}={}", self.option, with_port(rest.strip_prefix('=')?)?))),
+        })
     }
 }
 
@@ -110,8 +125,22 @@ mod tests {
     }
 
     #[test]
+    fn the_port_is_added_where_an_init_container_was_told_the_others() {
+        let of = |arguments: Value| KUMA.argument(arguments.as_array().unwrap());
+        let option = "--exclude-inbound-ports";
+        assert_eq!(of(json!(["--verbose", option, ""])), Some((2, "14191".to_owned())));
+        assert_eq!(of(json!([option, "80", "x"])), Some((1, "80,14191".to_owned())));
+        assert_eq!(of(json!(["--exclude-inbound-ports=80"])), Some((0, "--exclude-inbound-ports=80,14191".to_owned())));
+        for none in [json!([]), json!([option]), json!([7, "x"]), json!([option, "14191"]), json!(["--exclude-inbound-ports-for-uids=1"])] {
+            assert_eq!(of(none.clone()), None, "{none}");
+        }
+    }
+
+    #[test]
     fn a_pods_own_word_wins_over_its_namespaces_and_a_proxy_that_is_there_over_both() {
         let is_in = |pod: &Value, of_namespace| (ISTIO.is_in(pod, of_namespace), LINKERD.is_in(pod, of_namespace));
+        assert!(KUMA.is_in(&json!({"metadata": {"labels": {"kuma.io/sidecar-injection": "enabled"}}}), false));
+        assert!(!KUMA.is_in(&json!({"metadata": {"labels": {"kuma.io/sidecar-injection": "disabled"}}}), true));
         assert_eq!(is_in(&json!({}), false), (false, false));
         assert_eq!(is_in(&json!({}), true), (true, true));
         assert_eq!(is_in(&json!({"metadata": {"labels": {"sidecar.istio.io/inject": "false"}}}), true), (false, true));

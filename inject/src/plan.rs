@@ -147,7 +147,10 @@ impl<'a> Plan<'a> {
         };
         let injected = serde_json::to_string(&injected).unwrap_or_default();
         ops.set(&["metadata", "annotations", annotation::INJECTED], json!(injected));
-        ops.set(&["metadata", "labels", LABEL_WORKLOAD], json!(workload_label(&injection.workload.name)));
+        // One that is there may be what the ReplicaSet knows its pods by: changed, it would make new ones without end.
+        if self.pod.pointer("/metadata/labels").is_none_or(|labels| labels.get(LABEL_WORKLOAD).is_none_or(Value::is_null)) {
+            ops.set(&["metadata", "labels", LABEL_WORKLOAD], json!(workload_label(&injection.workload.name)));
+        }
     }
 
     fn old_grace(&self) -> u64 {

@@ -19,6 +19,8 @@ const CPU_LIMIT_WHERE_ALL_HAVE_ONE: Millicores = Millicores(100);
 const STORAGE: &str = "ephemeral-storage";
 const STORAGE_REQUEST: Bytes = Bytes(16 << 20);
 const STORAGE_LIMIT: Bytes = Bytes(256 << 20);
+/// Less is as good as none.
+const STORAGE_LEAST: Bytes = Bytes(1 << 20);
 
 /// The least memory limit that the sidecar can live with: twice what it uses.
 const MEMORY_LEAST: Bytes = Bytes(24 << 20);
@@ -29,7 +31,8 @@ pub(crate) fn of_sidecar(pod: &Value, settings: &Settings, allowed: Limits) -> R
     if size.as_a_whole {
         return Ok(None);
     }
-    let cpu_limit = sidecar_cpu_limit(settings, size.cpu_limited);
+    // Where a limit must be within a multiple of the request, one as small as ours would all but stop the sidecar: the request rises instead.
+    let cpu_limit = sidecar_cpu_limit(settings, size.cpu_limited || allowed.cpu.ratio.is_some());
     let guaranteed = array(pod, "containers").iter().all(is_guaranteed);
     let (memory_room, cpu_room) = size.room(settings, &allowed)?;
     let cpu_limit = cpu_limit.map(|limit| Millicores(cpu_room.map_or(limit.0, |room| limit.0.min(room))));
@@ -47,12 +50,27 @@ pub(crate) fn of_sidecar(pod: &Value, settings: &Settings, allowed: Limits) -> R
         limits["cpu"] = json!(Millicores(limit).to_string());
     }
     let mut requests = json!({"cpu": Millicores(cpu_request).to_string(), "memory": Bytes(memory_request).to_string()});
-    for (kind, amounts, bytes) in [("requests", &mut requests, STORAGE_REQUEST), ("limits", &mut limits, STORAGE_LIMIT)] {
-        if array(pod, "containers").iter().all(|container| amount(container, kind, STORAGE).is_some()) {
-            amounts[STORAGE] = json!(bytes.to_string());
+    let (storage_request, storage_limit) = storage(pod, size.storage, &allowed);
+    for (amounts, bytes) in [(&mut requests, storage_request), (&mut limits, storage_limit)] {
+        if let Some(bytes) = bytes {
+            amounts[STORAGE] = json!(Bytes(bytes).to_string());
         }
     }
     Ok(Some(json!({"requests": requests, "limits": limits})))
+}
+
+/// Request and limit of ephemeral storage, each where every container has one, within what the namespace allows; neither where a pod may have no more than `taken`.
+fn storage(pod: &Value, taken: u64, allowed: &Limits) -> (Option<u64>, Option<u64>) {
+    let all_have = |kind: &str| array(pod, "containers").iter().all(|container| amount(container, kind, STORAGE).is_some());
+    let room = allowed.pod_storage_max.map_or(STORAGE_LIMIT.0, |max| max.saturating_sub(taken).min(STORAGE_LIMIT.0));
+    let (requested, limited) = (all_have("requests"), all_have("limits"));
+    if room < STORAGE_LEAST.0 || !requested && !limited {
+        return (None, None);
+    }
+    // A request that is not said is the limit.
+    let request = if requested { STORAGE_REQUEST.0.min(room) } else { room };
+    let (request, limit) = allowed.storage.fit(request, limited.then_some(room));
+    (requested.then_some(request), limit)
 }
 
 fn sidecar_cpu_limit(settings: &Settings, all_limited: bool) -> Option<Millicores> {
@@ -75,6 +93,8 @@ pub struct PodSize {
     memory: u64,
     /// Millicores.
     cpu: u64,
+    /// Bytes of ephemeral storage.
+    storage: u64,
     /// Every plain container has a CPU limit.
     cpu_limited: bool,
 }
@@ -92,6 +112,7 @@ impl PodSize {
             as_a_whole: as_a_whole(pod),
             memory: sum("memory", |text| Bytes::parse(text).ok().map(|b| b.0)),
             cpu: sum("cpu", |text| Millicores::parse(text).ok().map(|c| c.0)),
+            storage: sum(STORAGE, |text| Bytes::parse(text).ok().map(|b| b.0)),
             cpu_limited: array(pod, "containers").iter().all(|c| amount(c, "limits", "cpu").is_some()),
         }
     }
@@ -220,6 +241,29 @@ mod tests {
         let requests = container(json!({"requests": {"ephemeral-storage": "1Gi"}}));
         let got = sidecar(&[both, requests]);
         assert_eq!((&got["requests"]["ephemeral-storage"], got["limits"].get("ephemeral-storage")), (&json!("16Mi"), None));
+    }
+
+    #[test]
+    fn storage_is_within_what_the_namespace_allows() {
+        let of = |allowed: Limits| {
+            let both = container(json!({"requests": {"ephemeral-storage": "50Mi"}, "limits": {"ephemeral-storage": "50Mi"}}));
+            let got = of_sidecar(&json!({"spec": {"containers": [both]}}), &Settings::default(), allowed).unwrap().unwrap();
+            ["requests", "limits"].map(|kind| got[kind]["ephemeral-storage"].as_str().unwrap_or_default().to_owned())
+        };
+        let bounds = |min: Option<u64>, max: Option<u64>, ratio| crate::Bounds { min: min.map(|m| m << 20), max: max.map(|m| m << 20), ratio };
+        assert_eq!(of(Limits { storage: bounds(None, Some(100), None), ..Limits::default() }), ["16Mi", "100Mi"]);
+        assert_eq!(of(Limits { storage: bounds(Some(32), Some(100), Some(2.0)), ..Limits::default() }), ["50Mi", "100Mi"]);
+        let pod_max = |max: u64| of(Limits { pod_storage_max: Some(max << 20), ..Limits::default() });
+        assert_eq!(pod_max(90), ["16Mi", "40Mi"]);
+        assert_eq!(pod_max(60), ["10Mi", "10Mi"]);
+        assert_eq!(pod_max(50), ["", ""], "what has no limit adds nothing to the sum");
+    }
+
+    #[test]
+    fn where_limits_are_a_multiple_of_requests_the_request_rises_and_the_sidecar_is_not_stopped() {
+        let allowed = Limits { cpu: crate::Bounds { ratio: Some(4.0), ..crate::Bounds::default() }, ..Limits::default() };
+        let got = of_sidecar(&json!({"spec": {"containers": [container(json!({}))]}}), &Settings::default(), allowed).unwrap().unwrap();
+        assert_eq!((&got["requests"]["cpu"], &got["limits"]["cpu"]), (&json!("25m"), &json!("100m")));
     }
 
     #[test]

@@ -5,9 +5,10 @@ use crate::{Allowed, Injection, Outcome, Settings, annotations, preview};
 use qscaler_api::WorkerIds;
 use qscaler_core::config::{Parsed, WorkerConfig, parse};
 use qscaler_core::framework::{GateKind, Promise};
-use qscaler_core::names::{DOMAIN, INJECTION_ENABLED, LABEL_INJECTION};
+use qscaler_core::names::{DOMAIN, INJECTION_ENABLED, LABEL_INJECTION, annotation};
 use qscaler_core::workload::WorkloadId;
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// Where each kind keeps its pod template.
 const TEMPLATES: &[(&str, &str)] = &[
@@ -17,7 +18,11 @@ const TEMPLATES: &[(&str, &str)] = &[
     ("ReplicaSet", "/spec/template"),
     ("Job", "/spec/template"),
     ("CronJob", "/spec/jobTemplate/spec/template"),
+    // Argo's.
+    ("Rollout", "/spec/template"),
 ];
+/// Keys that are named one by one where nothing reads them.
+const STRAY_SHOWN: usize = 4;
 
 /// What is known of a workload beside its own text.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -53,13 +58,15 @@ fn words(kind: &str, id: &WorkloadId, object: &Value, facts: &WorkloadFacts, set
     let always = |always| Words { always, ..Words::default() };
     let Some((_, path)) = TEMPLATES.iter().find(|(known, _)| *known == kind) else { return Words::default() };
     let template = object.pointer(path).unwrap_or(&Value::Null);
+    let strays = strays(&[object.get("metadata"), template.get("metadata")]);
     let config = match parse(&annotations(object.get("metadata")), &annotations(template.get("metadata"))) {
-        Parsed::NotOurs => return Words::default(),
+        Parsed::NotOurs => return always(strays),
         _ if kind != "Deployment" => return always(vec![format!("{DOMAIN} annotations work on Deployments only; this {kind} is left as it is")]),
-        Parsed::Invalid(errors) => return always(errors.iter().map(ToString::to_string).collect()),
+        Parsed::Invalid(errors) => return always(errors.iter().map(ToString::to_string).chain(strays).collect()),
         Parsed::Valid(config) => config,
     };
     let mut words = of_template(template, &config, id, facts, settings);
+    words.always.extend(strays);
     words.once.extend(of_framework(&config));
     if facts.enabled == Some(false) {
         // How its pods would be is of no use to someone whose pods will not be so.
@@ -69,6 +76,30 @@ fn words(kind: &str, id: &WorkloadId, object: &Value, facts: &WorkloadFacts, set
             .insert(0, format!("namespace {} has no label {LABEL_INJECTION}={INJECTION_ENABLED}: nothing happens before it has", id.namespace));
     }
     words
+}
+
+/// What in these `metadata` was meant for us, and nothing reads: annotations of ours among the labels, or under a name that is almost ours.
+#[must_use]
+pub fn strays(places: &[Option<&Value>]) -> Vec<String> {
+    let keys = |kind: &'static str| {
+        let maps = places.iter().filter_map(move |place| place.as_ref()?.get(kind)?.as_object());
+        maps.flat_map(|map| map.keys().map(String::as_str)).collect::<BTreeSet<_>>()
+    };
+    let labels = keys("labels").into_iter().filter(|key| annotation::ALL.contains(key));
+    let mut said: Vec<String> =
+        labels.map(|key| format!("the label {key} is read by nobody: it belongs among the annotations (metadata.annotations)")).collect();
+    for key in keys("annotations") {
+        // The longest that ends it: `max-replicas` is none of `replicas`.
+        let lower = key.to_ascii_lowercase();
+        let named = |known: &&&str| known.strip_prefix(DOMAIN).is_some_and(|name| lower.ends_with(&name[1..]));
+        let is_ours = key.strip_prefix(DOMAIN).is_some_and(|rest| rest.starts_with('/'));
+        let meant = annotation::ALL.iter().filter(named).max_by_key(|known| known.len());
+        if let (Some(meant), true, false) = (meant, lower.contains("qscaler"), is_ours) {
+            said.push(format!("the annotation {key} is read by nobody; did you mean {meant}?"));
+        }
+    }
+    said.truncate(STRAY_SHOWN);
+    said
 }
 
 /// What injection into a pod of this template would say.
@@ -101,4 +132,48 @@ fn of_framework(config: &WorkerConfig) -> Option<String> {
         }
     };
     Some(words.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn said(metadata: &Value, template: &Value) -> Vec<String> {
+        let object =
+            json!({"metadata": metadata, "spec": {"template": {"metadata": template, "spec": {"containers": [{"name": "w", "image": "w"}]}}}});
+        let id = WorkloadId { namespace: "shop".into(), name: "orders".into() };
+        warnings("Deployment", &id, &object, &Value::Null, &WorkloadFacts::default(), &Settings::default())
+    }
+
+    #[test]
+    fn what_was_meant_for_us_and_nobody_reads_is_said() {
+        let none = json!({});
+        for (metadata, template, says) in [
+            (json!({"labels": {"qscaler.dev/queue": "orders"}}), none.clone(), "the label qscaler.dev/queue"),
+            (none.clone(), json!({"labels": {"qscaler.dev/max-replicas": "5"}}), "the label qscaler.dev/max-replicas"),
+            (json!({"annotations": {"qscaler.io/max-replicas": "5"}}), none.clone(), "did you mean qscaler.dev/max-replicas?"),
+            (json!({"annotations": {"qscaler/queue": "orders"}}), none.clone(), "did you mean qscaler.dev/queue?"),
+            (json!({"annotations": {"QScaler.dev/queue": "orders"}}), none.clone(), "did you mean qscaler.dev/queue?"),
+            (none.clone(), json!({"annotations": {"qscaler.dev.queue": "orders"}}), "did you mean qscaler.dev/queue?"),
+            (json!({"annotations": {"www.qscaler.dev/control-broker": "env:X"}}), none.clone(), "did you mean qscaler.dev/control-broker?"),
+        ] {
+            let said = said(&metadata, &template);
+            assert!(said.len() == 1 && said[0].contains(says), "{metadata} {template}: {said:?}");
+        }
+        for (metadata, template) in [
+            (json!({"labels": {"app": "qscaler", "qscaler.dev/workload": "orders", "team/queue": "x"}}), none.clone()),
+            (
+                json!({"annotations": {"example.com/queue": "x", "qscaler.example/notes": "x"}}),
+                json!({"annotations": {"qscaler.dev/injected": "{}"}}),
+            ),
+        ] {
+            assert_eq!(said(&metadata, &template), Vec::<String>::new());
+        }
+        // Beside a configuration that is whole, and in no flood.
+        let whole = json!({"qscaler.dev/queue": "q", "qscaler.dev/broker": "env:URL", "qscaler.dev/max-replicas": "5", "qscaler.io/max-wait": "5s"});
+        assert!(said(&json!({"annotations": whole}), &none).iter().any(|one| one.contains("did you mean qscaler.dev/max-wait?")));
+        let many: serde_json::Map<String, Value> = (0..1000).map(|i| (format!("qscaler.{i}/queue"), json!("x"))).collect();
+        assert_eq!(said(&json!({"annotations": many}), &none).len(), STRAY_SHOWN);
+    }
 }

@@ -72,6 +72,9 @@ const WORDS: &[&str] = &[
     "istio-proxy",
     "istio-init",
     "-d",
+    "kuma-init",
+    "--exclude-inbound-ports",
+    "--exclude-inbound-ports=1",
     "/init",
     "kill 1",
     "1Gi",
@@ -146,7 +149,7 @@ fn injected_with(pod: &Value, config: &WorkerConfig, token: &str, keys: &[String
         worker_ids: None,
         allowed: Allowed {
             root: true,
-            meshes: Meshes { istio: true, linkerd: true },
+            meshes: Meshes { istio: true, linkerd: true, kuma: true },
             limits: Limits { pod_memory_max: Some(1 << 30), ..Limits::default() },
         },
         not_shared: None,

@@ -36,22 +36,22 @@ pub struct Decision {
     pub patch: Option<Patch>,
     /// For the user.
     pub warnings: Vec<String>,
+    /// It could not be found out whose pod it is: what then becomes of it is for the user's `failurePolicy` to say.
+    pub undecided: bool,
 }
 
 impl From<Outcome> for Decision {
     fn from(outcome: Outcome) -> Self {
-        match outcome {
-            Outcome::Patch { patch, warnings } => Self { outcome: "injected", patch: Some(patch), warnings },
-            Outcome::Complete { patch, warnings } => Self { outcome: "completed", patch: Some(patch).filter(|patch| !patch.0.is_empty()), warnings },
-            Outcome::Skip(skip) => {
-                Self { outcome: skip.label(), patch: None, warnings: if skip.warns() { vec![skip.to_string()] } else { Vec::new() } }
+        let undecided = matches!(outcome, Outcome::Refuse(Refusal::OwnerUnknown { .. }));
+        let (outcome, patch, warnings) = match outcome {
+            Outcome::Patch { patch, warnings } => ("injected", Some(patch), warnings),
+            Outcome::Complete { patch, warnings } => ("completed", Some(patch).filter(|patch| !patch.0.is_empty()), warnings),
+            Outcome::Skip(skip) => (skip.label(), None, if skip.warns() { vec![skip.to_string()] } else { Vec::new() }),
+            Outcome::Refuse(refusal) => {
+                (refusal.label(), None, refusal.sentences().into_iter().map(|sentence| format!("not injected: {sentence}")).collect())
             }
-            Outcome::Refuse(refusal) => Self {
-                outcome: refusal.label(),
-                patch: None,
-                warnings: refusal.sentences().into_iter().map(|sentence| format!("not injected: {sentence}")).collect(),
-            },
-        }
+        };
+        Self { outcome, patch, warnings, undecided }
     }
 }
 

@@ -123,6 +123,10 @@ async fn pods(State(app): State<App>, Query(terms): Query<Terms>, body: Body) ->
             );
         }
         app.metrics.pod(decision.outcome, started.elapsed());
+        if decision.undecided {
+            // An API server goes on without us, or refuses the pod, as `failurePolicy` says.
+            return (StatusCode::SERVICE_UNAVAILABLE, decision.warnings.join("; ")).into_response();
+        }
         reply(&request.uid, decision.patch.as_ref(), &decision.warnings)
     })
     .await

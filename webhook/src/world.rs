@@ -316,6 +316,7 @@ fn prune_namespace(object: &PartialObjectMeta<Namespace>) -> NamespaceEntry {
         meshes: Meshes {
             istio: label("istio-injection") == Some("enabled") || label("istio.io/rev").is_some(),
             linkerd: matches!(annotation("linkerd.io/inject"), Some("enabled" | "ingress")),
+            kuma: matches!(label("kuma.io/sidecar-injection"), Some("enabled" | "true")),
         },
     }
 }
@@ -331,9 +332,19 @@ fn prune_limit_range(object: &LimitRange) -> Limits {
         };
         let memory = bounds("memory", |text| Bytes::parse(text).ok().map(|bytes| bytes.0));
         let cpu = bounds("cpu", |text| Millicores::parse(text).ok().map(|cpu| cpu.0));
+        let storage = bounds("ephemeral-storage", |text| Bytes::parse(text).ok().map(|bytes| bytes.0));
+        // A pod that is within a ratio stays so by one more container that is.
+        let ratio = |of: Bounds| Bounds { ratio: of.ratio, ..Bounds::default() };
         match item.type_.as_str() {
-            "Container" => all.and(Limits { memory, cpu, ..Limits::default() }),
-            "Pod" => all.and(Limits { pod_memory_max: memory.max, pod_cpu_max: cpu.max, ..Limits::default() }),
+            "Container" => all.and(Limits { memory, cpu, storage, ..Limits::default() }),
+            "Pod" => all.and(Limits {
+                memory: ratio(memory),
+                cpu: ratio(cpu),
+                storage: ratio(storage),
+                pod_memory_max: memory.max,
+                pod_cpu_max: cpu.max,
+                pod_storage_max: storage.max,
+            }),
             _ => all,
         }
     })
@@ -383,7 +394,10 @@ mod tests {
             {"type": "Container", "min": {"cpu": "10m"}, "max": {"memory": "2Gi"}}]));
         let memory = Bounds { min: None, max: Some(1 << 30), ratio: Some(1.5) };
         let cpu = Bounds { min: Some(50), max: None, ratio: None };
-        assert_eq!(got, Limits { memory, cpu, pod_memory_max: None, pod_cpu_max: Some(1000) });
+        assert_eq!(got, Limits { memory, cpu, pod_cpu_max: Some(1000), ..Limits::default() });
+        let got = range(json!([{"type": "Pod", "max": {"ephemeral-storage": "1Gi"}, "maxLimitRequestRatio": {"memory": "1"}},
+            {"type": "Container", "max": {"ephemeral-storage": "100Mi"}}]));
+        assert_eq!((got.pod_storage_max, got.storage.max, got.memory.ratio), (Some(1 << 30), Some(100 << 20), Some(1.0)));
         assert_eq!(range(json!([])), Limits::default());
     }
 
@@ -404,8 +418,12 @@ mod tests {
         ] {
             assert_eq!(entry(labels.clone(), annotations).root, root, "{labels}");
         }
-        assert_eq!(entry(json!({"istio-injection": "enabled"}), json!({})).meshes, Meshes { istio: true, linkerd: false });
-        assert_eq!(entry(json!({"istio.io/rev": "stable"}), json!({"linkerd.io/inject": "enabled"})).meshes, Meshes { istio: true, linkerd: true });
+        assert_eq!(entry(json!({"istio-injection": "enabled"}), json!({})).meshes, Meshes { istio: true, ..Meshes::default() });
+        assert_eq!(
+            entry(json!({"istio.io/rev": "stable"}), json!({"linkerd.io/inject": "enabled"})).meshes,
+            Meshes { istio: true, linkerd: true, kuma: false }
+        );
+        assert_eq!(entry(json!({"kuma.io/sidecar-injection": "enabled"}), json!({})).meshes, Meshes { kuma: true, ..Meshes::default() });
         assert_eq!(entry(json!({"istio-injection": "disabled"}), json!({"linkerd.io/inject": "disabled"})).meshes, Meshes::default());
     }
 

@@ -72,6 +72,13 @@ impl Fixture {
         answer["response"].clone()
     }
 
+    /// A call that gets no review as its answer.
+    async fn undecided(&self, path: &str, request: Value) -> (StatusCode, String) {
+        let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request});
+        let (status, body) = self.post(path, review.to_string()).await;
+        (status, String::from_utf8_lossy(&body).into_owned())
+    }
+
     async fn pod(&self, pod: Value) -> Value {
         self.review(PATH_PODS, create("shop", pod)).await
     }
@@ -215,8 +222,9 @@ async fn an_annotated_pod_that_no_deployment_owns_is_left_with_a_warning() {
 #[tokio::test]
 async fn a_deployment_that_cannot_be_read_is_named_unless_the_pod_says_enough() {
     let fixture = fixture(None);
-    let response = fixture.pod(pod()).await;
-    assert!(warnings(&response).contains("could not be read (it is not in the cache)"), "{response}");
+    // Not allowed by us: `failurePolicy` says whether such a pod is created.
+    let (status, words) = fixture.undecided(PATH_PODS, create("shop", pod())).await;
+    assert!(status == StatusCode::SERVICE_UNAVAILABLE && words.contains("could not be read (it is not in the cache)"), "{status} {words}");
     let mut object = pod();
     object["metadata"]["annotations"] = json!(good());
     assert!(fixture.pod(object).await.get("patch").is_some());
@@ -356,7 +364,7 @@ async fn a_namespace_that_has_not_opted_in_and_a_wrong_kind_are_said() {
     // And nothing of how its pods would be.
     let words = warnings(&fixture.review(PATH_WORKLOADS, request).await);
     assert!(words.lines().count() == 1 && words.contains("namespace other has no label qscaler.dev/injection=enabled"), "{words}");
-    for kind in ["StatefulSet", "DaemonSet", "Job", "CronJob"] {
+    for kind in ["StatefulSet", "DaemonSet", "Job", "CronJob", "Rollout"] {
         let mut request = workload(kind, good(), spec());
         let words = warnings(&fixture.review(PATH_WORKLOADS, request.clone()).await);
         assert!(words.contains(&format!("Deployments only; this {kind}")), "{words}");
@@ -420,9 +428,14 @@ async fn a_lookup_may_take_what_the_api_server_waits_less_the_time_for_the_answe
         ("?timeout=x", 2400, false),
     ] {
         let fixture = in_world(remote(200, object.clone(), Duration::from_millis(takes), &Arc::default()));
-        let answer = fixture.review(&format!("{PATH_PODS}{terms}"), create("shop", pod())).await;
-        assert_eq!(answer.get("patch").is_some(), injected, "{terms} {takes} ms: {answer}");
-        assert!(injected || warnings(&answer).contains("no answer within"), "{answer}");
+        let path = format!("{PATH_PODS}{terms}");
+        if injected {
+            let answer = fixture.review(&path, create("shop", pod())).await;
+            assert!(answer.get("patch").is_some(), "{terms} {takes} ms: {answer}");
+        } else {
+            let (status, words) = fixture.undecided(&path, create("shop", pod())).await;
+            assert!(status == StatusCode::SERVICE_UNAVAILABLE && words.contains("no answer within"), "{terms} {takes} ms: {status} {words}");
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use qscaler_core::config::{Parsed, WorkerConfig, parse};
 use qscaler_core::names::annotation::{INJECTED, UNINJECT};
 use qscaler_core::names::{DOMAIN, sidecar};
 use qscaler_core::workload::WorkloadId;
-use qscaler_inject::{Allowed, Injection, Outcome, Owner, Settings, Skip, annotations, inject, owner};
+use qscaler_inject::{Allowed, Injection, Outcome, Owner, Settings, Skip, annotations, inject, owner, strays};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
@@ -67,7 +67,10 @@ pub(super) fn add(object: &mut Value, with: &With<'_>) -> Done {
     let (of_object, of_template) = (annotations(object.get("metadata")), annotations(template.get("metadata")));
     let read = if *kind == "Pod" { parse(&BTreeMap::new(), &of_object) } else { parse(&of_object, &of_template) };
     let (name, template_hash) = match (*kind, owner(object)) {
-        (_, _) if matches!(read, Parsed::NotOurs) => return Done::Untouched(None),
+        (_, _) if matches!(read, Parsed::NotOurs) => {
+            let strays = strays(&[object.get("metadata"), template.get("metadata")]);
+            return Done::Untouched(Some(strays.join("; ")).filter(|words| !words.is_empty()));
+        }
         ("Deployment", _) => (object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned(), String::new()),
         ("Pod", Owner::Deployment { name, template_hash }) => (name, template_hash),
         ("Pod", Owner::Other(owner)) => return Done::Untouched(Some(Skip::NotADeployment { owner }.to_string())),

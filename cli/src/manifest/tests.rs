@@ -145,6 +145,10 @@ fn what_the_webhook_leaves_alone_is_left_alone_and_said() {
         (ORDERS.replace("kind: Deployment", "kind: StatefulSet"), "work on Deployments only; this StatefulSet"),
         (pod.to_owned(), "work on Deployments only; this pod belongs to no controller"),
         (ORDERS.replace("    qscaler.dev/worker: celery\n", "    qscaler.dev/dry-run: \"true\"\n"), "qscaler.dev/dry-run is true"),
+        (
+            ORDERS.replace("    qscaler.dev/", "    qscaler.io/"),
+            "the annotation qscaler.io/broker is read by nobody; did you mean qscaler.dev/broker?",
+        ),
     ] {
         let made = inject_text(&text).unwrap();
         assert_eq!(made.text, text);

@@ -45,6 +45,8 @@ pub(crate) struct Case {
     pub(crate) istio: bool,
     #[serde(default)]
     pub(crate) linkerd: bool,
+    #[serde(default)]
+    pub(crate) kuma: bool,
     /// Earlier pods crashed.
     #[serde(default)]
     pub(crate) crashed: bool,
@@ -88,7 +90,7 @@ pub(crate) fn run(pod: &Value, case: &Case, token: &str) -> Outcome {
                 ..Limits::default()
             },
             root: case.root,
-            meshes: Meshes { istio: case.istio, linkerd: case.linkerd },
+            meshes: Meshes { istio: case.istio, linkerd: case.linkerd, kuma: case.kuma },
         },
         not_shared: case.crashed.then_some("pods that share them crash"),
         hook_token: token.into(),
