@@ -36,7 +36,10 @@ fn main() -> Result<()> {
         let tried = run(target, args.seed, args.inputs * target.share / shares, &args.found)?;
         all += tried.inputs;
         let (name, seconds, slowest) = (target.name, since.elapsed().as_secs(), tried.slowest.as_millis());
-        println!("{name:<12} {:>10} inputs, {:>6} distinct answers, {seconds} s, the slowest {slowest} ms", tried.inputs, tried.answers);
+        println!(
+            "{name:<12} {:>10} inputs, {:>10} of them read, {:>6} distinct answers, {seconds} s, the slowest {slowest} ms",
+            tried.inputs, tried.read, tried.answers
+        );
     }
     println!("{all} inputs in {} s, nothing broke", begin.elapsed().as_secs());
     Ok(())

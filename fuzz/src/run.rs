@@ -24,6 +24,8 @@ const CHAIN: u64 = 4;
 pub struct Tried {
     /// Inputs.
     pub inputs: u64,
+    /// Those of the form that is read first.
+    pub read: u64,
     /// Distinct answers.
     pub answers: usize,
     /// The longest time that one input took.
@@ -71,7 +73,8 @@ pub fn run(target: &Target, seed: u64, inputs: u64, folder: &Path) -> Result<Tri
     }
     let (mut random, mut tried, mut answers) = (Random::new(seed), Tried::default(), HashSet::new());
     let mut state = (target.state)();
-    let mut attempt = |input: &[u8], tried: &mut Tried| -> Result<bool> {
+    // Whether the answer is a new one; None: there was none.
+    let mut attempt = |input: &[u8], tried: &mut Tried| -> Result<Option<bool>> {
         CURRENT.with(|current| {
             let mut current = current.borrow_mut();
             current.clear();
@@ -82,12 +85,14 @@ pub fn run(target: &Target, seed: u64, inputs: u64, folder: &Path) -> Result<Tri
         tried.slowest = tried.slowest.max(begin.elapsed());
         tried.inputs += 1;
         match answer {
-            Ok(answer) => {
+            Ok(None) => Ok(None),
+            Ok(Some(answer)) => {
+                tried.read += 1;
                 let mut hasher = DefaultHasher::new();
                 answer.hash(&mut hasher);
                 let new = answers.len() < ANSWERS_MAX && answers.insert(hasher.finish());
                 tried.answers = answers.len();
-                Ok(new)
+                Ok(Some(new))
             }
             Err(broken) => {
                 let file = save(folder, input).with_context(|| format!("cannot write to {}", folder.display()))?;
@@ -98,14 +103,17 @@ pub fn run(target: &Target, seed: u64, inputs: u64, folder: &Path) -> Result<Tri
     for input in kept.clone() {
         attempt(&input, &mut tried)?;
     }
-    let mut input = Vec::new();
+    let (mut input, mut left) = (Vec::new(), 0);
     while tried.inputs < inputs {
-        if tried.inputs.is_multiple_of(CHAIN) {
+        if left == 0 {
             input.clone_from(&kept[random.below(kept.len())]);
+            left = CHAIN;
         }
         let other = random.below(kept.len());
         change(&mut input, &kept[other], target.words, &mut random);
-        if attempt(&input, &mut tried)? {
+        let new = attempt(&input, &mut tried)?;
+        left = if new.is_some() { left - 1 } else { 0 };
+        if new == Some(true) {
             if kept.len() < KEPT_MAX {
                 kept.push(input.clone());
             } else {

@@ -10,13 +10,14 @@ use qscaler_inject::{Allowed, Injection, Meshes, Outcome, Settings, Skip, Worklo
 use qscaler_webhook::admission::{Request, answer};
 use qscaler_webhook::decide::Decider;
 use qscaler_webhook::world::{NamespaceEntry, Workload, World};
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What is done with one input.
-pub type Try = Box<dyn FnMut(&[u8]) -> Result<String, String>>;
+/// What is done with one input: a word about the answer, or None where it is not even of the form that is read first (JSON).
+pub type Try = Box<dyn FnMut(&[u8]) -> Result<Option<String>, String>>;
 
 /// Something that strangers send.
 pub struct Target {
@@ -32,7 +33,7 @@ pub struct Target {
 
 /// All of them.
 pub const TARGETS: &[Target] = &[
-    Target { name: "urls", words: URL_WORDS, state: || Box::new(url), share: 40 },
+    Target { name: "urls", words: URL_WORDS, state: || Box::new(|input| url(input).map(Some)), share: 40 },
     Target { name: "annotations", words: ANNOTATION_WORDS, state: annotations, share: 25 },
     Target { name: "messages", words: MESSAGE_WORDS, state: || Box::new(message), share: 25 },
     Target { name: "reviews", words: REVIEW_WORDS, state: reviews, share: 10 },
@@ -241,7 +242,7 @@ const PASSWORD: &str = "hunter2hunter2";
 
 fn url(input: &[u8]) -> Result<String, String> {
     let text = String::from_utf8_lossy(input);
-    let management = Management::parse(&text).map_or_else(|error| error.part.to_owned(), |at| at.place());
+    let management = Management::parse(&text).map_or_else(|error| error.part, |at| if at.prefix.is_empty() { "at" } else { "below" });
     let _ = (expand::references(&text).count(), expand::expand(&text, |name| (name.len() < 8).then_some("x")));
     if expand::expand(&expand::escape(&text), |_| Some("x")) != text {
         return Err("an escaped text is not what it was".to_owned());
@@ -257,7 +258,7 @@ fn url(input: &[u8]) -> Result<String, String> {
                     return Err(format!("an error shows the password: {shown}"));
                 }
             }
-            return Ok(format!("{} {} {management}", error.part, error.problem));
+            return Ok(format!("{} {} {management}", error.part, kind_of(&error.problem)));
         }
     };
     let material = TlsMaterial { ca: Some("CA; ?#@".into()), certificate: Some("C".into()), key: Some(Secret::from(PASSWORD.to_owned())) };
@@ -305,7 +306,7 @@ fn annotations() -> Try {
         let text = String::from_utf8_lossy(input);
         let (workload, pod) = text.split_once("\n\n").unwrap_or((&text, ""));
         let (workload, pod) = (pairs(workload), pairs(pod));
-        match parse(&workload, &pod) {
+        let answer = match parse(&workload, &pod) {
             Parsed::NotOurs => Ok("not ours".to_owned()),
             Parsed::Invalid(errors) if errors.is_empty() => Err("invalid, and not said why".to_owned()),
             Parsed::Invalid(errors) => {
@@ -324,7 +325,8 @@ fn annotations() -> Try {
                 let busy = std::mem::discriminant(&config.busy);
                 Ok(format!("{} {busy:?} {} {} {said}", config.worker, config.signals.len(), outcome(&made)))
             }
-        }
+        };
+        answer.map(Some)
     })
 }
 
@@ -340,20 +342,40 @@ fn bounds(config: &WorkerConfig) -> Result<(), String> {
     holds.iter().find(|(_, holds)| !holds).map_or(Ok(()), |(what, _)| Err(format!("a valid configuration with impossible {what}")))
 }
 
-fn message(input: &[u8]) -> Result<String, String> {
+/// Whether it is JSON at all: of what is not, nothing more is asked, and nothing comes of changing it further.
+fn is_json(input: &[u8]) -> bool {
+    serde_json::from_slice::<IgnoredAny>(input).is_ok()
+}
+
+/// An error without numbers, and without what stands in quotes: that may be of the input, and endless. A field that is missing is one of ours.
+fn kind_of(error: &impl ToString) -> String {
+    let text = error.to_string();
+    let (own, mut quoted) = (text.contains("missing field"), false);
+    let keep = |c: &char| {
+        let quote = matches!(c, '`' | '"' | '\'');
+        quoted ^= quote;
+        (own || !quoted && !quote) && !c.is_ascii_digit()
+    };
+    text.chars().filter(keep).take(80).collect()
+}
+
+fn message(input: &[u8]) -> Result<Option<String>, String> {
     let control = match ControlMessage::decode(input) {
         Ok(message) if ControlMessage::decode(&message.encode()).ok().as_ref() != Some(&message) => {
             return Err("a message is not read as it was written".to_owned());
         }
         Ok(message) => format!("{:?} {}", message.kind, message.target.is_some()),
-        Err(error) => error.to_string(),
+        Err(error) => kind_of(&error),
     };
     let report = match Report::decode(input) {
         Ok(report) if Report::decode(&report.encode()).is_err() => return Err("a report cannot be read as it was written".to_owned()),
-        Ok(report) => format!("{:?} {:?} {:?}", report.state, report.busy, report.access),
-        Err(error) => error.to_string(),
+        Ok(report) => {
+            let parts = [report.service.is_some(), report.active_tasks.is_some(), report.worker_ids.is_some(), report.last, report.cut.is_some()];
+            format!("{:?} {:?} {:?} {parts:?} {}", report.state, report.busy, report.access, report.gaps.len().min(3))
+        }
+        Err(error) => kind_of(&error),
     };
-    Ok(format!("{control} {report}"))
+    Ok(is_json(input).then(|| format!("{control} {report}")))
 }
 
 fn reviews() -> Try {
@@ -380,7 +402,7 @@ fn reviews() -> Try {
     Box::new(move |input| {
         let request = match Request::parse(input) {
             Ok(request) => request,
-            Err(error) => return Ok(error.to_string().chars().filter(|c| !c.is_ascii_digit()).take(60).collect()),
+            Err(error) => return Ok(is_json(input).then(|| kind_of(&error))),
         };
         let said = decider
             .workload_warnings(&request.kind.kind, request.namespace.as_deref().unwrap_or_default(), &request.object, &request.old_object)
@@ -403,7 +425,7 @@ fn reviews() -> Try {
                 return Err("injected twice, it is changed twice".to_owned());
             }
         }
-        Ok(format!("{} {said} {}", decision.outcome, outcome(&made)))
+        Ok(Some(format!("{} {said} {}", decision.outcome, outcome(&made))))
     })
 }
 
