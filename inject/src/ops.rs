@@ -22,6 +22,7 @@ impl<'a> Ops<'a> {
     pub(crate) fn set(&mut self, path: &[&str], value: Value) {
         let mut here = Some(self.pod);
         for depth in 1..path.len() {
+            let parent = here;
             here = here.and_then(|v| step(v, path[depth - 1]));
             let prefix = &path[..depth];
             let fits = match here {
@@ -31,7 +32,11 @@ impl<'a> Ops<'a> {
             };
             if !fits && !self.made.iter().any(|m| m == prefix) {
                 self.made.push(prefix.iter().map(|t| (*t).to_owned()).collect());
-                self.push(prefix, Value::Object(Map::new()));
+                // In a list `add` would move what is there.
+                match parent.filter(|_| here.is_some()) {
+                    Some(Value::Array(_)) => self.replace(prefix, Value::Object(Map::new())),
+                    _ => self.push(prefix, Value::Object(Map::new())),
+                }
             }
         }
         self.push(path, value);
@@ -100,6 +105,17 @@ mod tests {
                 ops.set(&["metadata", "annotations", "b"], json!("2"));
             });
             assert_eq!(pod, json!({"metadata": {"annotations": {"a": "1", "b": "2"}}}));
+        }
+    }
+
+    #[test]
+    fn what_is_no_object_in_a_list_makes_room_for_one_and_moves_nothing() {
+        for no_object in [json!(""), json!(null), json!([])] {
+            let pod = applied(json!({"a": [no_object, {"keep": "me"}]}), |ops| {
+                ops.set(&["a", "0", "x", "y"], json!(1));
+                ops.set(&["a", "1", "x"], json!(2));
+            });
+            assert_eq!(pod, json!({"a": [{"x": {"y": 1}}, {"keep": "me", "x": 2}]}));
         }
     }
 
