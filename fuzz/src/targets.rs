@@ -7,8 +7,9 @@ use qscaler_core::message::{ControlMessage, Report};
 use qscaler_core::names::annotation;
 use qscaler_core::workload::WorkloadId;
 use qscaler_inject::{Allowed, Injection, Meshes, Outcome, Settings, Skip, WorkloadFacts, inject, preview, warnings};
-use qscaler_webhook::admission::{Request, answer};
+use qscaler_webhook::admission::{Request, Whole, answer};
 use qscaler_webhook::decide::Decider;
+use qscaler_webhook::variables::PodText;
 use qscaler_webhook::world::{NamespaceEntry, Workload, World};
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
@@ -400,15 +401,17 @@ fn reviews() -> Try {
     let decider = Decider { world: Arc::new(world), settings: Arc::new(settings.clone()), own_namespace: "qscaler-system".into() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
     Box::new(move |input| {
-        let request = match Request::parse(input) {
+        let request = match Request::<Whole>::parse(input) {
             Ok(request) => request,
             Err(error) => return Ok(is_json(input).then(|| kind_of(&error))),
         };
         let said = decider
-            .workload_warnings(&request.kind.kind, request.namespace.as_deref().unwrap_or_default(), &request.object, &request.old_object)
+            .workload_warnings(&request.kind.kind, request.namespace.as_deref().unwrap_or_default(), &request.object.0, &request.old_object)
             .len();
         let runtime = runtime.as_ref().map_err(ToString::to_string)?;
-        let decision = runtime.block_on(decider.pod(&request, Duration::from_millis(1)));
+        // As the server reads it for pods: variables stay text.
+        let text = Request::<PodText>::parse(input).map_err(|error| format!("as a pod it is none: {error}"))?;
+        let decision = runtime.block_on(decider.pod(&text, Duration::from_millis(1)));
         let bytes = answer(&request.uid, decision.patch.as_ref(), &decision.warnings).map_err(|error| format!("no answer: {error}"))?;
         let read: Value = serde_json::from_slice(&bytes).map_err(|error| format!("the answer is no JSON: {error}"))?;
         if read["response"]["allowed"] != true || read["response"]["uid"] != *request.uid {
@@ -417,9 +420,9 @@ fn reviews() -> Try {
         // The same object as a pod of a workload of ours, however its owner is written.
         let injection =
             Injection { hook_token: "0123".into(), ..Injection::preview(&settings, orders(), Allowed { root: true, ..Allowed::default() }) };
-        let made = inject(&request.object, &config, &injection);
+        let made = inject(&request.object.0, &config, &injection);
         for patch in [decision.patch.as_ref(), patch_of(&made)].into_iter().flatten() {
-            let mut after = request.object.clone();
+            let mut after = request.object.0.clone();
             json_patch::patch(&mut after, patch).map_err(|error| format!("the patch does not apply: {error}"))?;
             if matches!(made, Outcome::Patch { .. }) && !matches!(inject(&after, &config, &injection), Outcome::Skip(Skip::AlreadyInjected)) {
                 return Err("injected twice, it is changed twice".to_owned());

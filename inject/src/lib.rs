@@ -27,6 +27,7 @@ mod plan;
 mod pod;
 mod reason;
 mod resources;
+pub mod variables;
 mod warn;
 
 pub use env::BlindReason;

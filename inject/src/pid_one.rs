@@ -11,7 +11,7 @@ use serde_json::Value;
 const INITS: &[&str] =
     &["/init", "/sbin/init", "/usr/sbin/init", "/bin/systemd", "/lib/systemd/systemd", "/usr/lib/systemd/systemd", "/sbin/runit-init"];
 /// Where images built on s6-overlay say so: its own variables (its README, "Customizing s6-overlay behaviour").
-const S6_VARIABLES: &str = "S6_";
+pub(crate) const S6_VARIABLES: &str = "S6_";
 
 /// Why the pod's containers need process 1, in words that end a sentence.
 pub(crate) fn reason(pod: &Value) -> Option<String> {

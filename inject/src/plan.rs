@@ -6,6 +6,7 @@ use crate::identity::{Identity, identity};
 use crate::ops::Ops;
 use crate::pod::{array, array_of, name, pre_stop};
 use crate::reason::Refusal;
+use crate::variables::REMAP_SIGTERM;
 use crate::{Injected, Injection, config_hash, env, mesh, pid_one, resources, workload_label};
 use json_patch::Patch;
 use qscaler_core::config::{Vertical, WorkerConfig};
@@ -248,7 +249,7 @@ impl<'a> Plan<'a> {
 
     /// Celery's own switch, read from the pod's text (docs.celeryq.dev, "Worker shutdown").
     fn remapped(&self) -> Option<String> {
-        let env = array_of(self.worker, "env").iter().rfind(|entry| name(entry) == "REMAP_SIGTERM");
+        let env = array_of(self.worker, "env").iter().rfind(|entry| name(entry) == REMAP_SIGTERM);
         let remapped = env.and_then(|entry| entry.get("value")?.as_str()).is_some_and(|value| value.eq_ignore_ascii_case("SIGQUIT"));
         (remapped && self.config.worker.starts_with("celery") && self.config.signals.contains(&Signal::Term)).then(|| {
             format!(

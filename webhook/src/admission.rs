@@ -7,6 +7,7 @@ use crate::bounded;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use json_patch::Patch;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -32,10 +33,10 @@ pub enum BadReview {
     NoUid,
 }
 
-/// The part of a request that is used.
+/// The part of a request that is used; its object is a [`Whole`] value, or a [`PodText`](crate::variables::PodText).
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Request {
+pub struct Request<Object> {
     /// To be echoed.
     pub uid: String,
     /// `CREATE`, `UPDATE`, ...
@@ -50,13 +51,17 @@ pub struct Request {
     /// Kind of the object.
     #[serde(default)]
     pub kind: Kind,
-    /// The object, untouched; see [`bounded`].
-    #[serde(default, deserialize_with = "bounded::value")]
-    pub object: Value,
+    /// The object, untouched.
+    #[serde(default)]
+    pub object: Object,
     /// What it replaces; null where it is new, or large.
     #[serde(default, deserialize_with = "bounded::small")]
     pub old_object: Value,
 }
+
+/// An object as it is; see [`bounded`].
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Whole(#[serde(deserialize_with = "bounded::value")] pub Value);
 
 /// A kind's name.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -67,22 +72,22 @@ pub struct Kind {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Review {
+#[serde(rename_all = "camelCase", bound = "Object: DeserializeOwned + Default")]
+struct Review<Object> {
     #[serde(default)]
     api_version: String,
     #[serde(default)]
     kind: String,
-    request: Request,
+    request: Request<Object>,
 }
 
-impl Request {
+impl<Object: DeserializeOwned + Default> Request<Object> {
     /// Reads a review.
     ///
     /// # Errors
     /// When it is none, is of another version, or has no uid.
     pub fn parse(body: &[u8]) -> Result<Self, BadReview> {
-        let review: Review = serde_json::from_slice(body)?;
+        let review: Review<Object> = serde_json::from_slice(body)?;
         if review.kind != KIND || review.api_version != API_VERSION {
             return Err(BadReview::Version { kind: review.kind, api_version: review.api_version });
         }
@@ -143,8 +148,8 @@ mod tests {
 
     #[test]
     fn a_review_is_read_and_its_object_kept_raw() {
-        let request = Request::parse(&review(|_| {})).unwrap();
-        assert_eq!((request.uid.as_str(), request.object), ("u-1", json!({"future": [1]})));
+        let request = Request::<Whole>::parse(&review(|_| {})).unwrap();
+        assert_eq!((request.uid.as_str(), request.object.0), ("u-1", json!({"future": [1]})));
     }
 
     #[test]
@@ -157,7 +162,7 @@ mod tests {
             (review(|v| v["request"]["uid"] = json!("")), "uid is empty"),
             (review(|v| v["request"] = json!(null)), "no AdmissionReview"),
         ] {
-            let error = Request::parse(&body).unwrap_err().to_string();
+            let error = Request::<Whole>::parse(&body).unwrap_err().to_string();
             assert!(error.contains(says), "{error}");
         }
     }

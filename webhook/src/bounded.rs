@@ -3,10 +3,12 @@
 //!
 //! A number in an array takes two bytes as text and as much as 72 as a value: 3 MiB of `[0,0,…]` are over 100 MiB. So parts are counted as they are read.
 
+use crate::variables::Entries;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 use serde_json::{Map, Number, Value};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 
 /// Most values in one object: a pod of 1500 variables has 5,000, and etcd's 1.5 MiB hold no pod of more than this. At most 7 MiB as values.
@@ -17,7 +19,23 @@ pub const VALUES_MAX: usize = 100_000;
 /// # Errors
 /// When there are more, or the text is no JSON.
 pub fn value<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
-    Counted { left: &Cell::new(VALUES_MAX), beyond: None }.deserialize(deserializer)
+    Counted::new(&Cell::new(VALUES_MAX)).deserialize(deserializer)
+}
+
+/// Reads a value of at most so many parts as are left, and takes them off.
+///
+/// # Errors
+/// When there are more, or the text is no JSON.
+pub(crate) fn within<'de, D: Deserializer<'de>>(left: &Cell<usize>, deserializer: D) -> Result<Value, D::Error> {
+    Counted::new(left).deserialize(deserializer)
+}
+
+/// Reads a value of at most [`VALUES_MAX`] parts, but for the entries of lists named `env`: of those only the text is taken, to which the number at their place leads.
+///
+/// # Errors
+/// As [`value`].
+pub(crate) fn but_for_variables<'de, D: Deserializer<'de>>(variables: &RefCell<Vec<Entries>>, deserializer: D) -> Result<Value, D::Error> {
+    Counted { variables: Some(variables), ..Counted::new(&Cell::new(VALUES_MAX)) }.deserialize(deserializer)
 }
 
 /// Most values in an object that is only compared with: what has more is as good as unknown.
@@ -29,7 +47,7 @@ const COMPARED_MAX: usize = 20_000;
 /// When the text is no JSON.
 pub fn small<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
     let beyond = Cell::new(false);
-    let value = Counted { left: &Cell::new(COMPARED_MAX), beyond: Some(&beyond) }.deserialize(deserializer)?;
+    let value = Counted { beyond: Some(&beyond), ..Counted::new(&Cell::new(COMPARED_MAX)) }.deserialize(deserializer)?;
     Ok(if beyond.get() { Value::Null } else { value })
 }
 
@@ -38,12 +56,38 @@ struct Counted<'c> {
     left: &'c Cell<usize>,
     /// Set where there are more; None: that is an error.
     beyond: Option<&'c Cell<bool>>,
+    /// Where entries of lists named `env` go as text; None: they are values as all else.
+    variables: Option<&'c RefCell<Vec<Entries>>>,
+    /// What comes now is named `env`.
+    of_env: bool,
 }
 
-impl Counted<'_> {
+impl<'c> Counted<'c> {
+    fn new(left: &'c Cell<usize>) -> Self {
+        Self { left, beyond: None, variables: None, of_env: false }
+    }
+
     /// What comes now is not kept.
     fn is_beyond(self) -> bool {
         self.beyond.is_some_and(Cell::get)
+    }
+
+    /// One part more.
+    fn take<E: Error>(self) -> Result<(), E> {
+        self.left.set(self.left.get().checked_sub(1).ok_or_else(|| E::custom(format!("more than {VALUES_MAX} values in one object")))?);
+        Ok(())
+    }
+
+    /// The texts of a list's entries; their place in `variables`.
+    fn entries<'de, A: SeqAccess<'de>>(self, variables: &RefCell<Vec<Entries>>, mut items: A) -> Result<Value, A::Error> {
+        let mut entries = Entries::default();
+        while let Some(text) = items.next_element::<&RawValue>()? {
+            self.take()?;
+            entries.push(text.get());
+        }
+        let mut all = variables.borrow_mut();
+        all.push(entries);
+        Ok(Value::from(all.len() - 1))
     }
 }
 
@@ -51,12 +95,11 @@ impl<'de> DeserializeSeed<'de> for Counted<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        let left = self.left.get().checked_sub(1);
-        if let (None, Some(beyond)) = (left, self.beyond) {
+        if let (0, Some(beyond)) = (self.left.get(), self.beyond) {
             beyond.set(true);
             return IgnoredAny::deserialize(deserializer).map(|_| Value::Null);
         }
-        self.left.set(left.ok_or_else(|| D::Error::custom(format!("more than {VALUES_MAX} values in one object")))?);
+        self.take()?;
         deserializer.deserialize_any(self)
     }
 }
@@ -93,8 +136,11 @@ impl<'de> Visitor<'de> for Counted<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        if let (true, Some(variables)) = (self.of_env, self.variables) {
+            return self.entries(variables, items);
+        }
         let mut array = Vec::new();
-        while let Some(item) = items.next_element_seed(self)? {
+        while let Some(item) = items.next_element_seed(Self { of_env: false, ..self })? {
             if !self.is_beyond() {
                 array.push(item);
             }
@@ -105,7 +151,7 @@ impl<'de> Visitor<'de> for Counted<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
         let mut object = Map::new();
         while let Some(key) = members.next_key::<String>()? {
-            let value = members.next_value_seed(self)?;
+            let value = members.next_value_seed(Self { of_env: key == "env", ..self })?;
             if !self.is_beyond() {
                 object.insert(key, value);
             }

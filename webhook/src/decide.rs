@@ -2,6 +2,7 @@
 //! others: bytes and HTTP (`admission`, `server`).
 
 use crate::admission::Request;
+use crate::variables::PodText;
 use crate::world::{LookupError, Workload, World};
 use json_patch::Patch;
 use qscaler_core::config::{Parsed, parse};
@@ -57,7 +58,7 @@ impl From<Outcome> for Decision {
 
 impl Decider {
     /// About the creation of a pod; asking the API server for its workload, should that be needed, takes at most `within`.
-    pub async fn pod(&self, request: &Request, within: Duration) -> Decision {
+    pub async fn pod(&self, request: &Request<PodText>, within: Duration) -> Decision {
         self.pod_outcome(request, within).await.into()
     }
 
@@ -78,7 +79,7 @@ impl Decider {
         namespace == KUBE_SYSTEM || *namespace == *self.own_namespace
     }
 
-    async fn pod_outcome(&self, request: &Request, within: Duration) -> Outcome {
+    async fn pod_outcome(&self, request: &Request<PodText>, within: Duration) -> Outcome {
         if request.operation != "CREATE" || request.sub_resource.as_deref().is_some_and(|s| !s.is_empty()) {
             return Outcome::Skip(Skip::NotACreation);
         }
@@ -86,7 +87,7 @@ impl Decider {
         if namespace.is_empty() || self.excludes(namespace) {
             return Outcome::Skip(Skip::ExcludedNamespace);
         }
-        let pod = &request.object;
+        let pod = request.object.without_variables();
         let own = annotations(pod.get("metadata"));
         let (name, template_hash) = match owner(pod) {
             Owner::Deployment { name, template_hash } => (name, template_hash),
@@ -121,7 +122,7 @@ impl Decider {
             hook_token: token(),
             control_keys: self.world.control_keys.all(),
         };
-        inject(pod, &config, &injection)
+        inject(&request.object.for_config(&config), &config, &injection)
     }
 }
 

@@ -16,4 +16,5 @@ pub mod metrics;
 pub mod run;
 pub mod server;
 pub mod tls;
+pub mod variables;
 pub mod world;

@@ -1,12 +1,13 @@
 //! HTTP around the decisions, and TLS around HTTP. In: a listener, a TLS configuration, a decider. Out: answers; garbage gets HTTP 400. Left to
 //! others: certificates (`tls`), when to stop (`run`).
 
-use crate::admission::{self, Request};
+use crate::admission::{self, Request, Whole};
 use crate::decide::Decider;
 use crate::guests::Guests;
 use crate::intake::{CALL_MAX, Intake};
 use crate::memory;
 use crate::metrics::Metrics;
+use crate::variables::PodText;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Query, State};
@@ -22,6 +23,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use qscaler_runtime::CancellationToken;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use std::future::{Future, ready};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -103,13 +105,13 @@ impl Terms {
 async fn pods(State(app): State<App>, Query(terms): Query<Terms>, body: Body) -> Response {
     in_time(&app, async {
         let started = Instant::now();
-        let request = match read(&app, body).await {
+        let request = match read::<PodText>(&app, body).await {
             Ok(request) => request,
             Err(refused) => return refused.into_response(),
         };
         let decision = app.decider.pod(&request, terms.lookup()).await;
         let namespace = request.namespace.as_deref().unwrap_or_default();
-        let prefix = request.object.pointer("/metadata/generateName").and_then(serde_json::Value::as_str).unwrap_or_default();
+        let prefix = request.object.without_variables().pointer("/metadata/generateName").and_then(serde_json::Value::as_str).unwrap_or_default();
         if decision.patch.is_some() {
             tracing::info!(namespace, prefix, uid = request.uid, outcome = decision.outcome, "pod patched");
         } else if !decision.warnings.is_empty() {
@@ -135,12 +137,12 @@ async fn pods(State(app): State<App>, Query(terms): Query<Terms>, body: Body) ->
 async fn workloads(State(app): State<App>, body: Body) -> Response {
     in_time(&app, async {
         let started = Instant::now();
-        let request = match read(&app, body).await {
+        let request = match read::<Whole>(&app, body).await {
             Ok(request) => request,
             Err(refused) => return refused.into_response(),
         };
         let namespace = request.namespace.as_deref().unwrap_or_default();
-        let warnings = app.decider.workload_warnings(&request.kind.kind, namespace, &request.object, &request.old_object);
+        let warnings = app.decider.workload_warnings(&request.kind.kind, namespace, &request.object.0, &request.old_object);
         app.metrics.workload(!warnings.is_empty(), started.elapsed());
         reply(&request.uid, None, &warnings)
     })
@@ -155,7 +157,7 @@ async fn in_time(app: &App, call: impl Future<Output = Response>) -> Response {
     })
 }
 
-async fn read(app: &App, body: Body) -> Result<Request, (StatusCode, String)> {
+async fn read<Object: DeserializeOwned + Default>(app: &App, body: Body) -> Result<Request<Object>, (StatusCode, String)> {
     let request = match app.intake.read(body).await {
         // The bytes, and their places, are given back as soon as they are read.
         Ok(taken) => {

@@ -28,6 +28,8 @@ const CALL_MAX: Duration = Duration::from_secs(10);
 const TRICKLE_EVERY: Duration = Duration::from_secs(1);
 /// What a trickling connection says it will send, bytes: more than it ever does.
 const TRICKLE_BYTES: usize = 100_000;
+/// How late a timer may be.
+const TIMER: Duration = Duration::from_millis(2);
 /// Before the first call of a run, so that all connections stand.
 const LEAD: Duration = Duration::from_millis(300);
 
@@ -144,7 +146,7 @@ pub(crate) async fn at_rate(target: &Target, bodies: &[Bytes], rate: u32, length
             let mut times = Times::default();
             for call in (caller..calls).step_by(CONNECTIONS as usize) {
                 let due = start + Duration::from_secs_f64(f64::from(call) / f64::from(rate));
-                tokio::time::sleep_until(due).await;
+                until(due).await;
                 match target.call(&mut connection, &bodies[call as usize % bodies.len()]).await {
                     Ok(()) => times.took.push(due.elapsed().as_secs_f64() * 1000.0),
                     Err(error) => {
@@ -161,6 +163,14 @@ pub(crate) async fn at_rate(target: &Target, bodies: &[Bytes], rate: u32, length
         all = all.and(times??);
     }
     Ok(all)
+}
+
+/// The runtime's timer counts whole milliseconds, so the last of them are waited for by looking: a call that is late by the clock of whoever measures says nothing.
+async fn until(due: Instant) {
+    tokio::time::sleep_until(due - TIMER).await;
+    while Instant::now() < due {
+        tokio::task::yield_now().await;
+    }
 }
 
 /// Calls on one connection, each as soon as the one before is answered.
