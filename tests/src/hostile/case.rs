@@ -99,9 +99,9 @@ pub fn all() -> Vec<Case> {
         container("probe-of-process-one", r#"{"livenessProbe": {"exec": {"command": ["sh", "-c", "kill -0 1"]}, "periodSeconds": 5}}"#, None),
         container(
             "probes",
-            // With time enough for a node that is busy: without QScaler they are to pass, too.
-            r#"{"readinessProbe": {"exec": {"command": ["/bin/true"]}, "timeoutSeconds": 20},
-                "startupProbe": {"exec": {"command": ["/bin/true"]}, "timeoutSeconds": 20, "failureThreshold": 30}}"#,
+            // Of what the workers' images have, and with time enough for a node that is busy: without QScaler they are to pass, too.
+            r#"{"readinessProbe": {"exec": {"command": ["sh", "-c", "exit 0"]}, "timeoutSeconds": 20},
+                "startupProbe": {"exec": {"command": ["sh", "-c", "exit 0"]}, "timeoutSeconds": 20, "failureThreshold": 30}}"#,
             None,
         ),
         helper("name-taken", sleeping!("qscaler-sidecar"), Some("qscaler-sidecar")),
