@@ -3,7 +3,6 @@
 //!
 //! A number in an array takes two bytes as text and as much as 72 as a value: 3 MiB of `[0,0,…]` are over 100 MiB. So parts are counted as they are read.
 
-use crate::variables::Entries;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -34,7 +33,7 @@ pub(crate) fn within<'de, D: Deserializer<'de>>(left: &Cell<usize>, deserializer
 ///
 /// # Errors
 /// As [`value`].
-pub(crate) fn but_for_variables<'de, D: Deserializer<'de>>(variables: &RefCell<Vec<Entries>>, deserializer: D) -> Result<Value, D::Error> {
+pub(crate) fn but_for_variables<'de, D: Deserializer<'de>>(variables: &RefCell<Vec<Texts>>, deserializer: D) -> Result<Value, D::Error> {
     Counted { variables: Some(variables), ..Counted::new(&Cell::new(VALUES_MAX)) }.deserialize(deserializer)
 }
 
@@ -51,13 +50,34 @@ pub fn small<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Err
     Ok(if beyond.get() { Value::Null } else { value })
 }
 
+/// The texts of one list's entries, one after the other.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Texts {
+    text: String,
+    /// Where each ends in `text`.
+    ends: Vec<usize>,
+}
+
+impl Texts {
+    fn push(&mut self, entry: &str) {
+        self.text.push_str(entry);
+        self.ends.push(self.text.len());
+    }
+
+    /// Each, in its order.
+    pub(crate) fn each(&self) -> impl Iterator<Item = &str> {
+        let begins = std::iter::once(0).chain(self.ends.iter().copied());
+        begins.zip(&self.ends).map(|(begin, end)| &self.text[begin..*end])
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Counted<'c> {
     left: &'c Cell<usize>,
     /// Set where there are more; None: that is an error.
     beyond: Option<&'c Cell<bool>>,
     /// Where entries of lists named `env` go as text; None: they are values as all else.
-    variables: Option<&'c RefCell<Vec<Entries>>>,
+    variables: Option<&'c RefCell<Vec<Texts>>>,
     /// What comes now is named `env`.
     of_env: bool,
 }
@@ -79,8 +99,8 @@ impl<'c> Counted<'c> {
     }
 
     /// The texts of a list's entries; their place in `variables`.
-    fn entries<'de, A: SeqAccess<'de>>(self, variables: &RefCell<Vec<Entries>>, mut items: A) -> Result<Value, A::Error> {
-        let mut entries = Entries::default();
+    fn entries<'de, A: SeqAccess<'de>>(self, variables: &RefCell<Vec<Texts>>, mut items: A) -> Result<Value, A::Error> {
+        let mut entries = Texts::default();
         while let Some(text) = items.next_element::<&RawValue>()? {
             self.take()?;
             entries.push(text.get());

@@ -3,7 +3,7 @@
 //!
 //! Of a large pod nearly all is variables, thousands of them, and a decision asks for a handful. As values they took half of a call's time, and many times their bytes.
 
-use crate::bounded;
+use crate::bounded::{self, Texts};
 use qscaler_core::config::WorkerConfig;
 use qscaler_inject::variables::{Variable, needed};
 use serde::{Deserialize, Deserializer};
@@ -15,34 +15,14 @@ use std::cell::{Cell, RefCell};
 /// Lists of containers whose variables are asked for.
 const CONTAINERS: [&str; 2] = ["initContainers", "containers"];
 
-/// The texts of one list's entries, one after the other.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Entries {
-    text: String,
-    /// Where each ends in `text`.
-    ends: Vec<usize>,
-}
-
-impl Entries {
-    pub(crate) fn push(&mut self, entry: &str) {
-        self.text.push_str(entry);
-        self.ends.push(self.text.len());
-    }
-
-    fn get(&self, at: usize) -> &str {
-        let begin = at.checked_sub(1).map_or(0, |before| self.ends[before]);
-        &self.text[begin..self.ends[at]]
-    }
-
-    /// Those that the configuration asks for, in their order, and those that are no variables. Null in place of one that has more parts than are left: only what is no
-    /// variable, and comes from no API server, has as many.
-    fn values(&self, config: &WorkerConfig, left: &Cell<usize>) -> Vec<Value> {
-        let variables: Vec<Variable<'_>> = (0..self.ends.len()).map(|at| variable(self.get(at))).collect();
-        let value = |at: usize| serde_json::from_str::<Entry<'_>>(self.get(at)).map(|entry| entry.value).unwrap_or_default();
-        let needed = needed(&variables, value, config);
-        let wanted = (0..needed.len()).filter(|at| needed[*at]);
-        wanted.map(|at| bounded::within(left, &mut serde_json::Deserializer::from_str(self.get(at))).unwrap_or_default()).collect()
-    }
+/// Of a list of variables those that the configuration asks for, in their order, and those that are no variables. Null in place of one that has more parts than are left:
+/// only what is no variable, and comes from no API server, has as many.
+fn values(entries: &Texts, config: &WorkerConfig, left: &Cell<usize>) -> Vec<Value> {
+    let texts: Vec<&str> = entries.each().collect();
+    let variables: Vec<Variable<'_>> = texts.iter().map(|text| variable(text)).collect();
+    let value = |at: usize| serde_json::from_str::<Entry<'_>>(texts[at]).map(|entry| entry.value).unwrap_or_default();
+    let wanted = texts.iter().zip(needed(&variables, value, config)).filter(|(_, needed)| *needed);
+    wanted.map(|(text, _)| bounded::within(left, &mut serde_json::Deserializer::from_str(text)).unwrap_or_default()).collect()
 }
 
 /// What is no variable counts as one from elsewhere, which is kept.
@@ -81,7 +61,7 @@ impl<'t> From<Entry<'t>> for Variable<'t> {
 pub struct PodText {
     /// In place of each list of variables the number by which it is found below.
     without: Value,
-    variables: Vec<Entries>,
+    variables: Vec<Texts>,
 }
 
 impl PodText {
@@ -101,7 +81,7 @@ impl PodText {
             for env in containers.into_iter().flatten().filter_map(|container| container.get_mut("env")) {
                 let place = env.as_u64().and_then(|place| usize::try_from(place).ok());
                 if let Some(entries) = place.and_then(|place| self.variables.get(place)) {
-                    *env = Value::Array(entries.values(config, &left));
+                    *env = Value::Array(values(entries, config, &left));
                 }
             }
         }
