@@ -42,6 +42,12 @@ impl FakeProc {
         fs::write(path, text).unwrap();
     }
 
+    /// An established connection of the pod to this port, and no other.
+    pub(crate) fn show_connection(&self, remote: u16) {
+        let row = format!("   0: 0100007F:B3B2 0100007F:{remote:04X} 01 00000000:00000000 00:00000000 00000000  1000        0 4242 1\n");
+        self.write("net/tcp", &format!("header\n{row}"));
+    }
+
     /// A real process, shown as the top process of a container.
     pub(crate) fn add_real(&self, pid: i32, container: &str, cgroup: &str) {
         self.add_real_child(pid, 0, container, cgroup);

@@ -166,7 +166,7 @@ async fn a_redis_worker_is_seen_waiting_and_no_longer_once_it_has_gone() {
     let mut worker: Command = redis.cli(0);
     let mut worker = worker.args(["BLMOVE", "q", "taken", "LEFT", "RIGHT", "0"]).stdout(Stdio::null()).spawn().unwrap();
     let pops = Mutex::new(pops);
-    seen(&pops, &procs, |seen| seen == Some(Waiting { connections: 1, waiting: 1 })).await;
+    seen(&pops, &procs, |seen| seen == Some(Waiting { connections: 1, waiting: 1, greeting: 0 })).await;
     worker.kill().unwrap();
     worker.wait().unwrap();
     seen(&pops, &procs, |seen| seen.is_none()).await;
@@ -181,7 +181,7 @@ async fn a_connection_that_a_worker_opens_late_is_found() {
     let mut scheduler = redis.cli(0).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     std::io::Write::write_all(scheduler.stdin.as_mut().unwrap(), b"PING\n").unwrap();
     let pops = Mutex::new(pops);
-    seen(&pops, &procs, |seen| seen == Some(Waiting { connections: 1, waiting: 0 })).await;
+    seen(&pops, &procs, |seen| seen == Some(Waiting { connections: 1, waiting: 0, greeting: 1 })).await;
     let mut worker = redis.cli(0).args(["BRPOP", "q", "0"]).stdout(Stdio::null()).spawn().unwrap();
     seen(&pops, &procs, |seen| seen.is_some_and(|seen| seen.waiting == 1)).await;
     for child in [&mut worker, &mut scheduler] {

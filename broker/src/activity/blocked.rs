@@ -20,6 +20,9 @@ use tokio::time::Instant;
 const OPERATION: &str = "looking at the worker's connections";
 /// The commands with which list workers wait.
 const WAITING: &[&str] = &["brpop", "blpop", "blmove", "brpoplpush", "blmpop", "bzpopmin", "bzpopmax", "bzmpop", "xread", "xreadgroup"];
+/// With what a client begins before it asks for anything of its own; a part after `|` is left out, and `NULL` is nothing yet.
+const GREETINGS: &[&str] =
+    &["NULL", "hello", "auth", "select", "client", "ping", "echo", "info", "command", "config", "role", "readonly", "cluster", "time", "script"];
 /// Connections of one pod, at most.
 const CONNECTIONS_MAX: usize = 256;
 
@@ -57,6 +60,8 @@ pub struct Waiting {
     pub connections: usize,
     /// Of these, such that wait for a task.
     pub waiting: usize,
+    /// Of these, such that have asked for nothing yet: the last that the server heard is how a client begins.
+    pub greeting: usize,
 }
 
 /// One line of `CLIENT LIST`.
@@ -84,6 +89,10 @@ impl<'a> Client<'a> {
 
     fn waits(&self) -> bool {
         self.blocked && WAITING.contains(&self.command)
+    }
+
+    fn greets(&self) -> bool {
+        GREETINGS.contains(&self.command.split('|').next().unwrap_or_default())
     }
 }
 
@@ -148,7 +157,8 @@ impl Blocked {
             self.dry = 0;
             self.ids.clear();
         }
-        Ok(Some(Waiting { connections: clients.len(), waiting: self.waiting.len() }).filter(|seen| seen.connections > 0))
+        let greeting = clients.iter().filter(|client| client.greets()).count();
+        Ok(Some(Waiting { connections: clients.len(), waiting: self.waiting.len(), greeting }).filter(|seen| seen.connections > 0))
     }
 
     /// See [`super::BlockedPops::unblock`].
@@ -215,6 +225,9 @@ mod tests {
         assert_eq!((client.id, client.address.port(), client.idle_s, client.waits()), (12, 46002, 1, true));
         assert!(!Client::parse(&WAITS.replace("flags=b", "flags=N")).unwrap().waits());
         assert!(!Client::parse(&WAITS.replace("cmd=blmove", "cmd=wait")).unwrap().waits());
+        let greets = |command: &str| Client::parse(&WAITS.replace("flags=b", "flags=N").replace("cmd=blmove", command)).unwrap().greets();
+        assert!(["cmd=NULL", "cmd=ping", "cmd=client|setinfo", "cmd=client", "cmd=hello", "cmd=config|get"].iter().all(|command| greets(command)));
+        assert!(!["cmd=blmove", "cmd=lpop", "cmd=evalsha", "cmd=get", "cmd=xreadgroup"].iter().any(|command| greets(command)));
         assert_eq!(Client::parse("id=1 addr=/tmp/redis.sock:0 flags=N cmd=ping"), None);
         assert_eq!(Client::parse(""), None);
     }

@@ -34,21 +34,31 @@ struct Channel {
     /// Its connection's name and, in brackets, its number.
     name: String,
     messages_unacknowledged: Option<u64>,
+    consumer_count: Option<u64>,
     #[serde(default)]
     message_stats: Given,
 }
 
-/// What a channel was given without having to acknowledge it: of such a message nobody knows when its task ends.
+/// What a channel was given. What it does not have to acknowledge: of such a message nobody knows when its task ends.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Given {
+    deliver: u64,
     deliver_no_ack: u64,
+    get: u64,
     get_no_ack: u64,
+    get_empty: u64,
 }
 
 impl Channel {
     fn connection(&self) -> Option<&str> {
         self.name.rsplit_once(" (").map(|(connection, _)| connection)
+    }
+
+    /// It has asked for messages, or has had some; also where the server does not say.
+    fn has_asked(&self) -> bool {
+        let had = &self.message_stats;
+        self.consumer_count != Some(0) || had.deliver + had.get + had.get_empty > 0
     }
 }
 
@@ -58,8 +68,12 @@ impl Connections {
     }
 
     pub(super) async fn sample(&self) -> Result<Seen, BrokerError> {
-        let found =
-            management::of_address(&self.url, self.address, "name,peer_host,user_provided_name", "name,messages_unacknowledged,message_stats");
+        let found = management::of_address(
+            &self.url,
+            self.address,
+            "name,peer_host,user_provided_name",
+            "name,messages_unacknowledged,consumer_count,message_stats",
+        );
         let found = found.await.map_err(|message| BrokerError { operation: OPERATION, place: self.url.place(), message, retry: Retry::Later })?;
         Ok(held(&found.connections, &found.channels, self.address))
     }
@@ -81,7 +95,14 @@ fn held(connections: &[Connection], channels: &[Channel], address: IpAddr) -> Se
     // What is held includes what was prefetched: how many tasks run is not known.
     match unacked.as_deref() {
         None | Some([]) => Seen::Unknown,
-        Some(unacked) if unacked.iter().all(|held| *held == 0) => Seen::Idle,
+        // Connected, and still loading what it works with: it consumes from nothing.
+        Some(unacked) if unacked.iter().all(|held| *held == 0) => {
+            if channels.iter().filter(of_worker).any(Channel::has_asked) {
+                Seen::Idle
+            } else {
+                Seen::IdleAndStarting
+            }
+        }
         Some(_) => Seen::Busy(None),
     }
 }
@@ -116,6 +137,20 @@ mod tests {
         assert_eq!(says(one, &given(r#"{"deliver_no_ack": 3, "deliver_no_ack_details": {"rate": 0.2}}"#)), Seen::Unknown);
         assert_eq!(says(one, &given(r#"{"get_no_ack": 1}"#)), Seen::Unknown);
         assert_eq!(says(one, &given(r#"{"deliver": 3, "ack": 3}"#)), Seen::Idle);
+    }
+
+    #[test]
+    fn a_worker_that_is_connected_and_has_asked_for_no_message_yet_is_starting() {
+        let one = r#"[{"name": "a", "peer_host": "10.0.0.7"}]"#;
+        let channel = |consumers: u32, stats: &str| {
+            format!(r#"{{"name": "a (1)", "messages_unacknowledged": 0, "consumer_count": {consumers}, "message_stats": {stats}}}"#)
+        };
+        let says = |channels: &[String]| says(one, &format!("[{}]", channels.join(",")));
+        assert_eq!(says(&[channel(0, "{}"), channel(0, r#"{"publish": 4}"#)]), Seen::IdleAndStarting);
+        assert_eq!(says(&[channel(0, "{}"), channel(1, "{}")]), Seen::Idle);
+        // One that polls, or that has ended its consumer with its work.
+        assert_eq!(says(&[channel(0, r#"{"get_empty": 1}"#)]), Seen::Idle);
+        assert_eq!(says(&[channel(0, r#"{"deliver": 3, "ack": 3}"#)]), Seen::Idle);
     }
 
     #[test]

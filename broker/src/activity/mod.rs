@@ -125,6 +125,8 @@ pub enum Seen {
     Idle,
     /// It has none, by figures of a time at which it still took tasks.
     IdleAndTaking,
+    /// It has none, and has not asked for one yet.
+    IdleAndStarting,
     /// So many tasks are in hand in the fleet, where that is known; they do not say where.
     Elsewhere(Option<u64>),
     /// They do not say.

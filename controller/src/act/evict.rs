@@ -66,7 +66,7 @@ async fn seen(books: &Books) -> Tried {
     let whose = Whose { framework: config.framework(), names: &config.key_names, queues: &config.queues };
     let name = format!("controller-{}", bare.host);
     match look(url.expose(), &whose, &name, &bare.host, bare.address).await {
-        Ok(Seen::Idle | Seen::IdleAndTaking) => Tried::Evicted,
+        Ok(Seen::Idle | Seen::IdleAndTaking | Seen::IdleAndStarting) => Tried::Evicted,
         Ok(Seen::Busy(_) | Seen::Elsewhere(_)) => Tried::Busy,
         Ok(Seen::Unknown) => Tried::Unknown(unknown(config, bare)),
         Err(error) => Tried::Unknown(error.to_string()),

@@ -4,8 +4,10 @@
 //! How many connections of a worker wait while it has no task is learned: as many as ever waited at once. The annotation `concurrency` is a lower bound of
 //! it, and no more: a worker with four loops of which three wait has a task, whatever anyone wrote. It is none where one connection waits for all that a
 //! worker runs at once, whenever it has room (BullMQ): there the locks of the tasks in hand have to be others', too.
+//!
+//! A worker that is connected and has not asked for a task yet (it loads what it works with) is starting: neither busy nor idle.
 
-use crate::busy::start::Start;
+use crate::busy::start::{Begin, Start};
 use crate::gaps::Gaps;
 use crate::gate::freeze::FrozenView;
 use crate::gate::freeze::needed;
@@ -52,6 +54,8 @@ pub(super) struct Ends {
 enum Answer {
     /// This is so.
     Known(Activity),
+    /// This would be so if the worker had asked for a task already.
+    Starting(Activity),
     /// Tasks run, and it cannot be told where: no fault of anyone's.
     Elsewhere,
     /// It does not know this worker.
@@ -61,6 +65,7 @@ enum Answer {
 /// A source that is asked again and again; its failures are reported once.
 struct Asked {
     ends: Ends,
+    begin: Begin,
     backoff: Backoff,
     complained: bool,
     /// Since when nothing was told of the worker that runs.
@@ -70,13 +75,14 @@ struct Asked {
 
 impl Asked {
     fn new(ends: Ends) -> Self {
-        Self { ends, backoff: Backoff::reconnect(), complained: false, silent_since: None, has_gap: false }
+        Self { ends, begin: Begin::default(), backoff: Backoff::reconnect(), complained: false, silent_since: None, has_gap: false }
     }
 
     /// Hands one answer on, and waits for the time of the next question. False: the driver is gone.
     async fn answer(&mut self, answer: Result<Answer, BrokerError>, period: Duration) -> bool {
         let worker = self.ends.main.borrow().as_ref().map(|main| main.incarnation);
         let there = worker.is_some();
+        let answer = answer.map(|answer| self.begun(worker, answer));
         self.say(worker, &answer);
         let (activity, pause) = match answer {
             Ok(answer) => {
@@ -84,7 +90,7 @@ impl Asked {
                 self.complained = false;
                 let activity = match answer {
                     Answer::Known(activity) => activity,
-                    Answer::Elsewhere | Answer::Unknown => Activity::unknown(),
+                    Answer::Starting(_) | Answer::Elsewhere | Answer::Unknown => Activity::unknown(),
                 };
                 (activity, period)
             }
@@ -104,11 +110,28 @@ impl Asked {
         }
     }
 
+    /// Once a worker has begun it does not start again, and one that never shows it has begun some time.
+    fn begun(&mut self, worker: Option<u64>, answer: Answer) -> Answer {
+        match (worker, answer) {
+            (Some(worker), Answer::Starting(activity)) if self.begin.has(worker, false) => Answer::Known(activity),
+            (Some(worker), answer @ Answer::Known(_)) => {
+                self.begin.has(worker, true);
+                answer
+            }
+            (_, answer) => answer,
+        }
+    }
+
     /// The gap, once nothing has been told for long enough; closed by the first word.
     fn say(&mut self, worker: Option<u64>, answer: &Result<Answer, BrokerError>) {
         let why = match answer {
             Ok(Answer::Unknown) => String::new(),
             Err(error) => format!(" ({error})"),
+            // It is not told either, and nothing is wrong.
+            Ok(Answer::Starting(_)) => {
+                self.silent_since = None;
+                return;
+            }
             Ok(Answer::Known(_) | Answer::Elsewhere) => {
                 self.silent_since = None;
                 self.ends.start.told();
@@ -150,6 +173,7 @@ async fn read(books: &mut Bookkeeping) -> Result<Answer, BrokerError> {
         Seen::Busy(active) => known(Activity { active, ..Activity::only(Busy::Busy) }),
         Seen::Idle => known(Activity { active: Some(0), ..Activity::only(Busy::Idle) }),
         Seen::IdleAndTaking => known(Activity { active: Some(0), taking: true, ..Activity::only(Busy::Idle) }),
+        Seen::IdleAndStarting => Answer::Starting(Activity { active: Some(0), ..Activity::only(Busy::Idle) }),
         Seen::Elsewhere(_) => Answer::Elsewhere,
         Seen::Unknown => Answer::Unknown,
     })
@@ -248,6 +272,9 @@ impl Looks {
             return Some(Answer::Known(Activity::only(Busy::Idle)));
         }
         self.busy += 1;
+        if self.most == 0 && seen.greeting == seen.connections {
+            return Some(Answer::Starting(Activity::only(Busy::Busy)));
+        }
         (self.busy >= BUSY_LOOKS).then(|| Answer::Known(Activity::only(Busy::Busy)))
     }
 }
@@ -259,13 +286,13 @@ mod tests {
     fn busy(answer: Option<Answer>) -> Option<Busy> {
         answer.map(|answer| match answer {
             Answer::Known(activity) => activity.busy,
-            Answer::Elsewhere | Answer::Unknown => Busy::Unknown,
+            Answer::Starting(_) | Answer::Elsewhere | Answer::Unknown => Busy::Unknown,
         })
     }
 
     #[test]
     fn idle_is_believed_at_once_and_busy_by_the_second_look() {
-        let seen = |waiting| Some(Waiting { connections: 3, waiting });
+        let seen = |waiting| Some(Waiting { connections: 3, waiting, greeting: 0 });
         let mut looks = Looks::default();
         assert_eq!(busy(looks.look(seen(1), 1)), Some(Busy::Idle));
         assert_eq!(busy(looks.look(seen(0), 1)), None);
@@ -276,7 +303,7 @@ mod tests {
 
     #[test]
     fn a_worker_is_idle_only_while_all_connections_wait_that_ever_did() {
-        let seen = |connections, waiting| Some(Waiting { connections, waiting });
+        let seen = |connections, waiting| Some(Waiting { connections, waiting, greeting: 0 });
         let mut looks = Looks::default();
         assert_eq!(busy(looks.look(seen(5, 4), 1)), Some(Busy::Idle));
         assert_eq!(busy(looks.look(seen(5, 3), 1)), None);
@@ -294,8 +321,39 @@ mod tests {
     fn one_connection_waits_for_all_that_a_bullmq_worker_runs_at_once() {
         let at_least = |worker: &str| waits_at_least(qscaler_core::framework::framework(worker).unwrap(), 10);
         assert_eq!((at_least("bullmq"), at_least("redis-loop")), (1, 10));
-        let seen = Some(Waiting { connections: 2, waiting: 1 });
+        let seen = Some(Waiting { connections: 2, waiting: 1, greeting: 1 });
         assert_eq!(busy(Looks::default().look(seen, at_least("bullmq"))), Some(Busy::Idle));
+    }
+
+    #[test]
+    fn a_loop_that_is_connected_and_has_asked_for_no_task_yet_is_not_busy() {
+        let seen = |waiting, greeting| Some(Waiting { connections: 2, waiting, greeting });
+        let starts = |answer: Option<Answer>| matches!(answer, Some(Answer::Starting(_)));
+        let mut looks = Looks::default();
+        assert!(starts(looks.look(seen(0, 2), 1)) && starts(looks.look(seen(0, 2), 1)), "it loads what it works with");
+        // Its first task was there already: it has never waited.
+        looks.look(seen(0, 1), 1);
+        assert_eq!(busy(looks.look(seen(0, 1), 1)), Some(Busy::Busy));
+        // One that has waited once and is heard greeting has a task: it may look after its connection meanwhile.
+        let mut looks = Looks::default();
+        looks.look(seen(1, 1), 1);
+        looks.look(seen(0, 2), 1);
+        assert_eq!(busy(looks.look(seen(0, 2), 1)), Some(Busy::Busy));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_starts_once_and_not_for_ever() {
+        let idle = || Answer::Starting(Activity::only(Busy::Idle));
+        let (main, inputs) = (tokio::sync::watch::channel(None).1, mpsc::channel(1).0);
+        let start = Start::new(crate::worker::procs::ProcFs::at("/proc"), "");
+        let mut asked = Asked::new(Ends { main, inputs, gaps: Gaps::default(), mend: String::new(), start });
+        let mut told = |worker| busy(Some(asked.begun(Some(worker), idle())));
+        assert_eq!(told(1), Some(Busy::Unknown));
+        tokio::time::sleep(Duration::from_millis(qscaler_core::drain::plan::SLOW_START_MS)).await;
+        assert_eq!(told(1), Some(Busy::Idle), "it never showed that it has begun");
+        assert_eq!(told(2), Some(Busy::Unknown), "another worker process");
+        assert_eq!(busy(Some(asked.begun(Some(2), Answer::Known(Activity::only(Busy::Busy))))), Some(Busy::Busy));
+        assert_eq!(busy(Some(asked.begun(Some(2), idle()))), Some(Busy::Idle), "it ends its consumer when it is told to leave");
     }
 
     #[tokio::test(start_paused = true)]

@@ -14,7 +14,7 @@ mod start;
 
 use crate::busy::broker::Ends;
 use crate::busy::nodes::Nodes;
-use crate::busy::start::Start;
+use crate::busy::start::{Begin, Start};
 use crate::config::Settings;
 use crate::gaps::Gaps;
 use crate::gate::freeze::{Freeze, FrozenView, Proof};
@@ -75,8 +75,13 @@ impl Sources {
             BusySource::Children => {
                 let own_pid = i32::try_from(std::process::id()).unwrap_or_default();
                 let container = Container::new(procs.clone(), own_pid, settings.broker.as_str());
-                let workers =
-                    children::Workers { procs, container, framework: settings.config.worker.clone(), signals: settings.config.signals.clone() };
+                let workers = children::Workers {
+                    procs,
+                    container,
+                    framework: settings.config.worker.clone(),
+                    signals: settings.config.signals.clone(),
+                    begin: Begin::default(),
+                };
                 (None, vec![Box::pin(children::run(workers, main, inputs))])
             }
             BusySource::Http { port, path } => (None, vec![Box::pin(http::run(port, path, main, inputs))]),

@@ -1,5 +1,5 @@
-//! Whether a worker of which nothing is told is still starting. In: since when nothing is told, the connections of the pod. Out: whether it is a gap by now.
-//! Left to others: saying it.
+//! Whether a worker is still starting. In: since when nothing is told, the connections of the pod; what a source has seen of its work. Out: whether silence is a gap
+//! by now, whether what is seen tells of tasks. Left to others: saying it.
 //!
 //! On a busy node an interpreter imports for minutes before it opens its first connection to the broker; until then nothing can be told of it, and nothing
 //! is wrong. What never opens one is said all the same, later.
@@ -16,6 +16,30 @@ use tokio::time::Instant;
 pub(super) const GAP_AFTER: Duration = Duration::from_secs(40);
 /// The same for one that has no connection to the broker yet.
 const SLOW_START: Duration = Duration::from_millis(SLOW_START_MS);
+
+/// Whether a worker has begun to take tasks. Until then it has none, and is not idle either: a pod that looks idle counts as capacity, and one that looks busy as
+/// taken. One that never shows that it has begun counts as if it had, later.
+#[derive(Debug, Default)]
+pub(super) struct Begin {
+    /// It, and since when it is looked at.
+    worker: Option<(u64, Instant)>,
+    begun: bool,
+}
+
+impl Begin {
+    /// Whether this worker, by its incarnation, has begun; `seen`: that is seen now, and holds from now on.
+    pub(super) fn has(&mut self, worker: u64, seen: bool) -> bool {
+        let since = match self.worker {
+            Some((known, since)) if known == worker => since,
+            _ => {
+                self.begun = false;
+                self.worker.insert((worker, Instant::now())).1
+            }
+        };
+        self.begun |= seen || since.elapsed() >= SLOW_START;
+        self.begun
+    }
+}
 
 /// The start of one worker after the other.
 pub(super) struct Start {

@@ -37,6 +37,15 @@ pub struct Container {
     new_at: Option<Instant>,
 }
 
+/// Who works in a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Crew {
+    /// The processes that work, told or not.
+    pub workers: Vec<ProcessId>,
+    /// Its processes have a connection to the broker; true also where the broker's port is not known.
+    pub connected: bool,
+}
+
 /// What a process has open, as its links say: sockets and pipes by inode, and whether they can be read and written.
 type Open = Vec<(String, bool, bool)>;
 
@@ -76,11 +85,20 @@ impl Container {
         self.new_at.is_some_and(|at| at.elapsed() < SETTLING)
     }
 
-    /// The processes of that container that work, told or not.
+    /// The processes of that container that work, told or not; `anew`: whether it has reached the broker is wanted as of now.
     #[must_use]
-    pub fn workers(&mut self, top: i32, framework: &str, signals: &[Signal]) -> Vec<ProcessId> {
-        let plan = plan::plan(&self.processes(top), top, framework, signals, plan::Before::NOTHING);
-        plan.map(|plan| plan.workers.iter().map(|worker| worker.id).collect()).unwrap_or_default()
+    pub fn crew(&mut self, top: i32, framework: &str, signals: &[Signal], anew: bool) -> Crew {
+        if anew {
+            self.new_at = Some(Instant::now());
+        }
+        let processes = self.processes(top);
+        let reached = |process: &plan::Process| process.descriptors.as_ref().is_some_and(|found| !found.broker.is_empty());
+        // Another user's processes show no descriptors: then the pod's connections have to tell.
+        let hidden = processes.iter().any(|process| process.descriptors.is_none());
+        let connected =
+            self.ports.is_empty() || processes.iter().any(reached) || (hidden && !self.connections.look(false).others_to(&self.ports).is_empty());
+        let plan = plan::plan(&processes, top, framework, signals, plan::Before::NOTHING);
+        Crew { workers: plan.map(|plan| plan.workers.iter().map(|worker| worker.id).collect()).unwrap_or_default(), connected }
     }
 
     /// As [`Self::processes`], as `/proc` shows them.
