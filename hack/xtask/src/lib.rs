@@ -73,8 +73,30 @@ pub mod supply;
 pub mod tidy;
 pub mod v2;
 
-/// The root of the source tree that this was compiled from.
+/// The root of the source tree that this is run from by cargo, else of the one that it was compiled from: where several worktrees share a target directory, cargo
+/// takes the program of one of them for that of the others.
 pub fn source_root() -> std::path::PathBuf {
+    root_of(std::env::var_os("CARGO_MANIFEST_DIR").map(Into::into), std::path::Path::new(env!("CARGO_MANIFEST_DIR")))
+}
+
+/// `run`: the manifest directory that cargo tells; another package's has its own depth, and says nothing.
+fn root_of(run: Option<std::path::PathBuf>, compiled: &std::path::Path) -> std::path::PathBuf {
+    let manifest = run.filter(|folder| folder.ends_with("hack/xtask")).unwrap_or_else(|| compiled.to_path_buf());
     // hack/xtask -> hack -> root; a manifest directory always has both parents.
-    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(std::path::Path::new("/")).to_path_buf()
+    manifest.ancestors().nth(2).unwrap_or(std::path::Path::new("/")).to_path_buf()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn the_tree_is_the_one_that_cargo_runs_and_not_the_one_that_was_compiled() {
+        let root = |run: Option<&str>| root_of(run.map(Into::into), Path::new("/compiled/hack/xtask"));
+        assert_eq!(root(Some("/other/hack/xtask")), Path::new("/other"));
+        // Another package's tests, and the program by itself.
+        assert_eq!(root(Some("/other/tests")), Path::new("/compiled"));
+        assert_eq!(root(None), Path::new("/compiled"));
+    }
 }
