@@ -4,7 +4,7 @@
 //! The user needs the tag `monitoring`. Figures are renewed by the server every 5 s.
 
 use super::Seen;
-use crate::rabbitmq::management;
+use crate::rabbitmq::management::{self, Api};
 use crate::{BrokerError, Retry};
 use qscaler_broker_url::AmqpUrl;
 use serde::Deserialize;
@@ -14,12 +14,17 @@ use std::net::IpAddr;
 const OPERATION: &str = "looking at the worker's connections";
 /// How our own connections begin, in the management API.
 const OWN: &str = "qscaler";
+/// What is asked of a connection, and of a channel.
+const CONNECTION: &str = "name,peer_host,user_provided_name";
+const CHANNEL: &str = "name,messages_unacknowledged,consumer_count,message_stats";
 
 /// The pod's connections to one RabbitMQ. They are looked for each time: a worker that opens one more (a thread that starts, a connection made anew) holds
 /// its messages there.
 pub(super) struct Connections {
     url: AmqpUrl,
     address: IpAddr,
+    /// Kept: its connection is one for all looks.
+    api: Result<Api, String>,
 }
 
 #[derive(Deserialize)]
@@ -64,17 +69,15 @@ impl Channel {
 
 impl Connections {
     pub(super) fn new(url: AmqpUrl, address: IpAddr) -> Self {
-        Self { url, address: address.to_canonical() }
+        Self { api: Api::new(&url), url, address: address.to_canonical() }
     }
 
     pub(super) async fn sample(&self) -> Result<Seen, BrokerError> {
-        let found = management::of_address(
-            &self.url,
-            self.address,
-            "name,peer_host,user_provided_name",
-            "name,messages_unacknowledged,consumer_count,message_stats",
-        );
-        let found = found.await.map_err(|message| BrokerError { operation: OPERATION, place: self.url.place(), message, retry: Retry::Later })?;
+        let found = match &self.api {
+            Ok(api) => management::of_address(api, &self.url, self.address, CONNECTION, CHANNEL).await,
+            Err(message) => Err(message.clone()),
+        };
+        let found = found.map_err(|message| BrokerError { operation: OPERATION, place: self.url.place(), message, retry: Retry::Later })?;
         Ok(held(&found.connections, &found.channels, self.address))
     }
 }
@@ -110,6 +113,72 @@ fn held(connections: &[Connection], channels: &[Channel], address: IpAddr) -> Se
 #[cfg(test)]
 mod tests {
     use super::*;
+    use qscaler_broker_url::BrokerUrl;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    use tokio::net::{TcpListener, TcpStream};
+
+    /// What a management API was asked, and what it has answered.
+    #[derive(Default)]
+    struct Load {
+        connections: AtomicUsize,
+        requests: AtomicUsize,
+        bytes: AtomicUsize,
+    }
+
+    /// A management API with one connection and channel for each pod, which finds by a part of the name as RabbitMQ does.
+    async fn answer(stream: TcpStream, pods: usize, load: Arc<Load>) {
+        let (read, mut write) = stream.into_split();
+        let mut lines = BufReader::new(read).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            let Some((_, name)) = line.split_once("name=").filter(|_| line.starts_with("GET ")) else { continue };
+            let name = name.split('&').next().unwrap();
+            let item = |pod| format!(r#"{{"name": "{}:40000 -> 10.9.0.1:5672 (1)", "messages_unacknowledged": 0}}"#, address(pod));
+            let found: Vec<String> = (0..pods).map(item).filter(|item| item.contains(name)).collect();
+            let body = format!(r#"{{"page_count": 1, "items": [{}]}}"#, found.join(","));
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
+            load.requests.fetch_add(1, Ordering::Relaxed);
+            load.bytes.fetch_add(body.len(), Ordering::Relaxed);
+            write.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+        }
+    }
+
+    fn address(pod: usize) -> IpAddr {
+        IpAddr::from([10, 0, 1, u8::try_from(100 + pod).unwrap()])
+    }
+
+    /// Each pod of a fleet looks so often; gives TCP connections, requests, bytes of the answers.
+    async fn load(pods: usize, looks: usize) -> [usize; 3] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let management = listener.local_addr().unwrap();
+        let load = Arc::new(Load::default());
+        let counted = Arc::clone(&load);
+        let server = tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                counted.connections.fetch_add(1, Ordering::Relaxed);
+                tokio::spawn(answer(stream, pods, Arc::clone(&counted)));
+            }
+        });
+        let BrokerUrl::Amqp(url) = crate::read_url(&format!("amqp://u:p@h?management=http://{management}")).unwrap() else { unreachable!() };
+        for pod in 0..pods {
+            let connections = Connections::new(url.clone(), address(pod));
+            for _ in 0..looks {
+                connections.sample().await.unwrap();
+            }
+        }
+        server.abort();
+        [&load.connections, &load.requests, &load.bytes].map(|count| count.load(Ordering::Relaxed))
+    }
+
+    #[tokio::test]
+    async fn ten_times_the_pods_ask_ten_times_as_much_of_the_management_api_over_a_connection_each() {
+        let (few, many) = (load(10, 3).await, load(100, 3).await);
+        assert_eq!((few[0], many[0]), (10, 100), "one connection for all looks of a pod");
+        assert_eq!(few[1], 10 * 3 * 2);
+        assert_eq!(many, few.map(|count| 10 * count));
+    }
 
     fn says(connections: &str, channels: &str) -> Seen {
         let connections: Vec<Connection> = serde_json::from_str(connections).unwrap();

@@ -125,14 +125,13 @@ pub(crate) struct Traffic<C, H> {
 ///
 /// # Errors
 /// As for [`fetch`].
-pub(crate) async fn of_address<C, H>(url: &AmqpUrl, address: IpAddr, connections: &str, channels: &str) -> Result<Traffic<C, H>, String>
+pub(crate) async fn of_address<C, H>(api: &Api, url: &AmqpUrl, address: IpAddr, connections: &str, channels: &str) -> Result<Traffic<C, H>, String>
 where
     C: for<'de> Deserialize<'de>,
     H: for<'de> Deserialize<'de>,
 {
     let name = if address.is_ipv4() { format!("name={address}&use_regex=false&") } else { String::new() };
     let request = async {
-        let api = Api::new(url)?;
         // Channels first: then of each one its connection is there, if it still lives.
         let channels = api.pages("/api/channels", &format!("{name}columns={channels}")).await?;
         let connections = api.pages("/api/connections", &format!("{name}columns={connections}")).await?;
