@@ -116,6 +116,7 @@ fn report(n: usize, p: usize, second: u64) -> Report {
         last: false,
         gaps: Vec::new(),
         control_keys: Vec::new(),
+        scheduler: None,
     }
 }
 

@@ -4,6 +4,7 @@
 //! Messages are hints: lost, doubled or late ones change efficiency, never safety. So do forged ones, but for RELEASE, which ends a task by order: it is
 //! believed only in a held pod that it names by its UID and its workload's. Control messages are signed on their way (`broker::signing`, SECURITY.md).
 
+use crate::framework::Scheduler;
 use crate::size::Peaks;
 use crate::workload::{WorkloadId, WorkloadUid};
 use serde::{Deserialize, Serialize};
@@ -174,6 +175,9 @@ pub struct Report {
     /// [`crate::control_key::KEYS_MAX`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub control_keys: Vec<String>,
+    /// A scheduler that runs in the worker's container and is scaled along.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduler: Option<Scheduler>,
 }
 
 /// Most gaps of one report: there are no more reasons than that, and each is said once.

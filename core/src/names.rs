@@ -213,11 +213,14 @@ pub mod condition {
     pub const REASON_DIVIDED: &str = "Divided";
     /// Reason of [`QUEUE_SHARED`]: some take from queues that others do not take from.
     pub const REASON_OVERLAPS: &str = "Overlaps";
+    /// A scheduler runs in the worker's pods, and is scaled along.
+    pub const SCHEDULER_INSIDE: &str = "SchedulerInside";
     /// More workers do not raise the throughput.
     pub const DOWNSTREAM_LIMITED: &str = "DownstreamLimited";
 
     /// Conditions that are as they should be while they are False.
-    pub const GOOD_WHEN_FALSE: &[&str] = &[SCALE_DOWN_BLOCKED, RESIZE_DEFERRED, MEMORY_CAPPED, CONFLICT, DOWNSTREAM_LIMITED, QUEUE_SHARED];
+    pub const GOOD_WHEN_FALSE: &[&str] =
+        &[SCALE_DOWN_BLOCKED, RESIZE_DEFERRED, MEMORY_CAPPED, CONFLICT, DOWNSTREAM_LIMITED, QUEUE_SHARED, SCHEDULER_INSIDE];
 
     /// Whether a condition is not as it should be; pods that are busy, a queue that is divided, what is under way or by the user's will are no trouble, and what is not known yet is none
     /// either.
@@ -266,6 +269,8 @@ pub mod event {
     pub const TASK_CUT: &str = "TaskCut";
     /// Another managed Deployment takes from the same queues.
     pub const QUEUE_SHARED: &str = "QueueShared";
+    /// A scheduler runs in the worker's pods: periodic tasks are sent several times, or not at all.
+    pub const SCHEDULER_INSIDE: &str = "SchedulerInside";
     /// Another writer was seen.
     pub const CONFLICT: &str = "Conflict";
 }

@@ -36,7 +36,7 @@ pub use owner::{Owner, owner};
 pub use plan::{GRACE_MARGIN_S, SIDECAR_BINARY};
 pub use reason::{Refusal, Skip};
 pub use resources::PodSize;
-pub use warn::{WorkloadFacts, strays, warnings};
+pub use warn::{WorkloadFacts, notes, scheduler, strays, warnings};
 
 use existing::{Existing, complete, existing};
 use json_patch::Patch;

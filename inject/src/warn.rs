@@ -4,7 +4,7 @@
 use crate::{Allowed, Injection, Outcome, Settings, annotations, preview};
 use qscaler_api::WorkerIds;
 use qscaler_core::config::{Parsed, WorkerConfig, parse};
-use qscaler_core::framework::{GateKind, Promise};
+use qscaler_core::framework::{GateKind, Promise, Scheduler};
 use qscaler_core::names::{DOMAIN, INJECTION_ENABLED, LABEL_INJECTION, annotation};
 use qscaler_core::workload::WorkloadId;
 use serde_json::Value;
@@ -67,7 +67,7 @@ fn words(kind: &str, id: &WorkloadId, object: &Value, facts: &WorkloadFacts, set
     };
     let mut words = of_template(template, &config, id, facts, settings);
     words.always.extend(strays);
-    words.once.extend(of_framework(&config));
+    words.once.extend(notes(template, &config));
     if facts.enabled == Some(false) {
         // How its pods would be is of no use to someone whose pods will not be so.
         words.once.clear();
@@ -115,6 +115,12 @@ fn of_template(template: &Value, config: &WorkerConfig, id: &WorkloadId, facts: 
     }
 }
 
+/// What a user should know of a workload beside what injection into its pods says: what its framework cannot do, a scheduler that is scaled along.
+#[must_use]
+pub fn notes(template: &Value, config: &WorkerConfig) -> Vec<String> {
+    of_framework(config).into_iter().chain(of_scheduler(template, config)).collect()
+}
+
 /// What the framework cannot do by itself. Where it can, its note is for the reference page, and for workers that the sidecar cannot signal.
 fn of_framework(config: &WorkerConfig) -> Option<String> {
     let framework = config.framework();
@@ -134,6 +140,23 @@ fn of_framework(config: &WorkerConfig) -> Option<String> {
     Some(words.trim().to_owned())
 }
 
+/// A scheduler that is scaled along.
+fn of_scheduler(template: &Value, config: &WorkerConfig) -> Option<String> {
+    let (scheduler, container) = scheduler(template)?;
+    let scaled = scheduler.scaled(config.min_replicas, config.max_replicas)?;
+    Some(scheduler.words(scaled, &format!("container {container}")))
+}
+
+/// The scheduler that a container of this pod template starts by its command, and the container's name. What an image starts by itself is known to the sidecar alone.
+#[must_use]
+pub fn scheduler(template: &Value) -> Option<(Scheduler, &str)> {
+    let containers = template.pointer("/spec/containers").and_then(Value::as_array);
+    containers.into_iter().flatten().find_map(|container| {
+        let words = ["command", "args"].into_iter().filter_map(|key| container.get(key)?.as_array()).flatten().filter_map(Value::as_str);
+        Some((Scheduler::of_command(words)?, container.get("name")?.as_str()?))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,6 +167,25 @@ mod tests {
             json!({"metadata": metadata, "spec": {"template": {"metadata": template, "spec": {"containers": [{"name": "w", "image": "w"}]}}}});
         let id = WorkloadId { namespace: "shop".into(), name: "orders".into() };
         warnings("Deployment", &id, &object, &Value::Null, &WorkloadFacts::default(), &Settings::default())
+    }
+
+    #[test]
+    fn a_scheduler_that_is_scaled_along_is_said_of_any_container_and_only_where_replicas_can_be_several_or_none() {
+        let said = |min: &str, max: &str, beside: Value| {
+            let annotations = json!({"qscaler.dev/queue": "q", "qscaler.dev/broker": "env:URL", "qscaler.dev/worker": "celery",
+                "qscaler.dev/min-replicas": min, "qscaler.dev/max-replicas": max});
+            let containers =
+                json!([{"name": "w", "image": "w", "args": ["celery", "worker"], "env": [{"name": "URL", "value": "redis://r"}]}, beside]);
+            let object = json!({"metadata": {"annotations": annotations}, "spec": {"template": {"spec": {"containers": containers}}}});
+            let id = WorkloadId { namespace: "shop".into(), name: "orders".into() };
+            warnings("Deployment", &id, &object, &Value::Null, &WorkloadFacts::default(), &Settings::default())
+        };
+        let beat = || json!({"name": "clock", "image": "w", "command": ["celery"], "args": ["-A", "app", "beat"]});
+        let (with, without) = (said("1", "5", beat()), said("1", "1", beat()));
+        assert!(with.iter().any(|one| one.contains("container clock runs Celery's beat")), "{with:?}");
+        assert!(!without.iter().any(|one| one.contains("beat")), "{without:?}");
+        let other = said("0", "5", json!({"name": "log", "image": "w", "command": ["tail", "-f", "/log"]}));
+        assert!(!other.iter().any(|one| one.contains("scheduler")), "{other:?}");
     }
 
     #[test]

@@ -191,6 +191,7 @@ fn report(address: &ControlAddress, pod_uid: &str, sequence: u64) -> Report {
         last: false,
         gaps: Vec::new(),
         control_keys: Vec::new(),
+        scheduler: None,
     }
 }
 

@@ -9,7 +9,7 @@ use qscaler_core::config::{Parsed, WorkerConfig, parse};
 use qscaler_core::names::annotation::{INJECTED, UNINJECT};
 use qscaler_core::names::{DOMAIN, sidecar};
 use qscaler_core::workload::WorkloadId;
-use qscaler_inject::{Allowed, Injection, Outcome, Owner, Settings, Skip, annotations, inject, owner, strays};
+use qscaler_inject::{Allowed, Injection, Outcome, Owner, Settings, Skip, annotations, inject, notes, owner, strays};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
@@ -64,12 +64,12 @@ fn kind(object: &Value) -> &str {
 pub(super) fn add(object: &mut Value, with: &With<'_>) -> Done {
     let Some((kind, path)) = TEMPLATES.iter().find(|(known, _)| *known == kind(object)) else { return Done::Untouched(None) };
     let Some(template) = object.pointer(path).cloned() else { return Done::Untouched(None) };
+    let places = [object.get("metadata"), template.get("metadata")];
     let (of_object, of_template) = (annotations(object.get("metadata")), annotations(template.get("metadata")));
     let read = if *kind == "Pod" { parse(&BTreeMap::new(), &of_object) } else { parse(&of_object, &of_template) };
     let (name, template_hash) = match (*kind, owner(object)) {
         (_, _) if matches!(read, Parsed::NotOurs) => {
-            let strays = strays(&[object.get("metadata"), template.get("metadata")]);
-            return Done::Untouched(Some(strays.join("; ")).filter(|words| !words.is_empty()));
+            return Done::Untouched(Some(strays(&places).join("; ")).filter(|words| !words.is_empty()));
         }
         ("Deployment", _) => (object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned(), String::new()),
         ("Pod", Owner::Deployment { name, template_hash }) => (name, template_hash),
@@ -89,8 +89,9 @@ pub(super) fn add(object: &mut Value, with: &With<'_>) -> Done {
     let workload = WorkloadId { namespace: namespace.to_owned(), name };
     let injection = Injection { hook_token: (with.token)(), template_hash, ..Injection::preview(with.settings, workload, with.allowed) };
     match inject(&template, &config, &injection) {
-        Outcome::Patch { patch, warnings } => match changed(object, path, &patch) {
+        Outcome::Patch { patch, mut warnings } => match changed(object, path, &patch) {
             Ok(after) => {
+                warnings.extend(notes(&template, &config).into_iter().chain(strays(&places)));
                 *object = after;
                 Done::Changed(warnings)
             }

@@ -139,6 +139,16 @@ fn what_is_wrong_names_document_key_and_value_and_all_of_it_is_said_at_once() {
 }
 
 #[test]
+fn what_kubectl_apply_would_warn_of_is_said() {
+    let text = ORDERS
+        .replace("exec celery\\n", "exec celery -A app worker -B\\n")
+        .replace("qscaler.dev/max-replicas:", "qscaler.io/max-wait: 5s\n    qscaler.dev/max-replicas:");
+    let said = inject_text(&text).unwrap().said.join("\n");
+    assert!(said.contains("warning: container worker runs Celery's beat"), "{said}");
+    assert!(said.contains("did you mean qscaler.dev/max-wait?"), "{said}");
+}
+
+#[test]
 fn what_the_webhook_leaves_alone_is_left_alone_and_said() {
     let pod = "kind: Pod\nmetadata: {name: p, namespace: shop, annotations: {qscaler.dev/queue: q}}\nspec: {containers: [{name: a}]}\n";
     for (text, words) in [

@@ -10,11 +10,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use qscaler_core::config::{ConfigError, Parsed, WorkerConfig, parse};
 use qscaler_core::drain::fleet::Amount;
+use qscaler_core::framework::Scheduler;
 use qscaler_core::names::{MANAGER, annotation};
 use qscaler_core::size::ContainerResources;
 use qscaler_core::units::{Bytes, Millicores};
 use qscaler_core::workload::{WorkloadId, WorkloadUid};
-use qscaler_inject::{Allowed, Injection, Outcome, PodSize, Settings, preview};
+use qscaler_inject::{Allowed, Injection, Outcome, PodSize, Settings, preview, scheduler};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -59,6 +60,8 @@ pub struct DeploymentRecord {
     pub worker: Option<WorkerTemplate>,
     /// Why pods of this template can have the sidecar in no namespace, in the webhook's own words; None: they can. See `View::refusal`.
     pub refusal: Option<Arc<str>>,
+    /// A scheduler that a container of the template starts, by its command, and the container's name.
+    pub scheduler: Option<(Scheduler, Word)>,
     /// What such a pod takes of what its namespace allows one pod.
     pub size: PodSize,
 }
@@ -112,6 +115,7 @@ impl DeploymentRecord {
         Some(Self {
             id,
             refusal,
+            scheduler: scheduler(&asked).map(|(scheduler, container)| (scheduler, container.into())),
             size: PodSize::of(&asked),
             uid: meta.uid.clone().unwrap_or_default().into(),
             resource_version: meta.resource_version.clone().unwrap_or_default(),

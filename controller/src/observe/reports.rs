@@ -7,6 +7,7 @@ use crate::words::shorten;
 use qscaler_api::CountedCuts;
 use qscaler_core::control_key::KEYS_MAX;
 use qscaler_core::drain::fleet::is_fresh;
+use qscaler_core::framework::Scheduler;
 use qscaler_core::message::{AccessLevel, Busy, GAPS_MAX, HoldGap, PodMs, Report, WorkerState};
 use qscaler_core::scale::Completion;
 use qscaler_core::workload::WorkloadUid;
@@ -47,6 +48,8 @@ pub struct Heard {
     pub gaps: Box<[HoldGap]>,
     /// By which keys control messages must be signed there; empty: it believes unsigned ones.
     pub control_keys: Box<[KeyName]>,
+    /// A scheduler that runs in the worker's container.
+    pub scheduler: Option<Scheduler>,
     /// How far the pod's clock is ahead of ours, milliseconds; negative: behind, or the report was long on its way.
     pub skew_ms: i64,
     /// When the sidecar started, and the report's number since then: what is not above these is old.
@@ -67,6 +70,7 @@ impl Heard {
             access: report.access,
             gaps: report.gaps.iter().take(GAPS_MAX).cloned().map(bounded).collect(),
             control_keys: report.control_keys.iter().take(KEYS_MAX).filter_map(|name| key_name(name)).collect(),
+            scheduler: report.scheduler,
             skew_ms: skew_ms(report, at_ms),
             order: order(report),
         }

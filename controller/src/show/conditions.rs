@@ -23,6 +23,7 @@ const KINDS: &[&str] = &[
     condition::MEMORY_CAPPED,
     condition::CONFLICT,
     condition::QUEUE_SHARED,
+    condition::SCHEDULER_INSIDE,
     condition::DOWNSTREAM_LIMITED,
 ];
 
@@ -89,6 +90,12 @@ impl Conditions {
         Self(saved.iter().filter_map(one).collect())
     }
 
+    /// Whether anything has been said of it.
+    #[must_use]
+    pub fn has(&self, kind: &str) -> bool {
+        self.0.iter().any(|c| c.kind == kind)
+    }
+
     /// All of them, in the order in which they were first set.
     #[must_use]
     pub fn list(&self) -> Vec<Condition> {
@@ -124,7 +131,12 @@ impl Conditions {
             return told;
         };
         // Another mistake in the place of the first is news as well, and so is another reason for what is not as it should be.
-        let bad = holds == if [condition::SCALE_DOWN_BLOCKED, condition::QUEUE_SHARED].contains(&kind) { Holds::True } else { Holds::False };
+        let bad = holds
+            == if [condition::SCALE_DOWN_BLOCKED, condition::QUEUE_SHARED, condition::SCHEDULER_INSIDE].contains(&kind) {
+                Holds::True
+            } else {
+                Holds::False
+            };
         let another = match kind {
             condition::READY => old.message != message,
             condition::HOLD_EFFECTIVE
@@ -132,7 +144,8 @@ impl Conditions {
             | condition::UP_TO_DATE
             | condition::SCALING
             | condition::SCALE_DOWN_BLOCKED
-            | condition::QUEUE_SHARED => old.reason != reason,
+            | condition::QUEUE_SHARED
+            | condition::SCHEDULER_INSIDE => old.reason != reason,
             _ => false,
         };
         let news = old.holds != holds || (bad && another);
@@ -196,6 +209,7 @@ fn notice(kind: &str, holds: Holds, reason: &str, first: bool, message: &str) ->
         (condition::CONFLICT, true) => Some(Notice::warning(event::CONFLICT, message)),
         (condition::QUEUE_SHARED, true) if reason == condition::REASON_DIVIDED => Some(Notice::normal(event::QUEUE_SHARED, message)),
         (condition::QUEUE_SHARED, true) => Some(Notice::warning(event::QUEUE_SHARED, message)),
+        (condition::SCHEDULER_INSIDE, true) => Some(Notice::warning(event::SCHEDULER_INSIDE, message)),
         _ => None,
     }
 }

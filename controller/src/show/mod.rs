@@ -7,6 +7,7 @@ pub mod injected;
 pub mod lasting;
 pub mod metrics;
 pub mod page;
+pub mod scheduler;
 pub mod shared;
 pub mod status;
 pub mod status_writer;

@@ -82,6 +82,7 @@ impl Workload {
             self.broker_condition(view, now_ms);
             self.conflict_condition(view, config, now_ms);
             self.shared_condition(view, now_ms);
+            self.scheduler_condition(view, config, now_ms);
             self.scaling_condition(view, config, now_ms);
             self.injected_condition(view, config, now_ms);
             self.hold_condition(view, config, now_ms);

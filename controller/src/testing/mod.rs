@@ -167,6 +167,7 @@ pub(crate) fn report(pod: &str, sequence: u64, state: WorkerState, busy: Busy) -
         last: false,
         gaps: Vec::new(),
         control_keys: Vec::new(),
+        scheduler: None,
     }
 }
 

@@ -19,6 +19,7 @@ mod keys;
 mod redis_loop;
 mod resque;
 mod rq;
+mod scheduler;
 mod sidekiq;
 mod signal;
 mod taskiq;
@@ -27,6 +28,7 @@ mod taskiq_stream;
 pub use ages::{Age, End, Stamp};
 pub use books::{Books, HostIn, Listed, Processes, Tasks};
 pub use keys::{Clock, Key, KeyKind, KeyNames, Prefix, RedisKey};
+pub use scheduler::{Scaled, Scheduler};
 pub use signal::Signal;
 
 use serde::{Deserialize, Serialize};

@@ -17,6 +17,7 @@ use crate::worker::container::Container;
 use crate::worker::procs::ProcFs;
 use qscaler_core::drain::plan::{HoldAction, HoldPlan, Holder};
 use qscaler_core::drain::worker::{WorkerEffect, WorkerEvent, WorkerMachine};
+use qscaler_core::framework::Scheduler;
 use qscaler_core::message::{Busy, GapReason, Report, WorkerState};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -226,7 +227,9 @@ impl Driver {
     /// Makes the plan of what a hold would do now, and says in what it is less than whole.
     fn plan(&mut self) {
         let Some(main) = self.main.borrow().clone() else { return };
-        let Some(plan) = self.holder.plan(&self.processes.processes(main.pid), main.pid) else { return };
+        let processes = self.processes.processes(main.pid);
+        self.reporter.scheduler = processes.iter().find_map(|process| Scheduler::of_command(process.argv.iter().map(String::as_str)));
+        let Some(plan) = self.holder.plan(&processes, main.pid) else { return };
         self.reporter.worker = plan.workers.first().map(|worker| worker.id.pid);
         let text = plan.to_string();
         if text != self.said {

@@ -8,6 +8,7 @@ use crate::run::{Surroundings, run};
 use crate::testing::FakeProc;
 use async_trait::async_trait;
 use qscaler_broker::{BrokerError, ControlReceiver, Delivery, DeliveryHandle};
+use qscaler_core::framework::Scheduler;
 use qscaler_core::message::{ControlKind, ControlMessage};
 use qscaler_core::names::sidecar as names;
 use qscaler_runtime::CancellationToken;
@@ -318,6 +319,16 @@ async fn a_worker_that_was_started_again_is_another_one() {
     pod.fake.remove(first.pid());
     let _second = pod.worker(Command::new("sleep").arg("600"), "/w2");
     pod.report(|report| report.state == WorkerState::Open).await;
+}
+
+#[tokio::test]
+async fn a_scheduler_beside_the_worker_is_reported() {
+    let mut pod = Pod::start(|_| {}).await;
+    let _worker = pod.worker(Command::new("sleep").arg("600"), "/w1");
+    assert_eq!(pod.report(|report| report.state == WorkerState::Open).await.scheduler, None);
+    let script = "while :; do sleep 0.05; done";
+    let _beat = pod.worker(Command::new("sh").args(["-c", script, "celery", "-A", "app", "beat"]), "/w1");
+    pod.report(|report| report.scheduler == Some(Scheduler::CeleryBeat)).await;
 }
 
 #[tokio::test]

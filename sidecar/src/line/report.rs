@@ -10,6 +10,7 @@ use crate::peaks::SharedSampler;
 use crate::worker::procs::ProcFs;
 use qscaler_broker::signing::PublicKeys;
 use qscaler_core::drain::worker::WorkerMachine;
+use qscaler_core::framework::Scheduler;
 use qscaler_core::message::{AccessLevel, PodMs, Report, VERSION};
 use qscaler_core::size::Access;
 use std::path::Path;
@@ -31,6 +32,8 @@ pub struct Reporter {
     pub activity: Activity,
     /// The process that works, where the plan knows it: its user is the one that matters, not that of a script above it.
     pub worker: Option<i32>,
+    /// A scheduler among the processes of the worker's container.
+    pub scheduler: Option<Scheduler>,
     cuts: u32,
     cut: Option<String>,
 }
@@ -40,7 +43,7 @@ impl Reporter {
     #[must_use]
     pub fn new(settings: Settings, procs: ProcFs, sampler: SharedSampler, gaps: Gaps, now_ms: u64) -> Self {
         let (meter, activity) = (ServiceMeter::default(), Activity::unknown());
-        Self { settings, procs, sampler, gaps, started_ms: now_ms, sequence: 0, meter, activity, worker: None, cuts: 0, cut: None }
+        Self { settings, procs, sampler, gaps, started_ms: now_ms, sequence: 0, meter, activity, worker: None, scheduler: None, cuts: 0, cut: None }
     }
 
     /// A task was cut: said in every report from now on, since who takes one may be gone before it has counted.
@@ -84,6 +87,7 @@ impl Reporter {
             last,
             gaps: self.gaps.list(),
             control_keys: self.settings.control_keys.as_deref().map(PublicKeys::names).unwrap_or_default(),
+            scheduler: self.scheduler,
         }
     }
 
