@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use super::*;
-use qscaler_core::message::{ControlKind, VERSION};
+use qscaler_core::message::{ControlKind, Epoch, VERSION};
 
 fn key(n: u8) -> SigningKey {
     SigningKey::from_seed(&[n; 32]).unwrap()
@@ -24,7 +24,7 @@ fn release() -> ControlMessage {
         version: VERSION,
         kind: ControlKind::Release,
         workload_uid: "w".into(),
-        epoch: 0,
+        epoch: Epoch(0),
         issued_ms: 1,
         expires_ms: 60_000,
         lease_ms: 0,
@@ -66,7 +66,7 @@ fn the_signature_of_one_message_is_none_of_another() {
         ControlMessage { workload_uid: "another".into(), ..release() },
         ControlMessage { target: Some("another".to_owned()), ..release() },
         ControlMessage { target: None, ..release() },
-        ControlMessage { epoch: 1, ..release() },
+        ControlMessage { epoch: Epoch(1), ..release() },
         ControlMessage { lease_ms: 1, ..release() },
         ControlMessage { expires_ms: 120_000, ..release() },
     ] {

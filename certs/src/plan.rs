@@ -68,7 +68,7 @@ pub enum StoredKey {
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum CertificateStep {
     /// Store this key of control messages, where there is none.
     ControlKey(ControlKey),
     /// Store these authorities.
@@ -90,7 +90,7 @@ pub enum Step {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Planned {
     /// What.
-    pub step: Step,
+    pub step: CertificateStep,
     /// Why.
     pub reason: &'static str,
 }
@@ -103,7 +103,7 @@ pub fn plan(state: &State, names: &[String], now: OffsetDateTime) -> Result<Opti
     let did = |step, reason| Ok(Some(Planned { step, reason }));
     // First of all: the webhook is ready with its first leaf, and the first pod shall have the key.
     let control = match &state.control {
-        None => return did(Step::ControlKey(ControlKey::new()?), "there is no key for control messages"),
+        None => return did(CertificateStep::ControlKey(ControlKey::new()?), "there is no key for control messages"),
         Some(StoredKey::Good(key)) => key.public.clone(),
         Some(StoredKey::Unreadable) => state.leaf_control.clone(),
     };
@@ -111,7 +111,7 @@ pub fn plan(state: &State, names: &[String], now: OffsetDateTime) -> Result<Opti
     let rotated = || {
         // Whatever may have signed the served leaf stays trusted.
         let old = state.authorities.as_ref().map_or_else(|| state.leaf_bundle.clone(), Authorities::bundle);
-        new_authority(now).map(|current| Step::Authorities(Authorities { current, previous: valid_parts(&old, now).concat(), since: now }))
+        new_authority(now).map(|current| CertificateStep::Authorities(Authorities { current, previous: valid_parts(&old, now).concat(), since: now }))
     };
     let Some((authorities, authority)) = usable else {
         let reason = if state.authorities.is_none() { "there is no usable authority" } else { AUTHORITY_DUE };
@@ -121,7 +121,8 @@ pub fn plan(state: &State, names: &[String], now: OffsetDateTime) -> Result<Opti
     let leaf = state.leaf.as_ref().and_then(|leaf| usable_leaf(leaf, &bundle, names, now));
     let signed = leaf.as_ref().is_some_and(|leaf| authority.signed(leaf));
     let leaf_due = leaf.as_ref().is_some_and(|leaf| leaf.is_due(now));
-    let renewed = |bundle, reason| did(Step::Leaf { leaf: new_leaf(&authorities.current, names, now)?, bundle, control: control.clone() }, reason);
+    let renewed =
+        |bundle, reason| did(CertificateStep::Leaf { leaf: new_leaf(&authorities.current, names, now)?, bundle, control: control.clone() }, reason);
     if signed && leaf_due {
         // Before the authority, should both be due: a new one signs only once it is known everywhere. Until then, and should this process be off right after,
         // the leaf has to last.
@@ -131,21 +132,24 @@ pub fn plan(state: &State, names: &[String], now: OffsetDateTime) -> Result<Opti
         return did(rotated()?, AUTHORITY_DUE);
     }
     if state.published.as_ref().is_some_and(|all| all.iter().any(|one| *one != bundle)) {
-        return did(Step::Publish(bundle), "the published bundle differs");
+        return did(CertificateStep::Publish(bundle), "the published bundle differs");
     }
     if leaf.is_none() {
         return renewed(bundle, "there is no usable leaf");
     }
     if let (Some(leaf), true) = (&state.leaf, state.leaf_control != control) {
         let (leaf, bundle) = (leaf.clone(), state.leaf_bundle.clone());
-        return did(Step::Leaf { leaf, bundle, control: control.clone() }, "the public key of control messages has to stand beside the leaf");
+        return did(
+            CertificateStep::Leaf { leaf, bundle, control: control.clone() },
+            "the public key of control messages has to stand beside the leaf",
+        );
     }
     if !signed && now >= authorities.since + PROPAGATION {
         return renewed(bundle, if leaf_due { LEAF_DUE } else { "the authority has changed" });
     }
     if !authorities.previous.is_empty() && signed && now >= authorities.since + PROPAGATION + LEAF_LIFETIME {
         return did(
-            Step::Authorities(Authorities { previous: String::new(), ..authorities.clone() }),
+            CertificateStep::Authorities(Authorities { previous: String::new(), ..authorities.clone() }),
             "no leaf of the old authority can be served any more",
         );
     }

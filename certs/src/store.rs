@@ -4,7 +4,7 @@
 //! gets a server-side apply of `clientConfig.caBundle` alone, by a field manager of its own: neither Helm nor GitOps fights over it.
 
 use crate::issue::{ControlKey, Pair};
-use crate::plan::{Authorities, State, Step, StoredKey};
+use crate::plan::{Authorities, CertificateStep, State, StoredKey};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::ByteString;
@@ -97,19 +97,21 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Conflict`] when another writer was first, else when the API server does not answer, or refuses.
-    pub async fn apply(&self, snapshot: &Snapshot, step: &Step) -> Result<(), StoreError> {
+    pub async fn apply(&self, snapshot: &Snapshot, step: &CertificateStep) -> Result<(), StoreError> {
         match step {
-            Step::ControlKey(key) => self.put(CONTROL_KEY_SECRET, snapshot.control.as_ref(), "Opaque", &[(CONTROL_KEY_PRIVATE, &key.private)]).await,
-            Step::Authorities(authorities) => {
+            CertificateStep::ControlKey(key) => {
+                self.put(CONTROL_KEY_SECRET, snapshot.control.as_ref(), "Opaque", &[(CONTROL_KEY_PRIVATE, &key.private)]).await
+            }
+            CertificateStep::Authorities(authorities) => {
                 let since = authorities.since.format(&Rfc3339).unwrap_or_default();
                 let data = [(CERT, &authorities.current.cert), (KEY, &authorities.current.key), (PREVIOUS, &authorities.previous), (SINCE, &since)];
                 self.put(CA_SECRET, snapshot.ca.as_ref(), TLS_TYPE, &data).await
             }
-            Step::Leaf { leaf, bundle, control } => {
+            CertificateStep::Leaf { leaf, bundle, control } => {
                 let data = [(CERT, &leaf.cert), (KEY, &leaf.key), (BUNDLE, bundle), (CONTROL_KEY_PUBLIC, control)];
                 self.put(TLS_SECRET, snapshot.tls.as_ref(), TLS_TYPE, &data).await
             }
-            Step::Publish(bundle) => self.publish(snapshot, bundle).await,
+            CertificateStep::Publish(bundle) => self.publish(snapshot, bundle).await,
         }
     }
 

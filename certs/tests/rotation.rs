@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use qscaler_certs::issue::{
     AUTHORITY_LIFETIME, BACKDATE, Certificate, ControlKey, LEAF_LIFETIME, Pair, new_authority, new_leaf, service_names, valid_parts,
 };
-use qscaler_certs::plan::{PROPAGATION, State, Step, StoredKey, plan};
+use qscaler_certs::plan::{CertificateStep, PROPAGATION, State, StoredKey, plan};
 use time::{Duration, OffsetDateTime};
 
 fn start() -> OffsetDateTime {
@@ -24,10 +24,10 @@ fn settle(state: &mut State, now: OffsetDateTime) -> Vec<&'static str> {
         reasons.push(planned.reason);
         assert!(reasons.len() < 8, "{reasons:?}");
         match planned.step {
-            Step::ControlKey(key) => state.control = Some(StoredKey::Good(key)),
-            Step::Authorities(authorities) => state.authorities = Some(authorities),
-            Step::Publish(bundle) => state.published.as_mut().unwrap().fill(bundle),
-            Step::Leaf { leaf, bundle, control } => {
+            CertificateStep::ControlKey(key) => state.control = Some(StoredKey::Good(key)),
+            CertificateStep::Authorities(authorities) => state.authorities = Some(authorities),
+            CertificateStep::Publish(bundle) => state.published.as_mut().unwrap().fill(bundle),
+            CertificateStep::Leaf { leaf, bundle, control } => {
                 state.leaf = Some(leaf);
                 (state.leaf_bundle, state.leaf_control) = (bundle, control);
             }
@@ -171,7 +171,7 @@ fn what_is_stored_and_unusable_is_replaced() {
     }
     let mut renamed = good;
     let names = service_names("other", "ns");
-    assert!(matches!(plan(&renamed, &names, start()).unwrap().unwrap().step, Step::Leaf { .. }));
+    assert!(matches!(plan(&renamed, &names, start()).unwrap().unwrap().step, CertificateStep::Leaf { .. }));
     assert!(settle(&mut renamed, start()).is_empty());
 }
 

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 const LOOK: Duration = Duration::from_secs(2);
 
 #[derive(clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct AdoptArgs {
     /// The Deployment's name
     name: String,
     /// Annotations without their `qscaler.dev/`, such as queue=orders broker=env:CELERY_BROKER_URL max-replicas=50; none where they are there already
@@ -114,7 +114,13 @@ fn progress(conditions: &[Condition]) -> Progress {
 ///
 /// # Errors
 /// There is no such Deployment, the annotations have mistakes, or the API server refuses.
-pub(crate) async fn run(client: &Client, deployments: &Api<Deployment>, workers: &Api<QWorker>, args: &Args, out: &mut impl Write) -> Result<bool> {
+pub(crate) async fn run(
+    client: &Client,
+    deployments: &Api<Deployment>,
+    workers: &Api<QWorker>,
+    args: &AdoptArgs,
+    out: &mut impl Write,
+) -> Result<bool> {
     let name = &args.name;
     let found = deployments.get_opt(name).await.context("cannot read Deployments")?;
     let Some(found) = found else { bail!("no Deployment {name} in this namespace: see kubectl get deployments") };
@@ -143,7 +149,7 @@ pub(crate) async fn run(client: &Client, deployments: &Api<Deployment>, workers:
     watch(workers, args, out).await
 }
 
-async fn watch(workers: &Api<QWorker>, args: &Args, out: &mut impl Write) -> Result<bool> {
+async fn watch(workers: &Api<QWorker>, args: &AdoptArgs, out: &mut impl Write) -> Result<bool> {
     let (begun, mut said) = (Instant::now(), String::new());
     loop {
         let worker = workers.get_opt(&args.name).await.context("cannot read QWorkers: is QScaler installed? kubectl qscaler doctor")?;

@@ -1,9 +1,9 @@
 //! The cluster as `kubectl` would reach it. In: `--kubeconfig`, `--context`, `--namespace`. Out: a client, and what `doctor` and `explain` look at. Left to others:
 //! what it means (`doctor`, `absent`).
 
-use crate::absent::Workload;
+use crate::absent::DeploymentFacts;
 use crate::clock;
-use crate::doctor::{Facts, Keys, Part, Seen};
+use crate::doctor::{ClusterSeen, Component, Facts, Keys};
 use crate::reading::{list, seen};
 use crate::survey;
 use anyhow::{Context, Result};
@@ -81,27 +81,27 @@ pub(crate) async fn is_installed(client: &Client) -> Option<bool> {
 }
 
 /// The Deployment of this name and its namespace, as far as they may be read: for what stands in the way of a QWorker.
-pub(crate) async fn workload(client: &Client, api: &Api<Deployment>, name: &str) -> Seen<Option<Workload>> {
+pub(crate) async fn workload(client: &Client, api: &Api<Deployment>, name: &str) -> ClusterSeen<Option<DeploymentFacts>> {
     let deployment = match seen(api.get_opt(name).await) {
-        Seen::Yes(Some(deployment)) => deployment,
-        Seen::Yes(None) => return Seen::Yes(None),
-        Seen::NotAllowed => return Seen::NotAllowed,
-        Seen::No(why) => return Seen::No(why),
+        ClusterSeen::Yes(Some(deployment)) => deployment,
+        ClusterSeen::Yes(None) => return ClusterSeen::Yes(None),
+        ClusterSeen::NotAllowed => return ClusterSeen::NotAllowed,
+        ClusterSeen::No(why) => return ClusterSeen::No(why),
     };
     let namespaces: Api<Namespace> = Api::all(client.clone());
     let namespace = deployment.metadata.namespace.clone().unwrap_or_default();
     let labelled = match seen(namespaces.get(&namespace).await) {
-        Seen::Yes(namespace) => Some(is_labelled(&namespace)),
-        Seen::NotAllowed | Seen::No(_) => None,
+        ClusterSeen::Yes(namespace) => Some(is_labelled(&namespace)),
+        ClusterSeen::NotAllowed | ClusterSeen::No(_) => None,
     };
-    Seen::Yes(Some(read(&deployment, labelled)))
+    ClusterSeen::Yes(Some(read(&deployment, labelled)))
 }
 
 fn is_labelled(namespace: &Namespace) -> bool {
     namespace.metadata.labels.as_ref().and_then(|l| l.get(LABEL_INJECTION)).is_some_and(|v| v == INJECTION_ENABLED)
 }
 
-fn read(deployment: &Deployment, labelled: Option<bool>) -> Workload {
+fn read(deployment: &Deployment, labelled: Option<bool>) -> DeploymentFacts {
     let empty = BTreeMap::new();
     let own = deployment.metadata.annotations.as_ref().unwrap_or(&empty);
     let template = deployment.spec.template.metadata.as_ref().and_then(|m| m.annotations.as_ref()).unwrap_or(&empty);
@@ -110,7 +110,7 @@ fn read(deployment: &Deployment, labelled: Option<bool>) -> Workload {
         Parsed::Invalid(errors) => (true, errors.iter().map(ToString::to_string).collect(), false),
         Parsed::Valid(config) => (true, Vec::new(), config.dry_run),
     };
-    Workload {
+    DeploymentFacts {
         namespace: deployment.metadata.namespace.clone().unwrap_or_default(),
         name: deployment.metadata.name.clone().unwrap_or_default(),
         labelled,
@@ -131,8 +131,8 @@ pub(crate) async fn facts(client: &Client, namespace: Option<&str>) -> Facts {
         found.iter().filter(|n| is_wanted(n)).filter_map(|n| n.metadata.name.clone()).collect()
     };
     let (labelled, ending) = match list(&Api::<Namespace>::all(client.clone()), &all).await {
-        Seen::Yes(all) => (Some(names(&all, &is_labelled)), names(&all, &|n| n.metadata.deletion_timestamp.is_some())),
-        Seen::NotAllowed | Seen::No(_) => (None, Vec::new()),
+        ClusterSeen::Yes(all) => (Some(names(&all, &is_labelled)), names(&all, &|n| n.metadata.deletion_timestamp.is_some())),
+        ClusterSeen::NotAllowed | ClusterSeen::No(_) => (None, Vec::new()),
     };
     let of_workload = |d: &Deployment| {
         let namespace = d.metadata.namespace.as_deref().unwrap_or_default();
@@ -144,19 +144,19 @@ pub(crate) async fn facts(client: &Client, namespace: Option<&str>) -> Facts {
     let workloads = list(&deployments, &all).await.map(|found| found.iter().map(of_workload).filter(|w| w.annotated).collect::<Vec<_>>());
     // Where QScaler runs is known by its controller.
     let system = match &parts {
-        Seen::Yes(parts) => parts.iter().find(|p| p.name.ends_with("controller")).map(|p| p.namespace.clone()),
+        ClusterSeen::Yes(parts) => parts.iter().find(|p| p.name.ends_with("controller")).map(|p| p.namespace.clone()),
         _ => None,
     };
-    let nowhere = || Seen::No("no controller is known".to_owned());
+    let nowhere = || ClusterSeen::No("no controller is known".to_owned());
     let (tls, private, renewed_s) = match &system {
         Some(system) => {
             (survey::tls(client, system).await, survey::has_control_key(client, system).await, survey::renewed_s(client, system, now_s).await)
         }
         None => (nowhere().map(|()| BTreeMap::new()), nowhere().map(|()| false), nowhere().map(|()| None)),
     };
-    let deployments_of_ours = if let Seen::Yes(found) = &own { found.as_slice() } else { &[] };
+    let deployments_of_ours = if let ClusterSeen::Yes(found) = &own { found.as_slice() } else { &[] };
     let pods = match &workloads {
-        Seen::Yes(workloads) => survey::pods(client, workloads).await,
+        ClusterSeen::Yes(workloads) => survey::pods(client, workloads).await,
         other => other.clone().map(|_| Vec::new()),
     };
     Facts {
@@ -189,8 +189,8 @@ where
     namespace.map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace))
 }
 
-fn part(deployment: &Deployment) -> Part {
-    Part {
+fn part(deployment: &Deployment) -> Component {
+    Component {
         namespace: deployment.metadata.namespace.clone().unwrap_or_default(),
         name: deployment.metadata.name.clone().unwrap_or_default(),
         ready: deployment.status.as_ref().and_then(|s| s.ready_replicas).unwrap_or(0),

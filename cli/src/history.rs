@@ -19,7 +19,7 @@ fn last(event: &Event) -> Option<Timestamp> {
 
 /// One decision.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Told {
+pub(crate) struct PastDecision {
     /// When it was told last.
     at: Time,
     reason: String,
@@ -29,27 +29,27 @@ pub(crate) struct Told {
 }
 
 /// The last of our Events about the object of this UID, the newest last.
-pub(crate) fn last_of(events: &[Event], uid: &str) -> Vec<Told> {
+pub(crate) fn last_of(events: &[Event], uid: &str) -> Vec<PastDecision> {
     let ours = |e: &&Event| {
         e.reporting_controller.as_deref() == Some(REPORTER) && e.regarding.as_ref().is_some_and(|about| about.uid.as_deref() == Some(uid))
     };
     let told = |e: &Event| {
         let (reason, note) = (e.reason.clone().unwrap_or_else(|| "?".to_owned()), e.note.clone().unwrap_or_default());
-        Some(Told { at: Time(last(e)?), reason, count: e.series.as_ref().map_or(1, |s| s.count), note })
+        Some(PastDecision { at: Time(last(e)?), reason, count: e.series.as_ref().map_or(1, |s| s.count), note })
     };
-    let mut found: Vec<Told> = events.iter().filter(ours).filter_map(told).collect();
+    let mut found: Vec<PastDecision> = events.iter().filter(ours).filter_map(told).collect();
     found.sort_by_key(|told| told.at.0);
     found.split_off(found.len().saturating_sub(SHOWN_MAX))
 }
 
 /// The same for people.
-pub(crate) fn text(found: &[Told]) -> String {
+pub(crate) fn text(found: &[PastDecision]) -> String {
     let mut out = String::new();
     if found.is_empty() {
         return "\nLast decisions: no Event is left (the API server keeps them for an hour)\n".to_owned();
     }
     let _ = writeln!(out, "\nLast decisions:");
-    for Told { at, reason, count, note } in found {
+    for PastDecision { at, reason, count, note } in found {
         let times = if *count > 1 { format!(" ({count} times)") } else { String::new() };
         let _ = writeln!(out, "  {}  {reason}{times}: {}", at.0.strftime("%Y-%m-%d %H:%M:%SZ"), note.replace('\n', "\n    "));
     }

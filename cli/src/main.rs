@@ -23,7 +23,7 @@ use anyhow::{Context, Result, bail};
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use cluster::Where;
-use doctor::Seen;
+use doctor::ClusterSeen;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::events::v1::Event;
 use kube::Api;
@@ -86,7 +86,7 @@ enum Command {
     /// Give back what inject was given, byte for byte where the manifest was not edited since. Needs no cluster
     Uninject(manifest::UninjectArgs),
     /// Put a running Deployment into QScaler's hands without cutting a task: label, annotate, and watch its pods being replaced as they fall idle
-    Adopt(adopt::Args),
+    Adopt(adopt::AdoptArgs),
     /// End a pod's hold now: a task that still runs in it is cut, and counted
     Release {
         /// The pod's name
@@ -116,7 +116,7 @@ enum Command {
     /// Write the manual page (roff) to standard output: kubectl qscaler man | man -l -
     Man,
     /// What QScaler, KEDA and others would have made of your own tasks: needs a CSV and no cluster
-    Simulate(simulate::Args),
+    Simulate(simulate::SimulateArgs),
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -225,9 +225,9 @@ async fn explain(cli: &Cli, name: &str) -> Result<()> {
         let deployments: Api<Deployment> = cli.cluster.namespaced(&client);
         let installed = cluster::is_installed(&client).await;
         match cluster::workload(&client, &deployments, name).await {
-            Seen::Yes(found) => bail!("{}", absent::why(name, installed, found.as_ref())),
-            Seen::NotAllowed => bail!("there is no QWorker {name}, and you may not read Deployments to see why"),
-            Seen::No(why) => bail!("there is no QWorker {name}, and Deployments cannot be read to see why: {why}"),
+            ClusterSeen::Yes(found) => bail!("{}", absent::why(name, installed, found.as_ref())),
+            ClusterSeen::NotAllowed => bail!("there is no QWorker {name}, and you may not read Deployments to see why"),
+            ClusterSeen::No(why) => bail!("there is no QWorker {name}, and Deployments cannot be read to see why: {why}"),
         }
     };
     let deployment = worker.metadata.owner_references.iter().flatten().find(|o| o.kind == "Deployment").map(|o| o.uid.clone());

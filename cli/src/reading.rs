@@ -1,21 +1,21 @@
 //! One question to the API server. In: its answer. Out: what was found, that it may not be read, or why there is nothing. Left to others: which questions
 //! (`cluster`, `survey`).
 
-use crate::doctor::Seen;
+use crate::doctor::ClusterSeen;
 use kube::api::{Api, ListParams};
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
 
-pub(crate) fn seen<T>(result: Result<T, kube::Error>) -> Seen<T> {
+pub(crate) fn seen<T>(result: Result<T, kube::Error>) -> ClusterSeen<T> {
     match result {
-        Ok(found) => Seen::Yes(found),
-        Err(kube::Error::Api(status)) if status.code == 403 || status.code == 401 => Seen::NotAllowed,
-        Err(kube::Error::Api(status)) if status.code == 404 => Seen::No("there is none".to_owned()),
-        Err(error) => Seen::No(error.to_string()),
+        Ok(found) => ClusterSeen::Yes(found),
+        Err(kube::Error::Api(status)) if status.code == 403 || status.code == 401 => ClusterSeen::NotAllowed,
+        Err(kube::Error::Api(status)) if status.code == 404 => ClusterSeen::No("there is none".to_owned()),
+        Err(error) => ClusterSeen::No(error.to_string()),
     }
 }
 
-pub(crate) async fn list<K>(api: &Api<K>, params: &ListParams) -> Seen<Vec<K>>
+pub(crate) async fn list<K>(api: &Api<K>, params: &ListParams) -> ClusterSeen<Vec<K>>
 where
     K: Clone + DeserializeOwned + Debug,
 {

@@ -18,7 +18,7 @@ const PODS_MAX: u32 = 100_000;
 
 /// Arguments of `kubectl qscaler simulate`.
 #[derive(clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct SimulateArgs {
     /// CSV, one task per line: `arrival_s,duration_s`, for example `12.5,0.8`; `-` for standard input
     #[arg(long, value_name = "FILE")]
     trace: PathBuf,
@@ -57,7 +57,7 @@ fn seconds(text: &str) -> Result<f64, String> {
 ///
 /// # Errors
 /// The trace cannot be read or has a bad line, the bounds contradict each other, or the page cannot be written.
-pub(crate) fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
     if args.min_replicas > args.max_replicas {
         bail!("--min-replicas {} is above --max-replicas {}", args.min_replicas, args.max_replicas);
     }

@@ -5,7 +5,7 @@ use anyhow::Context;
 use clap::Parser;
 use qscaler_broker::Reports;
 use qscaler_controller::act::known::Known;
-use qscaler_controller::act::plan::{Action, Done, Outcome};
+use qscaler_controller::act::plan::{Action, Done, ListOutcome};
 use qscaler_controller::act::qworker::Loaded;
 use qscaler_controller::input::{Life, Measured};
 use qscaler_controller::lead::managed::Managed;
@@ -13,7 +13,7 @@ use qscaler_controller::observe::cluster::Cluster;
 use qscaler_controller::observe::index::{Index, Kind, Record};
 use qscaler_controller::observe::record::{DeploymentRecord, PodRecord, ReplicaSetRecord};
 use qscaler_controller::show::metrics::Metrics;
-use qscaler_core::message::{AccessLevel, Busy, PodMs, Report, VERSION, WorkerState};
+use qscaler_core::message::{AccessLevel, Busy, Epoch, PodMs, Report, VERSION, WorkerState};
 use qscaler_core::scale::QueueSample;
 use qscaler_core::size::{ClusterVersion, Peaks};
 use qscaler_core::workload::WorkloadId;
@@ -101,7 +101,7 @@ fn report(n: usize, p: usize, second: u64) -> Report {
         started_ms: PodMs(T0_MS),
         at_ms: PodMs(T0_MS + second * 1_000),
         state: WorkerState::Open,
-        epoch: 0,
+        epoch: Epoch(0),
         busy: if (n + p + second as usize).is_multiple_of(3) { Busy::Idle } else { Busy::Busy },
         busy_since_ms: PodMs(T0_MS),
         active_tasks: None,
@@ -178,7 +178,7 @@ fn main() -> anyhow::Result<()> {
             let actions = plan.map(|(actions, _)| actions).unwrap_or_default();
             let statuses = actions.iter().filter(|a| matches!(a, Action::Status(_) | Action::Checkpoint(_))).count();
             (room, writes) = (room - i64::try_from(statuses)?, writes + actions.len());
-            managed.applied(Outcome { done: actions.into_iter().map(|a| (a, Done::Yes)).collect(), ..Outcome::default() }, now_ms);
+            managed.applied(ListOutcome { done: actions.into_iter().map(|a| (a, Done::Yes)).collect(), ..ListOutcome::default() }, now_ms);
         }
         worst = worst.max(begin.elapsed());
     }

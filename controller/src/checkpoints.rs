@@ -1,14 +1,14 @@
 //! What the next life needs of a workload. In: what was learned and counted. Out: a checkpoint when one is due. Left to others: when that is (`due`),
 //! writing it (`act::checkpoint`), what people read (`show`).
 
-use crate::due::{News, Saving};
+use crate::due::{News, WriteRoom};
 use crate::size::sizing::Sizing;
 use crate::workload::Workload;
 use qscaler_api::{QWorkerCheckpointSpec, SavedSize};
 
 impl Workload {
     /// What to save, if it is time to.
-    pub(crate) fn checkpoint(&mut self, saving: Saving, now_ms: u64) -> Option<QWorkerCheckpointSpec> {
+    pub(crate) fn checkpoint(&mut self, saving: WriteRoom, now_ms: u64) -> Option<QWorkerCheckpointSpec> {
         let cuts = self.counters.cut != self.checkpoints.cut;
         let killed = self.sizing.as_mut().is_some_and(Sizing::take_urgent);
         let news = News { urgent: killed || cuts, sizes: self.sizing.as_ref().is_some_and(Sizing::has_changed), law: self.law_learned };
@@ -46,7 +46,7 @@ mod tests {
         });
         let v = view(&[deployment(1, &[]), replicaset("orders-1", 1), pod("a")]);
         let mut w = Workload::restore(orders(), "dep".into(), serde_json::from_value(old).unwrap(), T0_MS);
-        let plan = w.look(&v, &cluster(), Saving { apart: false, ..ROOM }, T0_MS);
+        let plan = w.look(&v, &cluster(), WriteRoom { apart: false, ..ROOM }, T0_MS);
         let kept = checkpoint(&plan).expect("it is written before anything else is learned");
         let parsed = |text: &str| -> Value { serde_json::from_str(text).unwrap() };
         assert_eq!((&parsed(&kept.learned)["last_s"], &parsed(&kept.sizes["worker"].estimate)["samples"]), (&json!(1.5), &json!(7)));

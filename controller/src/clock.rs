@@ -11,7 +11,7 @@ const SET_MS: u64 = 1_000;
 /// The time that the loop decides by: milliseconds since the Unix epoch as the wall clock had it at first, and from then on the monotonic clock's, so that
 /// nothing is due an hour late because somebody has set the clock back by an hour.
 #[derive(Clone, Copy, Debug)]
-pub struct Clock {
+pub struct LoopClock {
     from_ms: u64,
     since: Instant,
 }
@@ -25,13 +25,13 @@ pub struct Reading {
     pub set_by_ms: i64,
 }
 
-impl Default for Clock {
+impl Default for LoopClock {
     fn default() -> Self {
         Self { from_ms: now_ms(), since: Instant::now() }
     }
 }
 
-impl Clock {
+impl LoopClock {
     /// Now.
     pub fn read(&mut self) -> Reading {
         let before = Instant::now();
@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn time_runs_by_the_monotonic_clock_until_the_wall_clock_is_set() {
         let since = Instant::now();
-        let mut clock = Clock { from_ms: 10_000_000, since };
+        let mut clock = LoopClock { from_ms: 10_000_000, since };
         let mut at = |before_ms: u64, wall_ms, after_ms: u64| {
             let reading = clock.follow(since + Duration::from_millis(before_ms), wall_ms, since + Duration::from_millis(after_ms));
             (reading.now_ms, reading.set_by_ms)

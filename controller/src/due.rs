@@ -12,7 +12,7 @@ pub(crate) const FORGET_EVERY_MS: u64 = 10_000;
 
 /// How what is known may be written now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Saving {
+pub struct WriteRoom {
     /// A write that can wait may be made.
     pub room: bool,
     /// There is a checkpoint, so the status need not remember anything.
@@ -45,7 +45,7 @@ impl Checkpoints {
     }
 
     /// Whether to write it now.
-    pub(crate) fn is_due(&self, news: News, saving: Saving, now_ms: u64) -> bool {
+    pub(crate) fn is_due(&self, news: News, saving: WriteRoom, now_ms: u64) -> bool {
         let age = now_ms.saturating_sub(self.at_ms);
         // Where there is none what an older release has kept in the status is moved, and then it is there.
         let first = !self.any && !saving.apart;
@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn what_was_learned_is_saved_now_and_then_and_a_kill_or_a_cut_at_once() {
         let mut kept = Checkpoints::default();
-        assert!(kept.is_due(QUIET, Saving { apart: false, ..ROOM }, 10_000), "there is none: it is made");
+        assert!(kept.is_due(QUIET, WriteRoom { apart: false, ..ROOM }, 10_000), "there is none: it is made");
         kept.written(&QWorkerCheckpointSpec::default(), 10_000);
         for (news, saving, ms, due) in [
             (QUIET, ROOM, 99_000, false),

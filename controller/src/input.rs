@@ -1,7 +1,7 @@
 //! The words that the main loop hears from everybody: one message per thing that has happened. In: nothing. Out: the vocabulary. Left to others: saying
 //! it (`observe`, `act`), hearing it (`lead`).
 
-use crate::act::plan::{Failure, Outcome};
+use crate::act::plan::{Failure, ListOutcome};
 use crate::act::qworker::Loaded;
 use crate::observe::urls::Urls;
 use qscaler_broker::Reports;
@@ -48,7 +48,7 @@ pub enum Input {
     /// Its broker URLs were looked up.
     Resolved(WorkloadId, Life, Result<Urls, Unreachable>),
     /// A list of actions has ended.
-    Applied(WorkloadId, Life, Outcome),
+    Applied(WorkloadId, Life, ListOutcome),
     /// A pod was replaced, or not.
     Replaced(WorkloadId, Life, Ask, Tried),
     /// The cluster's version is known.

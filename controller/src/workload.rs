@@ -2,13 +2,13 @@
 //! actions and the status. Left to others: performing (`apply`), the decisions themselves (`core::scale`, `core::drain`, `core::size`).
 
 use crate::act::apply::tells_of_scaling;
-use crate::act::backoff::Backoff;
+use crate::act::backoff::ActionBackoff;
 use crate::act::echo::Echo;
 use crate::act::plan::is_token;
-use crate::act::plan::{Action, Done, Failure, Notice, Outcome};
+use crate::act::plan::{Action, Done, Failure, ListOutcome, Notice};
 use crate::drain::facts::record;
 use crate::drain::replacing::Replacing;
-use crate::due::{Checkpoints, FORGET_EVERY_MS, Saving};
+use crate::due::{Checkpoints, FORGET_EVERY_MS, WriteRoom};
 use crate::mark::pods::Keep;
 use crate::observe::cluster::{Cluster, KeyName};
 use crate::observe::cuts::Cuts;
@@ -76,7 +76,7 @@ pub struct Workload {
     pub(crate) scaled: Option<Echo>,
     pub(crate) keep: Keep,
     pub(crate) replacing: Replacing,
-    backoff: Backoff,
+    backoff: ActionBackoff,
     /// Others that write the replica count.
     pub(crate) contest: Contest,
     /// Orders to end holds.
@@ -169,7 +169,7 @@ impl Workload {
             scaled: None,
             keep: Keep::new(now_ms),
             replacing: Replacing::default(),
-            backoff: Backoff::default(),
+            backoff: ActionBackoff::default(),
             contest: Contest::default(),
             releases: Releases::default(),
             other_sizer: None,
@@ -251,7 +251,7 @@ impl Workload {
     }
 
     /// Looks at everything and says what to do.
-    pub fn look(&mut self, view: &View, cluster: &Cluster, saving: Saving, now_ms: u64) -> Plan {
+    pub fn look(&mut self, view: &View, cluster: &Cluster, saving: WriteRoom, now_ms: u64) -> Plan {
         self.control_key = cluster.control_key;
         self.configure(view, now_ms);
         if now_ms >= self.forgot_ms.saturating_add(FORGET_EVERY_MS) {
@@ -377,7 +377,7 @@ impl Workload {
     }
 
     /// What came of the last list.
-    pub fn applied(&mut self, outcome: &Outcome, now_ms: u64) {
+    pub fn applied(&mut self, outcome: &ListOutcome, now_ms: u64) {
         self.backoff.heard(outcome, now_ms);
         for (action, done) in &outcome.done {
             match (action, done) {

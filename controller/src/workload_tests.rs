@@ -1,6 +1,6 @@
 //! One workload, look by look: what is done, in what order, and what is said about it.
 
-use crate::act::plan::{Action, Failure, Outcome};
+use crate::act::plan::{Action, Failure, ListOutcome};
 use crate::act::plan::{Notice, is_token};
 use crate::testing::look::*;
 use crate::testing::{T0_MS, deployment, orders, pod, put, replicaset, report, view, with};
@@ -133,7 +133,7 @@ fn a_cut_task_is_counted_and_told_with_its_cause_even_if_the_first_try_fails() {
     w.reports(&[cut(1)], &v, &cluster(), T0_MS);
     let plan = w.look(&v, &cluster(), ROOM, T0_MS);
     assert!(events(&plan).contains(&event::TASK_CUT));
-    w.applied(&Outcome { failed: Some(Failure::Other("away".into())), left: plan.actions, ..Outcome::default() }, T0_MS);
+    w.applied(&ListOutcome { failed: Some(Failure::Other("away".into())), left: plan.actions, ..ListOutcome::default() }, T0_MS);
     assert!(events(&w.look(&v, &cluster(), ROOM, T0_MS + 1_000)).contains(&event::TASK_CUT));
     assert_eq!(w.counters.cut, 1);
 }
@@ -236,7 +236,7 @@ fn events_that_cannot_be_told_do_not_pile_up() {
     let mut w = workload();
     for n in 0..40 {
         let left = (0..10).map(|i| Action::Event(Notice::warning(event::TASK_CUT, format!("{n}/{i}")))).collect();
-        w.applied(&Outcome { left, ..Outcome::default() }, T0_MS);
+        w.applied(&ListOutcome { left, ..ListOutcome::default() }, T0_MS);
     }
     assert_eq!((w.notices.len(), w.notices.last().map(|n| n.note.as_str())), (50, Some("39/9")));
 }

@@ -37,8 +37,8 @@ pub struct ControlMessage {
     pub kind: ControlKind,
     /// The workload's UID: a message of a deleted namesake means nothing.
     pub workload_uid: WorkloadUid,
-    /// Number of the wave; rises with each.
-    pub epoch: u64,
+    /// Number of the wave.
+    pub epoch: Epoch,
     /// When it was sent.
     pub issued_ms: u64,
     /// Dead from then on.
@@ -48,6 +48,31 @@ pub struct ControlMessage {
     /// UID of the one pod that is meant; None: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
+}
+
+/// Number of a workload's wave of drain tokens, which rises by one with each; 0: none yet. What has a lower one than was seen is old.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Epoch(pub u64);
+
+impl Epoch {
+    /// That of the next wave.
+    #[must_use]
+    pub fn next(self) -> Self {
+        self.after(1)
+    }
+
+    /// That of the wave so many waves later.
+    #[must_use]
+    pub fn after(self, waves: u64) -> Self {
+        Self(self.0.saturating_add(waves))
+    }
+}
+
+impl std::fmt::Display for Epoch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
 /// Milliseconds since the Unix epoch by the clock of a pod's node, as its sidecar and its kubelet have it. The controller's clock is another one, and they may
@@ -133,7 +158,7 @@ pub struct Report {
     pub state: WorkerState,
     /// Epoch of the token that it holds or held last.
     #[serde(default)]
-    pub epoch: u64,
+    pub epoch: Epoch,
     /// Whether the worker has a task.
     pub busy: Busy,
     /// Since when busy is what it is; 0: not known.

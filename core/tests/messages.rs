@@ -19,7 +19,7 @@ fn control_messages_are_written_and_read_as_they_were_released() {
 #[test]
 fn a_report_is_written_and_read_as_it_was_released() {
     let report = Report::decode(REPORT.as_bytes()).unwrap();
-    assert_eq!((report.state, report.epoch, report.processed_total), (WorkerState::Parked, 7, Some(41)));
+    assert_eq!((report.state, report.epoch.0, report.processed_total), (WorkerState::Parked, 7, Some(41)));
     let again: serde_json::Value = serde_json::from_slice(&report.encode()).unwrap();
     assert_eq!(again, serde_json::from_str::<serde_json::Value>(REPORT).unwrap());
 }

@@ -1,8 +1,8 @@
 //! The resize state machine as tables: cluster versions, QoS classes, conditions and their ages, refusals, holds.
 
 use qscaler_core::size::{
-    ClusterVersion, ContainerResources, InProgress, Pending, PendingReason, PodPhase, QosClass, RateCap, Recommendation, Refusal, RefusalCause,
-    ResizeFacts, ResizePlan, plan_resize,
+    ClusterVersion, ContainerResources, InProgress, Pending, PendingReason, PodPhase, QosClass, RateCap, Recommendation, RefusalCause, ResizeFacts,
+    ResizePlan, ResizeRefusal, plan_resize,
 };
 
 const MIB: u64 = 1 << 20;
@@ -42,8 +42,8 @@ fn pending(reason: PendingReason, age_s: f64) -> Option<Pending> {
     Some(Pending { reason, since_s: NOW - age_s, message: "Node didn't have enough resource: memory".to_owned(), current: true })
 }
 
-fn refused(cause: RefusalCause, mib: u64, age_s: f64) -> Option<Refusal> {
-    Some(Refusal { cause, wanted_memory: mib * MIB, at_s: NOW - age_s })
+fn refused(cause: RefusalCause, mib: u64, age_s: f64) -> Option<ResizeRefusal> {
+    Some(ResizeRefusal { cause, wanted_memory: mib * MIB, at_s: NOW - age_s })
 }
 
 /// A plan in one word, with the MiB that it sets.

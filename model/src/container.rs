@@ -17,7 +17,7 @@ use qscaler_core::config::DeadlinePolicy;
 use qscaler_core::drain::plan::{HoldAction, Holder, ProcessId};
 use qscaler_core::drain::worker::{Telling, WorkerEffect, WorkerEvent, WorkerMachine, WorkerSettings};
 use qscaler_core::framework::Signal;
-use qscaler_core::message::{Busy, ControlKind, ControlMessage, VERSION};
+use qscaler_core::message::{Busy, ControlKind, ControlMessage, Epoch, VERSION};
 use std::collections::{HashSet, VecDeque};
 
 /// The rules, by name.
@@ -440,7 +440,7 @@ fn release(target: &str) -> ControlMessage {
         version: VERSION,
         kind: ControlKind::Release,
         workload_uid: "workload".into(),
-        epoch: 1,
+        epoch: Epoch(1),
         issued_ms: NOW_MS,
         expires_ms: NOW_MS + 60_000,
         lease_ms: 0,

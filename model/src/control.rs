@@ -8,7 +8,7 @@ use crate::setting::Around;
 use crate::state::{Pod, State};
 use crate::world::World;
 use qscaler_core::drain::fleet::{FleetEffect, FleetFacts, PARKED_COST, PodFacts, ReportFacts, SetFacts};
-use qscaler_core::message::{Busy, ControlKind, WorkerState};
+use qscaler_core::message::{Busy, ControlKind, Epoch, WorkerState};
 
 fn wide(n: u8) -> u32 {
     u32::from(n)
@@ -81,7 +81,7 @@ impl World {
                 sidecar_started: true,
                 sidecar_ready: seen.api.sidecar_ready && !parked,
                 deletion_cost: if seen.api.marked { PARKED_COST } else { 0 },
-                report: seen.heard.map(|h| ReportFacts { state: h.state, epoch: u64::from(h.epoch), busy: h.busy, at_ms: NOW_MS }),
+                report: seen.heard.map(|h| ReportFacts { state: h.state, epoch: Epoch(u64::from(h.epoch)), busy: h.busy, at_ms: NOW_MS }),
                 cost_ours: false,
                 gapped: false,
                 node_cordoned: false,
@@ -179,10 +179,10 @@ impl World {
     fn perform_fleet(&self, s: &mut State, effect: &FleetEffect, naming: &[usize]) -> bool {
         let find = |uid: &str| naming.iter().position(|name| name.to_string() == uid);
         match effect {
-            FleetEffect::SaveIntent(intent) => s.saved = (narrow_epoch(intent.epoch), narrow(intent.count)),
+            FleetEffect::SaveIntent(intent) => s.saved = (narrow_epoch(intent.epoch.0), narrow(intent.count)),
             FleetEffect::Purge => s.queue.clear(),
             FleetEffect::Publish(message) if message.kind == ControlKind::SigkillQueue => {
-                let epoch = narrow_epoch(message.epoch);
+                let epoch = narrow_epoch(message.epoch.0);
                 if epoch > s.saved.0 {
                     s.break_(Broken::Intent);
                 }
@@ -190,7 +190,7 @@ impl World {
             }
             FleetEffect::Publish(message) => {
                 if let Some(i) = message.target.as_deref().and_then(find) {
-                    s.pods[i].resume = Some(narrow_epoch(message.epoch));
+                    s.pods[i].resume = Some(narrow_epoch(message.epoch.0));
                 }
             }
             FleetEffect::SetDeletionCost { pod_uid, cost, .. } => {

@@ -2,13 +2,13 @@
 //! still at [`NOW_MS`]; a timer that fires is handed its own deadline.
 
 use crate::hash::FxMap;
-use crate::setting::{Setting, Worker};
+use crate::setting::{Setting, WorkerKind};
 use crate::state::{Api, Heard, Id, Scale};
 use qscaler_core::config::DeadlinePolicy;
 use qscaler_core::drain::fleet::{FleetFacts, FleetMachine, FleetSettings, FleetStep, IntentRecord};
 use qscaler_core::drain::worker::{QUIET_SETTLE_MS, Telling, WorkerEffect, WorkerEvent, WorkerMachine, WorkerSettings};
 use qscaler_core::framework::Signal;
-use qscaler_core::message::{Busy, ControlKind, ControlMessage, VERSION, WorkerState};
+use qscaler_core::message::{Busy, ControlKind, ControlMessage, Epoch, VERSION, WorkerState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The only moment there is.
@@ -120,7 +120,7 @@ impl Sidecars {
         let deadline = machine.next_deadline();
         self.known.push(Known {
             state: machine.state(),
-            epoch: small(machine.epoch()),
+            epoch: small(machine.epoch().0),
             busy: machine.busy(),
             ending: machine.is_ending(),
             timer: deadline.is_some(),
@@ -149,7 +149,7 @@ fn message(kind: ControlKind, epoch: u8, target: Option<String>) -> ControlMessa
         version: VERSION,
         kind,
         workload_uid: WORKLOAD.into(),
-        epoch: u64::from(epoch),
+        epoch: Epoch(u64::from(epoch)),
         issued_ms: NOW_MS,
         expires_ms: NOW_MS + 60_000,
         lease_ms: 30_000,
@@ -164,8 +164,8 @@ fn effects(machine: &mut WorkerMachine) -> Arc<[WorkerEffect]> {
 impl Machines {
     pub(crate) fn new(setting: &Setting) -> Self {
         let signals = match setting.worker {
-            Worker::OneSignal => vec![Signal::Term],
-            Worker::QuietThenTerm => vec![Signal::Tstp, Signal::Term],
+            WorkerKind::OneSignal => vec![Signal::Term],
+            WorkerKind::QuietThenTerm => vec![Signal::Tstp, Signal::Term],
         };
         let worker_settings = WorkerSettings {
             pod_uid: SELF.to_owned(),
@@ -241,7 +241,7 @@ impl Machines {
 
     /// A controller that has just started, from the saved intent.
     pub(crate) fn restored(&self, (epoch, count): (u8, u8)) -> Id {
-        let saved = IntentRecord { epoch: u64::from(epoch), count: u32::from(count), issued_ms: 0, expires_ms: 0 };
+        let saved = IntentRecord { epoch: Epoch(u64::from(epoch)), count: u32::from(count), issued_ms: 0, expires_ms: 0 };
         lock(&self.fleets).id(FleetMachine::restore(self.fleet_settings.clone(), Some(saved)))
     }
 

@@ -5,7 +5,7 @@ use crate::intern::{Input, Known};
 use crate::may::Does;
 use crate::mutation::Mutation;
 use crate::property::Broken;
-use crate::setting::Worker;
+use crate::setting::WorkerKind;
 use crate::state::{Api, Main, Pod, Quiet, State};
 use crate::world::World;
 use qscaler_core::drain::worker::WorkerEffect;
@@ -255,7 +255,7 @@ impl World {
         let Some(main) = &mut s.pods[i].main else { return };
         main.leaving = true;
         main.terms = (main.terms + 1).min(2);
-        let drops = self.setting.worker == Worker::QuietThenTerm || main.terms > 1;
+        let drops = self.setting.worker == WorkerKind::QuietThenTerm || main.terms > 1;
         if main.task && drops {
             s.pods[i].main = None;
             if !excused {

@@ -30,4 +30,4 @@ mod world;
 pub use mutation::Mutation;
 pub use property::INVARIANTS;
 pub use run::{Answer, check, walk};
-pub use setting::{Around, Misfortune, Setting, Worker};
+pub use setting::{Around, Misfortune, Setting, WorkerKind};

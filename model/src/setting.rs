@@ -4,7 +4,7 @@ use crate::mutation::Mutation;
 
 /// How the worker behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Worker {
+pub enum WorkerKind {
     /// Finishes its task on the first signal and leaves; drops it on the second.
     OneSignal,
     /// Takes no more tasks some time after the first signal; drops its task on any other.
@@ -80,7 +80,7 @@ pub struct Setting {
     /// The worker can be kept from taking tasks.
     pub gate: bool,
     /// How it behaves.
-    pub worker: Worker,
+    pub worker: WorkerKind,
     /// Evidence tells busy from idle.
     pub evidence: bool,
     /// A task that is too long is cut.
@@ -115,7 +115,7 @@ impl Setting {
             max_unavailable: 1,
             tasks: true,
             gate: true,
-            worker: Worker::OneSignal,
+            worker: WorkerKind::OneSignal,
             evidence: true,
             cut: false,
             eperm: false,
@@ -170,7 +170,7 @@ impl Setting {
         vec![
             Self { name: "one pod with a gate", ..one.clone() },
             Self { name: "one pod without a gate", gate: false, ..one.clone() },
-            Self { name: "one pod, two signals", worker: Worker::QuietThenTerm, ..one.clone() },
+            Self { name: "one pod, two signals", worker: WorkerKind::QuietThenTerm, ..one.clone() },
             Self { name: "one pod, no gate, nothing tells busy from idle", gate: false, evidence: false, ..one.clone() },
             Self { name: "one pod that may not be signalled", eperm: true, ..one.clone() },
             Self { name: "one pod, long tasks are cut", cut: true, ..one },
@@ -211,7 +211,7 @@ impl Setting {
         vec![
             Self { name: "six pods with gates", ..large.clone() },
             Self { name: "six pods without gates", gate: false, ..large.clone() },
-            Self { name: "six pods, two signals", worker: Worker::QuietThenTerm, ..large },
+            Self { name: "six pods, two signals", worker: WorkerKind::QuietThenTerm, ..large },
         ]
     }
 }
@@ -223,7 +223,7 @@ impl Mutation {
         let one = Setting { calm_every: 8, mutation: Some(self), ..Setting::one() };
         let two = Setting { misfortunes: 0, tasks: false, mutation: Some(self), ..Setting::base() };
         match self {
-            Self::LastSignalAtOnce => Setting { worker: Worker::QuietThenTerm, ..one },
+            Self::LastSignalAtOnce => Setting { worker: WorkerKind::QuietThenTerm, ..one },
             Self::BlindScale => Setting { wanted: &[1], may: &[Misfortune::Person], misfortunes: 1, ..two },
             Self::OldLeaderWrites => Setting { may: &[Misfortune::ControllerCrash], misfortunes: 1, ..two },
             Self::RolloutIgnored | Self::NoLease => Setting { may: &[Misfortune::Rollout], misfortunes: 1, calm_every: 8, ..two },

@@ -73,7 +73,7 @@ impl ControlReceiver for Dead {
 mod tests {
     use super::*;
     use crate::config::tests::good;
-    use crate::run::{Surroundings, run};
+    use crate::run::{PodWorld, run};
     use crate::testing::FakeProc;
     use crate::worker::procs::ProcFs;
     use qscaler_core::names::sidecar as names;
@@ -118,7 +118,7 @@ mod tests {
         let termination_log = folder.path().join("termination-log");
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let surroundings = Surroundings {
+        let surroundings = PodWorld {
             procs: fake.procs(),
             own_pid: 2,
             host: "orders-abc-1".to_owned(),

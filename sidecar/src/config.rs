@@ -41,9 +41,9 @@ impl Environment for ProcessEnvironment {
 
 /// A broker's URL. Shown without what could be a password.
 #[derive(Clone, PartialEq, Eq)]
-pub struct BrokerUrl(String);
+pub struct UrlText(String);
 
-impl BrokerUrl {
+impl UrlText {
     /// The whole URL, for connecting.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -51,7 +51,7 @@ impl BrokerUrl {
     }
 }
 
-impl fmt::Debug for BrokerUrl {
+impl fmt::Debug for UrlText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://…", self.0.split("://").next().unwrap_or_default())
     }
@@ -63,9 +63,9 @@ pub struct Settings {
     /// What the webhook decided.
     pub config: SidecarConfig,
     /// Where the worker's tasks come from; empty where that is not known, and then nothing in `config` asks it.
-    pub broker: BrokerUrl,
+    pub broker: UrlText,
     /// Where control messages come from; None: nowhere, so that the controller hears nothing of this pod.
-    pub control: Option<BrokerUrl>,
+    pub control: Option<UrlText>,
     /// By whom control messages must be signed; None: it was not said, and unsigned ones are believed.
     pub control_keys: Option<Arc<PublicKeys>>,
     /// The pod's UID.
@@ -135,7 +135,7 @@ impl Settings {
             }
         });
         let url = |name, text, mistakes: &mut Vec<String>| {
-            url(name, text, mistakes).map(|BrokerUrl(text)| BrokerUrl(attach(&text, &certificates, management.as_deref())))
+            url(name, text, mistakes).map(|UrlText(text)| UrlText(attach(&text, &certificates, management.as_deref())))
         };
         let broker = url(names::ENV_BROKER_URL, value(names::ENV_BROKER_URL), &mut broker_mistakes);
         let control = match value(names::ENV_CONTROL_BROKER_URL) {
@@ -148,12 +148,12 @@ impl Settings {
         // Messages are addressed by these.
         let addressed = !pod_uid.is_empty() && !config.workload.name.is_empty();
         let control = control.filter(|_| addressed);
-        let broker = broker.unwrap_or_else(|| BrokerUrl(String::new()));
+        let broker = broker.unwrap_or_else(|| UrlText(String::new()));
         Self { config, broker, control, control_keys, pod_uid, pod_name, pod_ip, broker_mistakes, mistakes }
     }
 }
 
-fn url(name: &str, text: Option<String>, mistakes: &mut Vec<String>) -> Option<BrokerUrl> {
+fn url(name: &str, text: Option<String>, mistakes: &mut Vec<String>) -> Option<UrlText> {
     let Some(text) = text else {
         mistakes.push(format!("{name} is empty: the variable, or the key of the Secret or ConfigMap, that it refers to was not there when this container started; mend the reference and restart the pods"));
         return None;
@@ -167,7 +167,7 @@ fn url(name: &str, text: Option<String>, mistakes: &mut Vec<String>) -> Option<B
         return None;
     }
     match qscaler_broker::open_stats(&text) {
-        Ok(_) => Some(BrokerUrl(text)),
+        Ok(_) => Some(UrlText(text)),
         Err(error) => {
             mistakes.push(format!("{name}: {error}"));
             None

@@ -7,7 +7,7 @@ use qscaler_runtime::{listen, log, shutdown};
 use qscaler_sidecar::blind;
 use qscaler_sidecar::config::{EXIT_USAGE, ProcessEnvironment, Settings};
 use qscaler_sidecar::hold::server::PATH_LIVE;
-use qscaler_sidecar::run::{Surroundings, run};
+use qscaler_sidecar::run::{PodWorld, run};
 use qscaler_sidecar::worker::procs::ProcFs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -68,7 +68,7 @@ fn serve(mut settings: Settings) -> anyhow::Result<()> {
         let shutdown = shutdown::on_signals().context("cannot listen for signals")?;
         let listener =
             listen::bind((Ipv6Addr::UNSPECIFIED, names::PORT).into()).await.with_context(|| format!("cannot listen on port {}", names::PORT))?;
-        let surroundings = Surroundings {
+        let surroundings = PodWorld {
             procs: ProcFs::at("/proc"),
             own_pid: i32::try_from(std::process::id()).context("a process number outside the kernel's range")?,
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),

@@ -41,7 +41,7 @@ const GIVE_BACK_MAX_MS: u64 = 600_000;
 const RESTART_SAID: Duration = Duration::from_secs(600);
 
 /// The world around the sidecar: real in `main`, made up in tests.
-pub struct Surroundings {
+pub struct PodWorld {
     /// Where processes are read.
     pub procs: ProcFs,
     /// The sidecar's own process.
@@ -72,8 +72,8 @@ fn worker_settings(settings: &Settings, signals: Vec<Signal>, has_gate: bool) ->
 }
 
 /// Runs the sidecar. Returns when its machine says Exit; `shutdown` tells it that SIGTERM came.
-pub async fn run(settings: Settings, surroundings: Surroundings, listener: TcpListener, shutdown: CancellationToken) {
-    let Surroundings { procs, own_pid, host, termination_log, receiver } = surroundings;
+pub async fn run(settings: Settings, surroundings: PodWorld, listener: TcpListener, shutdown: CancellationToken) {
+    let PodWorld { procs, own_pid, host, termination_log, receiver } = surroundings;
     let metrics = Metrics::default();
     let gaps = Gaps::default();
     blind::tell(&settings, &gaps);

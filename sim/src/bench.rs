@@ -100,7 +100,7 @@ pub struct CaseResult {
 
 /// All cases, and what follows from them.
 #[derive(Debug, Clone)]
-pub struct Report {
+pub struct LawReport {
     /// Every case.
     pub cases: Vec<CaseResult>,
     /// The best single KEDA setting, as for a service time of 1 s.
@@ -188,7 +188,7 @@ pub fn law_bench(seed: u64, effort: Effort, jobs: Option<&Jobs>, only: &[&str]) 
 ///
 /// # Errors
 /// That file cannot be read or written, or is of other cases.
-pub fn bench(seed: u64, effort: Effort, jobs: Option<&Jobs>, only: &[&str], kept: Option<&Path>) -> Result<Report, FileError> {
+pub fn bench(seed: u64, effort: Effort, jobs: Option<&Jobs>, only: &[&str], kept: Option<&Path>) -> Result<LawReport, FileError> {
     let cases = cases(seed, effort.seeds, jobs, only);
     let played = rivals::rivals(&cases, seed, effort, kept)?;
     let mut interruptions = 0;
@@ -200,7 +200,7 @@ pub fn bench(seed: u64, effort: Effort, jobs: Option<&Jobs>, only: &[&str], kept
         CaseResult { optimum_miss, law: Score::mean(&law), rival }
     });
     let results: Vec<CaseResult> = results.collect();
-    Ok(Report {
+    Ok(LawReport {
         cases: results,
         single_setting: played.single_setting,
         interruptions,
@@ -294,7 +294,7 @@ fn tick_ms() -> f64 {
     if sum == 0 { f64::INFINITY } else { spent * 1000.0 / f64::from(TICKS) }
 }
 
-impl Report {
+impl LawReport {
     /// Geometric cost of one scaler over the cases.
     pub fn geo(&self, scaler: impl Fn(&CaseResult) -> &Score) -> f64 {
         geometric_mean(self.cases.iter().map(|case| scaler(case).j))

@@ -1,8 +1,8 @@
-//! Comes in: a [`Report`]. Goes out: one HTML page with table and curves that loads nothing from anywhere. Leaves to others: where it is written.
+//! Comes in: a [`SimulationReport`]. Goes out: one HTML page with table and curves that loads nothing from anywhere. Leaves to others: where it is written.
 
 use std::fmt::Write;
 
-use crate::simulate::{Report, Row, span};
+use crate::simulate::{Row, SimulationReport, span};
 
 const WIDTH: f64 = 960.0;
 const HEIGHT: f64 = 240.0;
@@ -25,7 +25,7 @@ const SCRIPT: &str = "document.querySelectorAll('input[data-n]').forEach(b=>b.on
 document.querySelectorAll('.c'+b.dataset.n).forEach(e=>e.style.display=b.checked?'':'none'))";
 
 /// Draws the page.
-pub fn html(report: &Report) -> String {
+pub fn html(report: &SimulationReport) -> String {
     let mut out = format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
          <title>QScaler simulation</title><style>{STYLE}</style></head><body><h1>What each scaler would have made of this trace</h1>\
@@ -64,7 +64,7 @@ pub fn html(report: &Report) -> String {
     out
 }
 
-fn table(out: &mut String, report: &Report) {
+fn table(out: &mut String, report: &SimulationReport) {
     out.push_str("<table><tr><th>scaler<th>late<th>wait p50<th>p95<th>p99<th>pod-hours<th>x ideal<th>cut<th>starts<th>peak<th>cost</tr>");
     for (at, row) in report.rows.iter().enumerate() {
         let wait = |wait: Option<f64>| wait.map_or_else(|| "never".to_owned(), span);
@@ -90,7 +90,7 @@ fn table(out: &mut String, report: &Report) {
 }
 
 /// Waits against pods: the choices of `optimize-for` as a line, the others as points. What is lower and further left is better on both.
-fn tradeoff(out: &mut String, report: &Report) {
+fn tradeoff(out: &mut String, report: &SimulationReport) {
     let ours = report.choices.iter().filter_map(|choice| Some((choice.pod_hours, choice.wait_p99_s?, choice.optimize_for.to_owned(), 0)));
     let others = report.rows.iter().enumerate().skip(1).filter_map(|(at, row)| Some((row.pod_hours, row.wait_p99_s?, row.scaler.clone(), at)));
     let points: Vec<(f64, f64, String, usize)> = ours.chain(others).collect();
@@ -133,7 +133,7 @@ fn tradeoff(out: &mut String, report: &Report) {
     out.push_str("</svg>");
 }
 
-fn chart(out: &mut String, title: &str, report: &Report, end: f64, line: Option<f64>, curve: impl Fn(&Row) -> Vec<(f64, f64)>) {
+fn chart(out: &mut String, title: &str, report: &SimulationReport, end: f64, line: Option<f64>, curve: impl Fn(&Row) -> Vec<(f64, f64)>) {
     let curves: Vec<Vec<(f64, f64)>> = report.rows.iter().map(curve).collect();
     let highest = curves.iter().flatten().map(|(_, y)| *y).filter(|y| y.is_finite()).chain(line).fold(1.0, f64::max);
     let x = |t: f64| LEFT + (WIDTH - LEFT - RIGHT) * t / end;

@@ -1,4 +1,4 @@
-//! Comes in: the user's tasks and what the user would promise. Goes out: a [`Report`]: what each scaler would have made of them.
+//! Comes in: the user's tasks and what the user would promise. Goes out: a [`SimulationReport`]: what each scaler would have made of them.
 //! Leaves to others: reading the trace ([`crate::csv`]), drawing ([`crate::page`]).
 
 use qscaler_core::config::OptimizeFor;
@@ -94,7 +94,7 @@ pub struct Row {
 
 /// All scalers on one trace.
 #[derive(Debug, Clone, Serialize)]
-pub struct Report {
+pub struct SimulationReport {
     /// Tasks in the trace.
     pub tasks: usize,
     /// From the first arrival to the last, seconds.
@@ -124,7 +124,7 @@ pub struct Report {
 }
 
 /// Plays the tasks under every scaler.
-pub fn simulate(tasks: Vec<Task>, options: &Options) -> Report {
+pub fn simulate(tasks: Vec<Task>, options: &Options) -> SimulationReport {
     let span_s = tasks.last().map_or(0.0, |task| task.at_s);
     let workload = Workload {
         name: "trace".to_owned(),
@@ -169,7 +169,7 @@ pub fn simulate(tasks: Vec<Task>, options: &Options) -> Report {
             stage.row(scaler, settings, policy)
         })
         .collect();
-    Report {
+    SimulationReport {
         tasks: stage.workload.tasks.len(),
         span_s,
         mean_service_s: service_s,
@@ -262,7 +262,7 @@ impl Stage {
     }
 }
 
-impl Report {
+impl SimulationReport {
     /// The comparison as text, one line per scaler.
     pub fn table(&self) -> String {
         use std::fmt::Write;

@@ -18,7 +18,7 @@ mod tls;
 
 use qscaler_broker::QueueQuery;
 use qscaler_core::framework::framework;
-use qscaler_core::message::{ControlKind, ControlMessage, VERSION};
+use qscaler_core::message::{ControlKind, ControlMessage, Epoch, VERSION};
 use qscaler_core::workload::{ControlAddress, WorkloadId};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -42,7 +42,7 @@ fn order(epoch: u64, target: Option<&str>) -> ControlMessage {
         version: VERSION,
         kind: ControlKind::SigkillQueue,
         workload_uid: "w".into(),
-        epoch,
+        epoch: Epoch(epoch),
         issued_ms: now_ms(),
         expires_ms: now_ms() + 600_000,
         lease_ms: 60_000,

@@ -44,7 +44,7 @@ pub struct Workload {
 
 /// What is kept of a QWorker.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Learned {
+pub struct QWorkerFacts {
     /// Recommended sizes by container.
     pub recommended: BTreeMap<String, Resources>,
     /// The worker's owner.
@@ -123,7 +123,7 @@ impl<V: Clone> Mirror<V> {
 #[derive(Default)]
 pub struct World {
     deployments: Mirror<Workload>,
-    learned: Mirror<Learned>,
+    learned: Mirror<QWorkerFacts>,
     namespaces: Mirror<NamespaceEntry>,
     /// The last template of each Deployment whose annotations are known to be at least as new.
     templates: Mirror<String>,
@@ -188,7 +188,7 @@ impl World {
 
     /// What earlier pods of a workload taught.
     #[must_use]
-    pub fn learned(&self, id: &WorkloadId) -> Learned {
+    pub fn learned(&self, id: &WorkloadId) -> QWorkerFacts {
         self.learned.get(id).unwrap_or_default()
     }
 
@@ -230,7 +230,7 @@ impl World {
     }
 
     /// Puts what was learned into the cache, as the watch does.
-    pub fn put_learned(&self, id: WorkloadId, learned: Learned) {
+    pub fn put_learned(&self, id: WorkloadId, learned: QWorkerFacts) {
         self.learned.set(id, learned);
     }
 
@@ -276,11 +276,11 @@ fn prune_deployment(object: &PartialObjectMeta<Deployment>) -> Workload {
     Workload { uid: object.uid().unwrap_or_default(), annotations: ours(object.annotations()) }
 }
 
-fn prune_qworker(object: &QWorker) -> Learned {
+fn prune_qworker(object: &QWorker) -> QWorkerFacts {
     let status = object.status.as_ref();
     // Another sizer owns the workload's pods: two writers would undo each other's work.
     let stands_back = |s: &&QWorkerStatus| s.conditions.iter().any(|c| c.type_ == CONFLICT && c.status == "True" && c.reason == REASON_OTHER_SIZER);
-    Learned {
+    QWorkerFacts {
         recommended: status
             .filter(|s| !stands_back(s))
             .map(|s| s.sizes.iter().filter_map(|(name, size)| Some((name.clone(), size.recommended.clone()?))).collect())
@@ -457,7 +457,7 @@ mod tests {
         world.put_learned(id.clone(), learned("Injected", "False", "WorkerCrashes", "restarted 4 times"));
         assert!(world.not_shared(&id, "a").is_some());
         // The condition ends, since pods do without now.
-        world.put_learned(id.clone(), Learned::default());
+        world.put_learned(id.clone(), QWorkerFacts::default());
         assert!(world.not_shared(&id, "a").is_some() && world.not_shared(&id, "a").is_some());
         assert_eq!(world.not_shared(&id, "b"), None);
         assert_eq!(world.not_shared(&id, "a"), None, "a new template is a new try");

@@ -15,7 +15,7 @@ use qscaler_runtime::metrics::Registry;
 use qscaler_webhook::decide::Decider;
 use qscaler_webhook::metrics::Metrics;
 use qscaler_webhook::server::{PATH_PODS, PATH_WORKLOADS, router};
-use qscaler_webhook::world::{Learned, NamespaceEntry, Workload, World};
+use qscaler_webhook::world::{NamespaceEntry, QWorkerFacts, Workload, World};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -156,7 +156,7 @@ async fn what_earlier_pods_taught_is_used() {
     let size = Resources { memory_bytes: Some(256 << 20), cpu_request_millicores: Some(70) };
     world.put_learned(
         orders(),
-        Learned { recommended: [("w".to_owned(), size)].into(), worker_ids: Some(WorkerIds { uid: 7, gid: 8 }), ..Learned::default() },
+        QWorkerFacts { recommended: [("w".to_owned(), size)].into(), worker_ids: Some(WorkerIds { uid: 7, gid: 8 }), ..QWorkerFacts::default() },
     );
     let metrics = Metrics::new(Registry::default());
     let decider = Decider { world: Arc::new(world), settings: Arc::new(Settings::default()), own_namespace: "q".into() };

@@ -7,8 +7,8 @@
 //! their number: it is read only to find the connections, which then are asked for by number (Redis 6.2 and newer).
 
 use super::Whose;
-use super::owners::{End, Owners};
-use crate::redis::{Link, RESPONSE_TIMEOUT};
+use super::owners::{LockEnd, Owners};
+use crate::redis::{RESPONSE_TIMEOUT, RedisLink};
 use crate::{BrokerError, Retry};
 use qscaler_broker_url::RedisUrl;
 use redis::{Cmd, Value, cmd};
@@ -40,7 +40,7 @@ fn list_period(clients: usize) -> Duration {
 
 /// The pod's connections to one Redis.
 pub(super) struct Blocked {
-    link: Link,
+    link: RedisLink,
     /// Numbers of the worker's connections; empty: to be searched for.
     ids: BTreeSet<u64>,
     /// Those of them that waited at the last look.
@@ -99,7 +99,7 @@ impl<'a> Client<'a> {
 impl Blocked {
     pub(super) fn new(url: RedisUrl, whose: &Whose<'_>) -> Self {
         Self {
-            link: Link::new(url, RESPONSE_TIMEOUT),
+            link: RedisLink::new(url, RESPONSE_TIMEOUT),
             ids: BTreeSet::new(),
             waiting: Vec::new(),
             dry: 0,
@@ -121,7 +121,7 @@ impl Blocked {
         let clients: Vec<Client<'_>> = clients.lines().filter_map(Client::parse).filter(|client| self.ids.contains(&client.id)).collect();
         let known: BTreeSet<u16> = clients.iter().map(|client| client.address.port()).collect();
         let all_known = !clients.is_empty() && to_broker.is_subset(&known);
-        let end = End {
+        let end = LockEnd {
             at: Instant::now(),
             server: time,
             connections: clients.iter().map(|client| client.id).collect(),

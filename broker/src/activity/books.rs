@@ -7,7 +7,7 @@
 use super::{Seen, Whose};
 use crate::clock::since_epoch;
 use crate::redis::stats::RedisStats;
-use crate::redis::{Link, RESPONSE_TIMEOUT};
+use crate::redis::{RESPONSE_TIMEOUT, RedisLink};
 use crate::{BrokerError, QueueQuery, QueueStats, Retry};
 use qscaler_broker_url::RedisUrl;
 use qscaler_core::framework::{Books as Shape, Framework, HostIn, KeyNames, Listed, Processes, Tasks};
@@ -18,8 +18,8 @@ const OPERATION: &str = "reading the framework's books";
 const ENTRIES_MAX: usize = 64;
 
 /// The books of one framework on one Redis.
-pub(super) struct Books {
-    link: Link,
+pub(super) struct PodBooks {
+    link: RedisLink,
     kind: Kind,
 }
 
@@ -60,7 +60,7 @@ struct Entry {
     done: Option<u64>,
 }
 
-impl Books {
+impl PodBooks {
     /// None: this framework keeps no books that tell.
     pub(super) fn new(url: RedisUrl, whose: &Whose<'_>, host: &str) -> Option<Self> {
         let framework = whose.framework;
@@ -76,7 +76,7 @@ impl Books {
             }
             Shape::FleetAcks { processes, acks } => Kind::FleetAcks { processes: named(processes), acks: named(acks), queues: whose.queues.to_vec() },
         };
-        Some(Self { link: Link::new(url, RESPONSE_TIMEOUT), kind })
+        Some(Self { link: RedisLink::new(url, RESPONSE_TIMEOUT), kind })
     }
 
     /// Tasks that this host's workers say have ended, by the last look; None: they do not count them.
@@ -190,7 +190,7 @@ impl ByProcess {
 
 /// Where books are read.
 struct Desk<'a> {
-    link: &'a Link,
+    link: &'a RedisLink,
 }
 
 impl Desk<'_> {

@@ -1,8 +1,8 @@
 //! Celery's events and remote control over AMQP. In: URLs, commands. Out: events, replies. Left to others: the message format (`kombu`).
 //! Queues made here are exclusive and bounded: they vanish with the connection, and a slow reader loses old events.
 
-use super::kombu::{self, Call, EVENT_EXCHANGE, PIDBOX_EXCHANGE, REPLY_EXCHANGE, WorkerEvent};
-use crate::rabbitmq::Link;
+use super::kombu::{self, Call, CeleryEvent, EVENT_EXCHANGE, PIDBOX_EXCHANGE, REPLY_EXCHANGE};
+use crate::rabbitmq::AmqpLink;
 use crate::{BrokerError, Retry};
 use futures::StreamExt;
 use lapin::options::{BasicConsumeOptions, BasicPublishOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
@@ -32,7 +32,7 @@ async fn consume(channel: &Channel, queue: &str, exchange: &str, key: &str, argu
 }
 
 pub(super) struct AmqpEvents {
-    link: Link,
+    link: AmqpLink,
     host: String,
     consumer: Consumer,
     /// Dropping it closes the connection.
@@ -42,7 +42,7 @@ pub(super) struct AmqpEvents {
 impl AmqpEvents {
     pub(super) async fn connect(url: AmqpUrl, name: &str, host: &str) -> Result<Self, BrokerError> {
         const OPERATION: &str = "subscribing to Celery events";
-        let link = Link::new(url, "qscaler events");
+        let link = AmqpLink::new(url, "qscaler events");
         let connection = link.connect(OPERATION).await?;
         let channel = link.channel(OPERATION, &connection).await?;
         let mut arguments = FieldTable::default();
@@ -54,7 +54,7 @@ impl AmqpEvents {
         Ok(Self { link, host: host.to_owned(), consumer, _connection: connection })
     }
 
-    pub(super) async fn next(&mut self) -> Result<WorkerEvent, BrokerError> {
+    pub(super) async fn next(&mut self) -> Result<CeleryEvent, BrokerError> {
         const OPERATION: &str = "reading Celery events";
         loop {
             let delivery = match self.consumer.next().await {
@@ -72,7 +72,7 @@ impl AmqpEvents {
 }
 
 pub(super) struct AmqpRemote {
-    link: Link,
+    link: AmqpLink,
     name: String,
     channel: Channel,
     consumer: Consumer,
@@ -83,7 +83,7 @@ pub(super) struct AmqpRemote {
 impl AmqpRemote {
     pub(super) async fn connect(url: AmqpUrl, name: &str) -> Result<Self, BrokerError> {
         const OPERATION: &str = "connecting for Celery's remote control";
-        let link = Link::new(url, "qscaler remote control");
+        let link = AmqpLink::new(url, "qscaler remote control");
         let connection = link.connect(OPERATION).await?;
         let channel = link.channel(OPERATION, &connection).await?;
         // A queue of its own name each time, for the reason given above.

@@ -1,8 +1,8 @@
 //! Celery's events and remote control over Redis. In: URLs, commands. Out: events, replies. Left to others: the message format (`kombu`).
 //! Channels and keys are those of kombu's Redis transport with the user's `global_keyprefix`; events are seen whatever that is (a pattern subscription).
 
-use super::kombu::{self, Call, EVENT_EXCHANGE, PIDBOX_EXCHANGE, REPLY_EXCHANGE, WorkerEvent};
-use crate::redis::{Link, RESPONSE_TIMEOUT};
+use super::kombu::{self, Call, CeleryEvent, EVENT_EXCHANGE, PIDBOX_EXCHANGE, REPLY_EXCHANGE};
+use crate::redis::{RESPONSE_TIMEOUT, RedisLink};
 use crate::{BrokerError, Retry};
 use futures::StreamExt;
 use qscaler_broker_url::RedisUrl;
@@ -33,13 +33,13 @@ impl RedisEvents {
     pub(super) async fn connect(url: RedisUrl, host: &str) -> Result<Self, BrokerError> {
         const OPERATION: &str = "subscribing to Celery events";
         let pattern = format!("*/{}.{EVENT_EXCHANGE}/worker.*", url.database);
-        let link = Link::new(url, RESPONSE_TIMEOUT);
+        let link = RedisLink::new(url, RESPONSE_TIMEOUT);
         let (mut sink, messages) = link.subscriber(OPERATION).await?.split();
         sink.psubscribe(pattern).await.map_err(|error| link.error(OPERATION, &error))?;
         Ok(Self { place: link.place(), host: host.to_owned(), messages, _sink: sink })
     }
 
-    pub(super) async fn next(&mut self) -> Result<WorkerEvent, BrokerError> {
+    pub(super) async fn next(&mut self) -> Result<CeleryEvent, BrokerError> {
         let lost = |message: &str| BrokerError { operation: READING, place: self.place.clone(), message: message.to_owned(), retry: Retry::Later };
         loop {
             let message = tokio::time::timeout(SILENCE_MAX, self.messages.next()).await;
@@ -56,7 +56,7 @@ impl RedisEvents {
 }
 
 pub(super) struct RedisRemote {
-    link: Link,
+    link: RedisLink,
     name: String,
     channel: String,
     /// kombu's `global_keyprefix`.
@@ -66,7 +66,7 @@ pub(super) struct RedisRemote {
 impl RedisRemote {
     pub(super) fn new(url: RedisUrl, name: &str, prefix: &str) -> Self {
         let channel = format!("{prefix}/{}.{PIDBOX_EXCHANGE}", url.database);
-        Self { link: Link::new(url, RESPONSE_TIMEOUT), name: name.to_owned(), channel, prefix: prefix.to_owned() }
+        Self { link: RedisLink::new(url, RESPONSE_TIMEOUT), name: name.to_owned(), channel, prefix: prefix.to_owned() }
     }
 
     pub(super) async fn call(&mut self, call: &Call<'_>) -> Result<BTreeMap<String, Value>, BrokerError> {

@@ -18,7 +18,7 @@ pub(super) const REPLY_EXCHANGE: &str = "reply.celery.pidbox";
 
 /// What a worker says of itself: at its start, at its end, and every few seconds between.
 #[derive(Clone, Debug, PartialEq)]
-pub struct WorkerEvent {
+pub struct CeleryEvent {
     /// The node, `celery@host`.
     pub node: String,
     /// Tasks running now.
@@ -82,7 +82,7 @@ pub(super) fn mentions(payload: &[u8], host: &str) -> bool {
 }
 
 /// Reads the body of an event. None: another event, another host, or not one at all.
-pub(super) fn event(body: &[u8], host: &str) -> Option<WorkerEvent> {
+pub(super) fn event(body: &[u8], host: &str) -> Option<CeleryEvent> {
     let event: EventBody = serde_json::from_slice(body).ok()?;
     let offline = match event.kind.as_str() {
         "worker-online" | "worker-heartbeat" => false,
@@ -91,7 +91,7 @@ pub(super) fn event(body: &[u8], host: &str) -> Option<WorkerEvent> {
     };
     (event.hostname.rsplit_once('@')?.1 == host).then_some(())?;
     let period_s = event.freq.filter(|s| PERIOD_RANGE_S.contains(s)).unwrap_or(PERIOD_DEFAULT_S);
-    Some(WorkerEvent { node: event.hostname, active: event.active, processed: event.processed, period: Duration::from_secs_f64(period_s), offline })
+    Some(CeleryEvent { node: event.hostname, active: event.active, processed: event.processed, period: Duration::from_secs_f64(period_s), offline })
 }
 
 #[derive(Deserialize)]
@@ -180,7 +180,7 @@ mod tests {
     fn an_event_of_this_host_is_read() {
         assert!(mentions(ONLINE.as_bytes(), "vm"));
         let event = event(&unwrap(ONLINE.as_bytes()).unwrap(), "vm").unwrap();
-        let expected = WorkerEvent { node: "celery@vm".to_owned(), active: 0, processed: 0, period: Duration::from_secs(2), offline: false };
+        let expected = CeleryEvent { node: "celery@vm".to_owned(), active: 0, processed: 0, period: Duration::from_secs(2), offline: false };
         assert_eq!(event, expected);
     }
 

@@ -19,11 +19,11 @@ pub use look::look;
 
 use crate::BrokerError;
 use blocked::Blocked;
-use books::Books;
+use books::PodBooks;
 use celery_amqp::{AmqpEvents, AmqpRemote};
 use celery_redis::{RedisEvents, RedisRemote};
 use connections::Connections;
-use kombu::{Call, Whom, WorkerEvent};
+use kombu::{Call, CeleryEvent, Whom};
 use qscaler_broker_url::BrokerUrl;
 use qscaler_core::framework::{Framework, KeyNames};
 use serde_json::Value;
@@ -58,7 +58,7 @@ impl CeleryEvents {
     ///
     /// # Errors
     /// When the connection is lost.
-    pub async fn next(&mut self) -> Result<WorkerEvent, BrokerError> {
+    pub async fn next(&mut self) -> Result<CeleryEvent, BrokerError> {
         match &mut self.transport {
             EventsTransport::Redis(events) => events.next().await,
             EventsTransport::Amqp(events) => events.next().await,
@@ -156,7 +156,7 @@ pub struct Bookkeeping {
 }
 
 enum Kind {
-    Redis(Box<Books>),
+    Redis(Box<PodBooks>),
     Amqp(Box<Connections>),
 }
 
@@ -169,7 +169,7 @@ impl Bookkeeping {
     pub fn open(url: &str, whose: &Whose<'_>, host: &str, address: Option<IpAddr>) -> Result<Option<Self>, BrokerError> {
         let kind = match crate::read_url(url)? {
             _ if whose.framework.acknowledges_early => None,
-            BrokerUrl::Redis(url) => Books::new(url, whose, host).map(|books| Kind::Redis(Box::new(books))),
+            BrokerUrl::Redis(url) => PodBooks::new(url, whose, host).map(|books| Kind::Redis(Box::new(books))),
             BrokerUrl::Amqp(url) => address.map(|address| Kind::Amqp(Box::new(Connections::new(url, address)))),
         };
         Ok(kind.map(|kind| Self { kind }))

@@ -8,7 +8,7 @@
 //! like one that has none (one blocking connection, whatever its concurrency): waiting alone proves nothing, and this does.
 
 use super::Whose;
-use crate::redis::Link;
+use crate::redis::RedisLink;
 use crate::{BrokerError, Retry};
 use qscaler_core::framework::Books;
 use redis::{FromRedisValue, Pipeline, Value};
@@ -97,7 +97,7 @@ impl Look {
 }
 
 /// How a look ended.
-pub(super) struct End {
+pub(super) struct LockEnd {
     pub(super) at: Instant,
     /// The answer to `TIME`.
     pub(super) server: Option<Value>,
@@ -120,7 +120,7 @@ impl Owners {
     }
 
     /// The tasks in hand and their locks. None: it is not the time yet, or there are too many.
-    pub(super) async fn read(&mut self, link: &Link) -> Result<Option<Look>, BrokerError> {
+    pub(super) async fn read(&mut self, link: &RedisLink) -> Result<Option<Look>, BrokerError> {
         let began = Instant::now();
         if began < self.due {
             return Ok(None);
@@ -155,7 +155,7 @@ impl Owners {
     }
 
     /// Whether every task in hand is another's. `left`: the answers to [`Look::ask_left`].
-    pub(super) fn judge(&mut self, mut look: Look, left: &[Value], end: End) -> bool {
+    pub(super) fn judge(&mut self, mut look: Look, left: &[Value], end: LockEnd) -> bool {
         for (key, left) in look.asked.iter().zip(left) {
             if let (Some(lock), Value::Int(left @ 0..)) = (look.locks.get_mut(key), left) {
                 lock.left_ms = Some(*left);
@@ -181,7 +181,7 @@ impl Owners {
 }
 
 /// Whether no connection of the pod was heard from the beginning of the look before to the end of this one.
-fn was_silent(before: &Look, end: &End) -> bool {
+fn was_silent(before: &Look, end: &LockEnd) -> bool {
     let Some((idle_s, server_ms)) = end.idle_s.zip(end.server.as_ref().and_then(millis)) else { return false };
     let own_ms = u64::try_from(end.at.saturating_duration_since(before.began).as_millis()).unwrap_or(u64::MAX);
     let server_ms = server_ms.saturating_sub(before.server_ms);
@@ -195,7 +195,7 @@ fn millis(value: &Value) -> Option<u64> {
     Some(seconds.saturating_mul(1000).saturating_add(micros / 1000))
 }
 
-fn unreadable(link: &Link) -> BrokerError {
+fn unreadable(link: &RedisLink) -> BrokerError {
     BrokerError { operation: OPERATION, place: link.place(), message: "an answer that cannot be read".to_owned(), retry: Retry::AfterChange }
 }
 
@@ -230,7 +230,7 @@ mod tests {
             let at = self.begin + Duration::from_secs(second);
             let asked = locks.keys().cloned().collect();
             let look = Look { began: at, server_ms: ms(second), locks, asked, connections: BTreeSet::new() };
-            self.owners.judge(look, &left, End { at, server: Some(time(second)), connections: BTreeSet::from([7, 8]), idle_s })
+            self.owners.judge(look, &left, LockEnd { at, server: Some(time(second)), connections: BTreeSet::from([7, 8]), idle_s })
         }
     }
 

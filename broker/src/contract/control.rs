@@ -3,7 +3,7 @@
 use super::{Outcome, QUIET, UnderTest, address, check, order, report, take, take_nothing};
 use crate::{ControlReceiver, Delivery, now_ms};
 use futures::future::join_all;
-use qscaler_core::message::ControlMessage;
+use qscaler_core::message::{ControlMessage, Epoch};
 use qscaler_core::workload::ControlAddress;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -66,7 +66,7 @@ pub(super) async fn a_shared_message_reaches_exactly_one_of_several(broker: &dyn
     for epoch in 1..=3 {
         control.publish(&address, &order(epoch)).await?;
         let (who, delivery) = one_takes(&mut receivers, |_| true).await?;
-        epochs.insert(delivery.message.epoch);
+        epochs.insert(delivery.message.epoch.0);
         receivers[who].ack(delivery).await?;
     }
     check(epochs == BTreeSet::from([1, 2, 3]), || format!("{epochs:?}"))?;
@@ -147,7 +147,7 @@ pub(super) async fn namesakes_with_other_uids_take_nothing_of_one_another(broker
         control.remove(address).await?;
         for later in &mut all[i + 1..] {
             let delivery = take(&mut **later, true).await?;
-            check(delivery.message.epoch == 10, || format!("{delivery:?}"))?;
+            check(delivery.message.epoch == Epoch(10), || format!("{delivery:?}"))?;
             later.ack(delivery).await?;
         }
     }
@@ -179,7 +179,7 @@ pub(super) async fn a_message_given_back_reaches_another(broker: &dyn UnderTest)
     first.give_back(delivery).await?;
     let mut second = broker.ends(&address, "b")?.receiver;
     let delivery = take(&mut *second, true).await?;
-    check(delivery.message.epoch == 4, || format!("{delivery:?}"))?;
+    check(delivery.message.epoch == Epoch(4), || format!("{delivery:?}"))?;
     second.ack(delivery).await?;
     take_nothing(&mut *first, true).await
 }
@@ -194,7 +194,7 @@ pub(super) async fn a_message_of_a_dead_receiver_reaches_another(broker: &dyn Un
     drop((first, delivery));
     let mut second = broker.ends(&address, "b")?.receiver;
     let delivery = take(&mut *second, true).await?;
-    check(delivery.message.epoch == 5, || format!("{delivery:?}"))?;
+    check(delivery.message.epoch == Epoch(5), || format!("{delivery:?}"))?;
     Ok(second.ack(delivery).await?)
 }
 
@@ -208,7 +208,7 @@ pub(super) async fn a_restarted_sidecar_gets_its_message_again(broker: &dyn Unde
     drop((first, delivery));
     let mut again = broker.ends(&address, "a")?.receiver;
     let delivery = take(&mut *again, true).await?;
-    check(delivery.message.epoch == 6, || format!("{delivery:?}"))?;
+    check(delivery.message.epoch == Epoch(6), || format!("{delivery:?}"))?;
     Ok(again.ack(delivery).await?)
 }
 
@@ -233,7 +233,7 @@ pub(super) async fn an_expired_message_reaches_nobody(broker: &dyn UnderTest) ->
     // The way is free for one that lives.
     ends.control.publish(&address, &order(2)).await?;
     let delivery = take(&mut *receiver, true).await?;
-    check(delivery.message.epoch == 2, || format!("{delivery:?}"))?;
+    check(delivery.message.epoch == Epoch(2), || format!("{delivery:?}"))?;
     Ok(receiver.ack(delivery).await?)
 }
 
@@ -260,7 +260,7 @@ pub(super) async fn a_workload_removed_and_declared_again_is_empty(broker: &dyn 
     take_nothing(&mut *ends.receiver, true).await?;
     ends.control.publish(&address, &order(2)).await?;
     let delivery = take(&mut *ends.receiver, true).await?;
-    check(delivery.message.epoch == 2, || format!("{delivery:?}"))
+    check(delivery.message.epoch == Epoch(2), || format!("{delivery:?}"))
 }
 
 pub(super) async fn a_take_that_is_cut_off_loses_nothing(broker: &dyn UnderTest) -> Outcome {
@@ -284,7 +284,7 @@ pub(super) async fn a_take_that_is_cut_off_loses_nothing(broker: &dyn UnderTest)
         if let Ok(taken) = timeout(patience, ends.receiver.take(!round.is_multiple_of(5), Duration::from_secs(5))).await
             && let Some(delivery) = taken?
         {
-            epochs.insert(delivery.message.epoch);
+            epochs.insert(delivery.message.epoch.0);
             ends.receiver.ack(delivery).await?;
         }
     }
@@ -300,7 +300,7 @@ pub(super) async fn a_malformed_message_is_dropped_and_counted(broker: &dyn Unde
     }
     ends.control.publish(&address, &order(3)).await?;
     let delivery = take(&mut *ends.receiver, true).await?;
-    check(delivery.message.epoch == 3, || format!("{delivery:?}"))?;
+    check(delivery.message.epoch == Epoch(3), || format!("{delivery:?}"))?;
     ends.receiver.ack(delivery).await?;
     check(ends.receiver.malformed() == 4, || format!("{} counted", ends.receiver.malformed()))?;
     take_nothing(&mut *broker.ends(&address, "b")?.receiver, true).await
@@ -320,7 +320,7 @@ pub(super) async fn a_message_that_is_too_long_is_dropped_by_whoever_meets_it_an
         }
         check(begin.elapsed() < super::DEADLINE, || "the short one never came".to_owned())?;
     };
-    check(delivery.message.epoch == 3, || format!("{delivery:?}"))?;
+    check(delivery.message.epoch == Epoch(3), || format!("{delivery:?}"))?;
     receiver.ack(delivery).await?;
     check(receiver.malformed() == 1, || format!("{} counted", receiver.malformed()))?;
     // A restart meets it no more.

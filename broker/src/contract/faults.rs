@@ -89,7 +89,7 @@ pub(super) async fn everything_goes_on_after_the_server_restarts(broker: &dyn Un
     let mut epochs = Vec::new();
     for _ in 0..2 {
         let delivery = take(&mut *ends.receiver, true).await?;
-        epochs.push(delivery.message.epoch);
+        epochs.push(delivery.message.epoch.0);
         ends.receiver.ack(delivery).await?;
     }
     epochs.sort_unstable();

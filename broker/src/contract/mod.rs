@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 use qscaler_core::framework::Framework;
-use qscaler_core::message::{AccessLevel, Busy, ControlKind, ControlMessage, PodMs, Report, VERSION, WorkerState};
+use qscaler_core::message::{AccessLevel, Busy, ControlKind, ControlMessage, Epoch, PodMs, Report, VERSION, WorkerState};
 use qscaler_core::scale::QueueSample;
 use qscaler_core::workload::{ControlAddress, WorkloadId};
 use std::collections::BTreeMap;
@@ -157,7 +157,7 @@ fn order(epoch: u64) -> ControlMessage {
         version: VERSION,
         kind: ControlKind::SigkillQueue,
         workload_uid: "w".into(),
-        epoch,
+        epoch: Epoch(epoch),
         issued_ms: now,
         expires_ms: now + 600_000,
         lease_ms: 60_000,
@@ -176,7 +176,7 @@ fn report(address: &ControlAddress, pod_uid: &str, sequence: u64) -> Report {
         started_ms: PodMs(1),
         at_ms: PodMs(now_ms()),
         state: WorkerState::Open,
-        epoch: 0,
+        epoch: Epoch(0),
         busy: Busy::Idle,
         busy_since_ms: PodMs(1),
         active_tasks: None,

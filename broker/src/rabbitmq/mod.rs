@@ -35,7 +35,7 @@ const HEARTBEAT_S: u16 = 10;
 
 /// Makes connections to one RabbitMQ.
 #[derive(Debug)]
-pub(crate) struct Link {
+pub(crate) struct AmqpLink {
     pub(crate) url: AmqpUrl,
     /// Shown in the management API.
     name: &'static str,
@@ -43,7 +43,7 @@ pub(crate) struct Link {
     asked: Arc<AtomicBool>,
 }
 
-impl Link {
+impl AmqpLink {
     pub(crate) fn new(url: AmqpUrl, name: &'static str) -> Self {
         Self { url, name, asked: Arc::default() }
     }

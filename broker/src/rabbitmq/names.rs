@@ -1,7 +1,7 @@
 //! Names, arguments and bounds of QScaler's own queues in RabbitMQ. In: a workload's address, a pod. Out: queue names, routing keys, and queues that exist.
 //! Left to others: publishing and consuming.
 
-use super::{Link, is_missing, is_refused};
+use super::{AmqpLink, is_missing, is_refused};
 use crate::{BrokerError, Retry};
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
@@ -65,7 +65,7 @@ pub(crate) fn pod_routing_key(address: &ControlAddress, pod_uid: &str) -> String
 }
 
 /// A name as the protocol has it: at most 255 bytes.
-pub(crate) fn short(link: &Link, operation: &'static str, name: &str) -> Result<ShortString, BrokerError> {
+pub(crate) fn short(link: &AmqpLink, operation: &'static str, name: &str) -> Result<ShortString, BrokerError> {
     ShortString::try_new(name).map_err(|_| {
         let start: String = name.chars().take(60).collect();
         link.failed(
@@ -87,7 +87,7 @@ impl OwnQueue {
     }
 
     /// Makes the queue exist and bound. One that is there is taken as it is: another release may have given it other arguments.
-    pub(crate) async fn ensure(&self, link: &Link, operation: &'static str, connection: &Connection) -> Result<(), BrokerError> {
+    pub(crate) async fn ensure(&self, link: &AmqpLink, operation: &'static str, connection: &Connection) -> Result<(), BrokerError> {
         let name = short(link, operation, &self.name)?;
         let channel = link.channel(operation, connection).await?;
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
@@ -102,7 +102,7 @@ impl OwnQueue {
         self.bind(link, operation, &channel).await
     }
 
-    async fn bind(&self, link: &Link, operation: &'static str, channel: &Channel) -> Result<(), BrokerError> {
+    async fn bind(&self, link: &AmqpLink, operation: &'static str, channel: &Channel) -> Result<(), BrokerError> {
         let (name, key) = (short(link, operation, &self.name)?, short(link, operation, &self.routing_key)?);
         link.call(operation, channel.queue_bind(name, EXCHANGE.into(), key, QueueBindOptions::default(), FieldTable::default())).await?;
         // Closing is politeness: the channel goes with the connection at the latest.
@@ -112,7 +112,7 @@ impl OwnQueue {
 }
 
 /// Makes the exchange exist. A user without that right finds it made by the controller.
-pub(crate) async fn ensure_exchange(link: &Link, operation: &'static str, connection: &Connection) -> Result<(), BrokerError> {
+pub(crate) async fn ensure_exchange(link: &AmqpLink, operation: &'static str, connection: &Connection) -> Result<(), BrokerError> {
     let channel = link.channel(operation, connection).await?;
     let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
     match link.raw(channel.exchange_declare(EXCHANGE.into(), ExchangeKind::Direct, options, FieldTable::default())).await {

@@ -4,7 +4,7 @@
 //! Consuming and not polling: a hundred thousand idle sidecars then cost the server nothing. With a prefetch of 1 the server hands this pod at most
 //! one shared message; one that comes after the caller has lost interest is requeued. The pod's own queue is exclusive: it goes with the connection.
 
-use super::{Link, is_missing, names};
+use super::{AmqpLink, is_missing, names};
 use crate::signing::{self, PublicKeys};
 use crate::{BrokerError, ControlReceiver, Delivery, DeliveryHandle, ReceiverOptions, Retry, now_ms};
 use async_trait::async_trait;
@@ -35,7 +35,7 @@ const REQUEUE: BasicNackOptions = BasicNackOptions { multiple: false, requeue: t
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct RabbitReceiver {
-    link: Arc<Link>,
+    link: Arc<AmqpLink>,
     address: ControlAddress,
     pod_uid: String,
     keys: Option<Arc<PublicKeys>>,
@@ -58,7 +58,7 @@ struct Session {
 
 impl RabbitReceiver {
     pub(crate) fn new(url: AmqpUrl, address: &ControlAddress, pod_uid: &str, options: ReceiverOptions) -> Self {
-        let link = Arc::new(Link::new(url, "qscaler sidecar"));
+        let link = Arc::new(AmqpLink::new(url, "qscaler sidecar"));
         Self { link, address: address.clone(), pod_uid: pod_uid.to_owned(), keys: options.keys, session: None, generation: 0, malformed: 0 }
     }
 
@@ -188,12 +188,12 @@ impl RabbitReceiver {
     }
 }
 
-async fn start(link: Arc<Link>, channel: Channel, queue: String) -> Result<Option<Consumer>, BrokerError> {
+async fn start(link: Arc<AmqpLink>, channel: Channel, queue: String) -> Result<Option<Consumer>, BrokerError> {
     let name = names::short(&link, OPERATION, &queue)?;
     link.call(OPERATION, channel.basic_consume(name, "".into(), BasicConsumeOptions::default(), FieldTable::default())).await.map(Some)
 }
 
-async fn stop(link: Arc<Link>, channel: Channel, mut consumer: Consumer) -> Result<Option<Consumer>, BrokerError> {
+async fn stop(link: Arc<AmqpLink>, channel: Channel, mut consumer: Consumer) -> Result<Option<Consumer>, BrokerError> {
     link.call(OPERATION, channel.basic_cancel(consumer.tag(), BasicCancelOptions::default())).await?;
     // The stream ends with the answer to the cancel; whatever stands before it has been delivered to us.
     while let Some(delivery) = consumer.next().await {

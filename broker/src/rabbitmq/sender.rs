@@ -1,7 +1,7 @@
 //! The controller's end of the control channel on RabbitMQ. In: messages for a workload's queue or one pod's. Out: reports, consumed from the
 //! workload's report queue into memory as they come, so that asking for them costs no round trip. Left to others: when to send, what a report means.
 
-use super::{Link, is_missing, names};
+use super::{AmqpLink, is_missing, names};
 use crate::signing::Signer;
 use crate::{BrokerError, ControlSender, Reports, Retry, now_ms};
 use async_trait::async_trait;
@@ -30,7 +30,7 @@ const DURABLE: u8 = 2;
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct RabbitSender {
-    link: Arc<Link>,
+    link: Arc<AmqpLink>,
     signer: Signer,
     session: tokio::sync::Mutex<Option<Arc<Session>>>,
 }
@@ -63,7 +63,7 @@ enum Sent {
 
 impl RabbitSender {
     pub(crate) fn new(url: AmqpUrl, signer: Signer) -> Self {
-        Self { link: Arc::new(Link::new(url, "qscaler controller")), signer, session: tokio::sync::Mutex::new(None) }
+        Self { link: Arc::new(AmqpLink::new(url, "qscaler controller")), signer, session: tokio::sync::Mutex::new(None) }
     }
 
     async fn session(&self, operation: &'static str) -> Result<Arc<Session>, BrokerError> {
@@ -133,7 +133,7 @@ impl RabbitSender {
 }
 
 /// Makes the workload's consumer of reports.
-async fn consume(link: Arc<Link>, session: Arc<Session>, operation: &'static str, address: ControlAddress) -> Result<(), BrokerError> {
+async fn consume(link: Arc<AmqpLink>, session: Arc<Session>, operation: &'static str, address: ControlAddress) -> Result<(), BrokerError> {
     let queue = names::reports(&address);
     queue.ensure(&link, operation, &session.connection).await?;
     let name = names::short(&link, operation, &queue.name)?;
@@ -149,7 +149,7 @@ impl Session {
     }
 
     /// The making of this workload's consumer: the one under way, or a new one.
-    fn start(self: &Arc<Self>, link: &Arc<Link>, operation: &'static str, address: &ControlAddress) -> Starting {
+    fn start(self: &Arc<Self>, link: &Arc<AmqpLink>, operation: &'static str, address: &ControlAddress) -> Starting {
         let mut starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
         starting.retain(|_, started| started.peek().is_none());
         let begin = || {

@@ -4,7 +4,7 @@
 //! again only after [`MISSING_AGAIN`].
 
 use super::management::{self, Api, QueueFigures};
-use super::{Link, is_missing, is_refused, names};
+use super::{AmqpLink, is_missing, is_refused, names};
 use crate::unseen::Unseen;
 use crate::{BrokerError, QueueQuery, QueueStats, now_ms};
 use async_trait::async_trait;
@@ -33,7 +33,7 @@ const OPERATION: &str = "measuring queues";
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct RabbitStats {
-    link: Link,
+    link: AmqpLink,
     session: tokio::sync::Mutex<Option<Arc<Session>>>,
     api: Result<Arc<Api>, String>,
     management: tokio::sync::Mutex<ManagementCache>,
@@ -71,7 +71,7 @@ impl RabbitStats {
     pub(crate) fn new(url: AmqpUrl) -> Self {
         Self {
             api: Api::new(&url).map(Arc::new),
-            link: Link::new(url, "qscaler figures"),
+            link: AmqpLink::new(url, "qscaler figures"),
             session: tokio::sync::Mutex::new(None),
             management: tokio::sync::Mutex::new(ManagementCache::default()),
             missing: Mutex::new(HashMap::new()),

@@ -42,7 +42,7 @@ pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A connection to one Redis.
 #[derive(Debug)]
-pub(crate) struct Link {
+pub(crate) struct RedisLink {
     url: RedisUrl,
     response_timeout: Duration,
     /// Longest value of an answer; see [`guard`].
@@ -76,7 +76,7 @@ impl std::fmt::Debug for Live {
     }
 }
 
-impl Link {
+impl RedisLink {
     pub(crate) fn new(url: RedisUrl, response_timeout: Duration) -> Self {
         Self::bounded(url, response_timeout, u64::MAX)
     }

@@ -3,7 +3,7 @@
 //!
 //! The pending list tells identifiers without bodies; each is then read alone, and the one at which the connection fails is it.
 
-use super::{Link, keys};
+use super::{RedisLink, keys};
 use crate::BrokerError;
 use redis::{Value, cmd, pipe};
 
@@ -14,7 +14,7 @@ const PENDING_MAX: usize = 1024;
 ///
 /// # Errors
 /// When the broker cannot be reached, or the user lacks the right `xpending`.
-pub(crate) async fn remove(link: &Link, key: &str, group: &str, consumer: &str) -> Result<u64, BrokerError> {
+pub(crate) async fn remove(link: &RedisLink, key: &str, group: &str, consumer: &str) -> Result<u64, BrokerError> {
     const OPERATION: &str = "removing an entry that is too long";
     let mut list = cmd("XPENDING");
     list.arg(key).arg(group).arg("-").arg("+").arg(PENDING_MAX).arg(consumer);

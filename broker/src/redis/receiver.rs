@@ -5,7 +5,7 @@
 //! the next one finds its result. Whatever is lost on the way (a connection, this process) is pending under this pod's name, and read again from
 //! there; if the pod is gone for good, another sidecar claims it after [`ReceiverOptions::reclaim_after`].
 
-use super::{Link, RESPONSE_TIMEOUT, keys, oversized};
+use super::{RESPONSE_TIMEOUT, RedisLink, keys, oversized};
 use crate::signing;
 use crate::{BrokerError, ControlReceiver, Delivery, DeliveryHandle, ReceiverOptions, Retry, now_ms};
 use async_trait::async_trait;
@@ -34,8 +34,8 @@ const REPORTING: &str = "sending a report";
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct RedisReceiver {
-    commands: Link,
-    blocking: Arc<Link>,
+    commands: RedisLink,
+    blocking: Arc<RedisLink>,
     shared_key: String,
     pod_key: String,
     report_key: String,
@@ -59,8 +59,8 @@ pub(crate) struct RedisReceiver {
 impl RedisReceiver {
     pub(crate) fn new(url: RedisUrl, address: &ControlAddress, pod_uid: &str, options: ReceiverOptions) -> Self {
         Self {
-            commands: Link::bounded(url.clone(), RESPONSE_TIMEOUT, MESSAGE_BYTES_MAX as u64),
-            blocking: Arc::new(Link::bounded(url, BLOCK_RESPONSE_TIMEOUT, MESSAGE_BYTES_MAX as u64)),
+            commands: RedisLink::bounded(url.clone(), RESPONSE_TIMEOUT, MESSAGE_BYTES_MAX as u64),
+            blocking: Arc::new(RedisLink::bounded(url, BLOCK_RESPONSE_TIMEOUT, MESSAGE_BYTES_MAX as u64)),
             shared_key: keys::control(address),
             pod_key: keys::pod(address, pod_uid),
             report_key: keys::reports(address),

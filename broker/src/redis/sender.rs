@@ -1,7 +1,7 @@
 //! The controller's end of the control channel on Redis. In: messages for the stream of a workload or of one pod. Out: reports from the workload's
 //! report stream. Left to others: when to send, and what a report means.
 
-use super::{Link, RESPONSE_TIMEOUT, keys, oversized};
+use super::{RESPONSE_TIMEOUT, RedisLink, keys, oversized};
 use crate::signing::Signer;
 use crate::{BrokerError, ControlSender, Reports, now_ms};
 use async_trait::async_trait;
@@ -15,7 +15,7 @@ use std::sync::{Mutex, PoisonError};
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct RedisSender {
-    link: Link,
+    link: RedisLink,
     signer: Signer,
     reports: Mutex<HashMap<ControlAddress, ReportState>>,
 }
@@ -31,7 +31,7 @@ struct ReportState {
 
 impl RedisSender {
     pub(crate) fn new(url: RedisUrl, signer: Signer) -> Self {
-        Self { link: Link::bounded(url, RESPONSE_TIMEOUT, MESSAGE_BYTES_MAX as u64), signer, reports: Mutex::new(HashMap::new()) }
+        Self { link: RedisLink::bounded(url, RESPONSE_TIMEOUT, MESSAGE_BYTES_MAX as u64), signer, reports: Mutex::new(HashMap::new()) }
     }
 
     fn state<T>(&self, with: impl FnOnce(&mut ReportState) -> T, address: &ControlAddress) -> T {

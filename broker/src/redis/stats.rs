@@ -8,7 +8,7 @@ use super::elsewhere::{self, Elsewhere};
 use super::later::{self, Later};
 use super::oldest::{self, Oldest};
 use super::streams::{StreamFigures, stream};
-use super::{Link, RESPONSE_TIMEOUT};
+use super::{RESPONSE_TIMEOUT, RedisLink};
 use crate::unseen::Unseen;
 use crate::{BrokerError, QueueQuery, QueueStats, now_ms};
 use async_trait::async_trait;
@@ -37,7 +37,7 @@ const OPERATION: &str = "measuring queues";
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct RedisStats {
-    link: Link,
+    link: RedisLink,
     patterns: Mutex<HashMap<String, Sweep>>,
     /// Queues of which nothing was ever seen, and what else was found of their name.
     unseen: Unseen<Elsewhere>,
@@ -75,7 +75,12 @@ impl Sweep {
 
 impl RedisStats {
     pub(crate) fn new(url: RedisUrl) -> Self {
-        Self { link: Link::new(url, RESPONSE_TIMEOUT), patterns: Mutex::new(HashMap::new()), unseen: Unseen::default(), unread: Mutex::default() }
+        Self {
+            link: RedisLink::new(url, RESPONSE_TIMEOUT),
+            patterns: Mutex::new(HashMap::new()),
+            unseen: Unseen::default(),
+            unread: Mutex::default(),
+        }
     }
 
     /// Moves the sweeps of these patterns on, by at most [`SCANS_MAX`] round trips for all of them together.

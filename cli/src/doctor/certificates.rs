@@ -1,7 +1,7 @@
 //! The webhook's certificate as the API server sees it. In: the published bundles, what is served, the time. Out: checks. Left to others: reading (`cluster`), making
 //! certificates (`certs`, cert-manager).
 
-use super::{Check, NOT_ALLOWED, Seen, State, check};
+use super::{Check, ClusterSeen, NOT_ALLOWED, State, check};
 use qscaler_core::names::{TLS_SECRET, WEBHOOK_CONFIGURATION};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
@@ -17,12 +17,14 @@ const SERVICE: &str = "qscaler-webhook";
 pub(crate) type Bundle = (String, Vec<u8>);
 
 /// All checks of it. `namespace`: of the installation; `now_s` since the epoch.
-pub(super) fn checks(webhooks: &Seen<Vec<Bundle>>, served: &Seen<Option<Vec<u8>>>, namespace: Option<&str>, now_s: i64) -> Vec<Check> {
+pub(super) fn checks(webhooks: &ClusterSeen<Vec<Bundle>>, served: &ClusterSeen<Option<Vec<u8>>>, namespace: Option<&str>, now_s: i64) -> Vec<Check> {
     let name = format!("MutatingWebhookConfiguration {WEBHOOK_CONFIGURATION} is there");
     let found = match webhooks {
-        Seen::Yes(found) => found,
-        Seen::NotAllowed => return vec![check(name, State::Unknown, NOT_ALLOWED)],
-        Seen::No(why) => return vec![check(name, State::Failed, format!("{why}: pods are made without the sidecar; helm install or upgrade"))],
+        ClusterSeen::Yes(found) => found,
+        ClusterSeen::NotAllowed => return vec![check(name, State::Unknown, NOT_ALLOWED)],
+        ClusterSeen::No(why) => {
+            return vec![check(name, State::Failed, format!("{why}: pods are made without the sidecar; helm install or upgrade"))];
+        }
     };
     let mut out = vec![check(name, State::Ok, "")];
     out.extend(found.iter().map(|(hook, pem)| bundle(hook, pem, now_s)));
@@ -56,17 +58,17 @@ fn bundle(hook: &str, pem: &[u8], now_s: i64) -> Check {
 }
 
 /// What is served, beside every bundle.
-fn leaf(bundles: &[Bundle], served: &Seen<Option<Vec<u8>>>, namespace: &str, now_s: i64) -> Option<Check> {
+fn leaf(bundles: &[Bundle], served: &ClusterSeen<Option<Vec<u8>>>, namespace: &str, now_s: i64) -> Option<Check> {
     let name = "the webhook's certificate is trusted and valid".to_owned();
     let renew = format!(
         "kubectl -n {namespace} delete secret {TLS_SECRET} has certs make another; kubectl -n {namespace} logs deployment/qscaler-certs says what keeps it from it"
     );
     let failed = |what: String| Some(check(name.clone(), State::Failed, format!("{what}, so pods are made without the sidecar: {renew}")));
     let pem = match served {
-        Seen::Yes(Some(pem)) => pem,
-        Seen::Yes(None) => return failed(format!("the Secret {namespace}/{TLS_SECRET} is not there, or has no tls.crt")),
-        Seen::NotAllowed => return Some(check(name, State::Unknown, NOT_ALLOWED)),
-        Seen::No(why) => return Some(check(name, State::Unknown, why)),
+        ClusterSeen::Yes(Some(pem)) => pem,
+        ClusterSeen::Yes(None) => return failed(format!("the Secret {namespace}/{TLS_SECRET} is not there, or has no tls.crt")),
+        ClusterSeen::NotAllowed => return Some(check(name, State::Unknown, NOT_ALLOWED)),
+        ClusterSeen::No(why) => return Some(check(name, State::Unknown, why)),
     };
     let served = blocks(pem);
     let chain = parsed(&served);

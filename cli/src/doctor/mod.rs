@@ -10,7 +10,7 @@ pub(crate) use certificates::Bundle;
 pub(crate) use rights::{COMMANDS, NEEDED, Right, Role};
 pub(crate) use signing::Keys;
 
-use crate::absent::{Workload, why};
+use crate::absent::{DeploymentFacts, why};
 use crate::show::needs_someone;
 use qscaler_api::QWorker;
 use qscaler_core::names::condition;
@@ -24,7 +24,7 @@ const NAMED_MAX: usize = 5;
 
 /// What was read.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Seen<T> {
+pub(crate) enum ClusterSeen<T> {
     Yes(T),
     /// The user may not.
     NotAllowed,
@@ -32,19 +32,19 @@ pub(crate) enum Seen<T> {
     No(String),
 }
 
-impl<T> Seen<T> {
-    pub(crate) fn map<U>(self, then: impl FnOnce(T) -> U) -> Seen<U> {
+impl<T> ClusterSeen<T> {
+    pub(crate) fn map<U>(self, then: impl FnOnce(T) -> U) -> ClusterSeen<U> {
         match self {
-            Self::Yes(found) => Seen::Yes(then(found)),
-            Self::NotAllowed => Seen::NotAllowed,
-            Self::No(why) => Seen::No(why),
+            Self::Yes(found) => ClusterSeen::Yes(then(found)),
+            Self::NotAllowed => ClusterSeen::NotAllowed,
+            Self::No(why) => ClusterSeen::No(why),
         }
     }
 }
 
 /// A Deployment of QScaler's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Part {
+pub(crate) struct Component {
     pub(crate) namespace: String,
     pub(crate) name: String,
     pub(crate) ready: i32,
@@ -55,7 +55,7 @@ pub(crate) struct Part {
 
 /// A pod of an annotated Deployment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct PodFacts {
+pub(crate) struct AnnotatedPod {
     pub(crate) name: String,
     /// `NAMESPACE/NAME` of its Deployment.
     pub(crate) workload: String,
@@ -69,29 +69,29 @@ pub(crate) struct PodFacts {
 /// Everything that is looked at.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Facts {
-    pub(crate) version: Seen<String>,
+    pub(crate) version: ClusterSeen<String>,
     /// The API server knows QWorkers; None: it did not say.
     pub(crate) installed: Option<bool>,
-    pub(crate) webhooks: Seen<Vec<Bundle>>,
+    pub(crate) webhooks: ClusterSeen<Vec<Bundle>>,
     /// `tls.crt` of what the webhook serves.
-    pub(crate) served: Seen<Option<Vec<u8>>>,
-    pub(crate) parts: Seen<Vec<Part>>,
+    pub(crate) served: ClusterSeen<Option<Vec<u8>>>,
+    pub(crate) parts: ClusterSeen<Vec<Component>>,
     /// The keys of control messages.
     pub(crate) keys: Keys,
     /// Seconds since the Lease was renewed; None: there is none.
-    pub(crate) renewed_s: Seen<Option<i64>>,
-    pub(crate) roles: Seen<Vec<Role>>,
+    pub(crate) renewed_s: ClusterSeen<Option<i64>>,
+    pub(crate) roles: ClusterSeen<Vec<Role>>,
     /// What the user may do of [`COMMANDS`], in their order.
     pub(crate) may: Vec<Option<bool>>,
     /// CustomResourceDefinitions and their versions.
-    pub(crate) definitions: Seen<Vec<(String, Option<String>)>>,
+    pub(crate) definitions: ClusterSeen<Vec<(String, Option<String>)>>,
     /// Of annotated Deployments in namespaces that have opted in.
-    pub(crate) pods: Seen<Vec<PodFacts>>,
+    pub(crate) pods: ClusterSeen<Vec<AnnotatedPod>>,
     /// Seconds since the epoch.
     pub(crate) now_s: i64,
     /// Deployments with annotations of ours.
-    pub(crate) workloads: Seen<Vec<Workload>>,
-    pub(crate) workers: Seen<Vec<QWorker>>,
+    pub(crate) workloads: ClusterSeen<Vec<DeploymentFacts>>,
+    pub(crate) workers: ClusterSeen<Vec<QWorker>>,
     /// Namespaces that are being deleted, as far as they may be read.
     pub(crate) ending: Vec<String>,
 }
@@ -126,9 +126,9 @@ const NOT_ALLOWED: &str = "you may not read this; ask someone who may";
 /// All checks, in the order in which one thing needs the other.
 pub(crate) fn checks(facts: &Facts) -> Vec<Check> {
     let mut out = vec![match &facts.version {
-        Seen::Yes(version) => check(format!("the API server answers ({version})"), State::Ok, ""),
-        Seen::NotAllowed => check("the API server answers", State::Ok, ""),
-        Seen::No(why) => check("the API server answers", State::Failed, why),
+        ClusterSeen::Yes(version) => check(format!("the API server answers ({version})"), State::Ok, ""),
+        ClusterSeen::NotAllowed => check("the API server answers", State::Ok, ""),
+        ClusterSeen::No(why) => check("the API server answers", State::Failed, why),
     }];
     out.push(match facts.installed {
         Some(true) => check("the API server knows QWorkers", State::Ok, ""),
@@ -140,7 +140,7 @@ pub(crate) fn checks(facts: &Facts) -> Vec<Check> {
         None => check("the API server knows QWorkers", State::Unknown, "it did not say"),
     });
     let none = Vec::new();
-    let known = if let Seen::Yes(parts) = &facts.parts { parts } else { &none };
+    let known = if let ClusterSeen::Yes(parts) = &facts.parts { parts } else { &none };
     let namespace = known.iter().find(|p| p.name.ends_with("controller")).map(|p| p.namespace.as_str());
     out.extend(parts(&facts.parts));
     out.extend(leads(&facts.renewed_s, namespace));
@@ -157,24 +157,24 @@ pub(crate) fn checks(facts: &Facts) -> Vec<Check> {
 }
 
 /// Somebody scales. None: no controller is known, which is a failure of its own.
-fn leads(renewed_s: &Seen<Option<i64>>, namespace: Option<&str>) -> Option<Check> {
+fn leads(renewed_s: &ClusterSeen<Option<i64>>, namespace: Option<&str>) -> Option<Check> {
     let namespace = namespace?;
     let fix =
         |what: &str| format!("{what}: nothing is scaled, tasks are held all the same: kubectl -n {namespace} logs deployment/qscaler-controller");
     Some(match renewed_s {
-        Seen::Yes(Some(age)) if *age <= LEASE_OLD_S => check("a controller leads", State::Ok, ""),
-        Seen::Yes(Some(age)) => check("a controller leads", State::Failed, fix(&format!("its Lease was renewed {age} s ago"))),
-        Seen::Yes(None) => check("a controller leads", State::Failed, fix("there is no Lease of its")),
-        Seen::NotAllowed => check("a controller leads", State::Unknown, NOT_ALLOWED),
-        Seen::No(why) => check("a controller leads", State::Unknown, why),
+        ClusterSeen::Yes(Some(age)) if *age <= LEASE_OLD_S => check("a controller leads", State::Ok, ""),
+        ClusterSeen::Yes(Some(age)) => check("a controller leads", State::Failed, fix(&format!("its Lease was renewed {age} s ago"))),
+        ClusterSeen::Yes(None) => check("a controller leads", State::Failed, fix("there is no Lease of its")),
+        ClusterSeen::NotAllowed => check("a controller leads", State::Unknown, NOT_ALLOWED),
+        ClusterSeen::No(why) => check("a controller leads", State::Unknown, why),
     })
 }
 
-fn parts(parts: &Seen<Vec<Part>>) -> Vec<Check> {
+fn parts(parts: &ClusterSeen<Vec<Component>>) -> Vec<Check> {
     let found = match parts {
-        Seen::Yes(found) => found,
-        Seen::NotAllowed => return vec![check("QScaler's own Deployments are ready", State::Unknown, NOT_ALLOWED)],
-        Seen::No(why) => return vec![check("QScaler's own Deployments are ready", State::Failed, why)],
+        ClusterSeen::Yes(found) => found,
+        ClusterSeen::NotAllowed => return vec![check("QScaler's own Deployments are ready", State::Unknown, NOT_ALLOWED)],
+        ClusterSeen::No(why) => return vec![check("QScaler's own Deployments are ready", State::Failed, why)],
     };
     let missing = ["controller", "webhook"].into_iter().filter(|part| !found.iter().any(|p| p.name.ends_with(part)));
     let mut out: Vec<Check> = missing
@@ -201,12 +201,14 @@ fn parts(parts: &Seen<Vec<Part>>) -> Vec<Check> {
 
 /// Annotated Deployments without a QWorker, and every condition that needs someone.
 fn workloads(facts: &Facts) -> Vec<Check> {
-    let (Seen::Yes(workers), Seen::Yes(deployments)) = (&facts.workers, &facts.workloads) else {
-        let state = if facts.workers == Seen::NotAllowed || facts.workloads == Seen::NotAllowed { State::Unknown } else { State::Failed };
+    let (ClusterSeen::Yes(workers), ClusterSeen::Yes(deployments)) = (&facts.workers, &facts.workloads) else {
+        let state =
+            if facts.workers == ClusterSeen::NotAllowed || facts.workloads == ClusterSeen::NotAllowed { State::Unknown } else { State::Failed };
         let fix = if state == State::Unknown { NOT_ALLOWED } else { "they could not be read" };
         return vec![check("workloads", state, fix)];
     };
-    let same = |w: &QWorker, d: &Workload| w.metadata.namespace.as_deref() == Some(&*d.namespace) && w.metadata.name.as_deref() == Some(&*d.name);
+    let same =
+        |w: &QWorker, d: &DeploymentFacts| w.metadata.namespace.as_deref() == Some(&*d.namespace) && w.metadata.name.as_deref() == Some(&*d.name);
     let is_ending = |namespace: Option<&str>| facts.ending.iter().any(|ending| Some(ending.as_str()) == namespace);
     let ends = |w: &&QWorker| is_ending(w.metadata.namespace.as_deref());
     let mut out: Vec<Check> = facts.ending.iter().filter_map(|namespace| leaving(namespace, workers)).collect();
@@ -240,9 +242,9 @@ fn leaving(namespace: &str, workers: &[QWorker]) -> Option<Check> {
 }
 
 /// Pods of this workload that have no sidecar, where its QWorker does not say so by itself.
-fn bare(workload: &str, pods: &Seen<Vec<PodFacts>>) -> Option<Check> {
-    let Seen::Yes(pods) = pods else { return None };
-    let all: Vec<&PodFacts> = pods.iter().filter(|pod| pod.workload == workload).collect();
+fn bare(workload: &str, pods: &ClusterSeen<Vec<AnnotatedPod>>) -> Option<Check> {
+    let ClusterSeen::Yes(pods) = pods else { return None };
+    let all: Vec<&AnnotatedPod> = pods.iter().filter(|pod| pod.workload == workload).collect();
     let names: Vec<&str> = all.iter().filter(|pod| !pod.has_sidecar).map(|pod| pod.name.as_str()).collect();
     if names.is_empty() {
         return None;

@@ -1,7 +1,7 @@
 //! Who may do what. In: the ClusterRoles of the installation and their bindings, the API server's word on the user. Out: checks. Left to others: reading
 //! (`cluster`). What each program needs is what the chart gives it: a test beside this compares the two.
 
-use super::{Check, NOT_ALLOWED, Seen, State, check};
+use super::{Check, ClusterSeen, NOT_ALLOWED, State, check};
 use std::collections::BTreeSet;
 
 /// API group, resource, verb.
@@ -86,12 +86,12 @@ fn word((group, resource, verb): &Right) -> String {
 }
 
 /// Whether the installed roles are enough. `certs`: that part is installed.
-pub(super) fn installed(roles: &Seen<Vec<Role>>, certs: bool) -> Vec<Check> {
+pub(super) fn installed(roles: &ClusterSeen<Vec<Role>>, certs: bool) -> Vec<Check> {
     const NAME: &str = "QScaler's accounts have the rights that this version needs";
     let roles = match roles {
-        Seen::Yes(roles) => roles,
-        Seen::NotAllowed => return vec![check(NAME, State::Unknown, NOT_ALLOWED)],
-        Seen::No(why) => return vec![check(NAME, State::Unknown, why)],
+        ClusterSeen::Yes(roles) => roles,
+        ClusterSeen::NotAllowed => return vec![check(NAME, State::Unknown, NOT_ALLOWED)],
+        ClusterSeen::No(why) => return vec![check(NAME, State::Unknown, why)],
     };
     let mut wrong = Vec::new();
     for (name, needed) in NEEDED.iter().filter(|(name, _)| certs || *name != "qscaler-certs") {

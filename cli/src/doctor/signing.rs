@@ -1,7 +1,7 @@
 //! Whether control messages are signed, and by a key that pods know. In: whether the key's Secret is there, the public keys that new pods get, those that pods have.
 //! Out: checks. Left to others: reading (`cluster`, `survey`), which asks for the Secret's metadata and never for the key; signing (`controller`).
 
-use super::{Check, NOT_ALLOWED, PodFacts, Seen, State, check};
+use super::{AnnotatedPod, Check, ClusterSeen, NOT_ALLOWED, State, check};
 use qscaler_api::QWorker;
 use qscaler_core::control_key;
 use qscaler_core::names::{CONTROL_KEY_SECRET, condition};
@@ -11,16 +11,22 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Keys {
     /// The Secret with the private key is there.
-    pub(crate) private: Seen<bool>,
+    pub(crate) private: ClusterSeen<bool>,
     /// Public keys that new pods get, in the form of [`control_key::read`].
-    pub(crate) public: Seen<Vec<String>>,
+    pub(crate) public: ClusterSeen<Vec<String>>,
 }
 
 /// Pods of each workload.
 type Counts<'w> = BTreeMap<&'w str, usize>;
 
 /// All checks. `namespace`: of the installation; `certs`: that part is installed.
-pub(super) fn checks(keys: &Keys, pods: &Seen<Vec<PodFacts>>, workers: &Seen<Vec<QWorker>>, namespace: Option<&str>, certs: bool) -> Vec<Check> {
+pub(super) fn checks(
+    keys: &Keys,
+    pods: &ClusterSeen<Vec<AnnotatedPod>>,
+    workers: &ClusterSeen<Vec<QWorker>>,
+    namespace: Option<&str>,
+    certs: bool,
+) -> Vec<Check> {
     let Some(namespace) = namespace else { return Vec::new() };
     let private = private(&keys.private, namespace, certs);
     let is_there = private.state == State::Ok;
@@ -31,19 +37,19 @@ pub(super) fn checks(keys: &Keys, pods: &Seen<Vec<PodFacts>>, workers: &Seen<Vec
     out
 }
 
-fn private(private: &Seen<bool>, namespace: &str, certs: bool) -> Check {
+fn private(private: &ClusterSeen<bool>, namespace: &str, certs: bool) -> Check {
     let name = format!("control messages are signed (Secret {namespace}/{CONTROL_KEY_SECRET})");
     let without = "the Secret is not there, so whoever may write to a control queue is believed by pods that were given no key, and pods that have one believe nobody";
     match private {
-        Seen::Yes(true) => check(name, State::Ok, ""),
-        Seen::Yes(false) if certs => check(
+        ClusterSeen::Yes(true) => check(name, State::Ok, ""),
+        ClusterSeen::Yes(false) if certs => check(
             name,
             State::Failed,
             format!(
                 "{without}: put it back from your backup, or let certs make another; kubectl -n {namespace} logs deployment/qscaler-certs says what keeps it from it"
             ),
         ),
-        Seen::Yes(false) => check(
+        ClusterSeen::Yes(false) => check(
             name,
             State::Warning,
             format!(
@@ -51,18 +57,24 @@ fn private(private: &Seen<bool>, namespace: &str, certs: bool) -> Check {
                  openssl pkey -in private.pem -pubout -outform DER | tail -c 32 | base64\nThe last line is the public key: a value of the chart, controlKey.publicKeys"
             ),
         ),
-        Seen::NotAllowed => check(name, State::Unknown, NOT_ALLOWED),
-        Seen::No(why) => check(name, State::Unknown, why),
+        ClusterSeen::NotAllowed => check(name, State::Unknown, NOT_ALLOWED),
+        ClusterSeen::No(why) => check(name, State::Unknown, why),
     }
 }
 
 /// The key is there: do pods know its public half?
-fn public(public: &Seen<Vec<String>>, pods: &Seen<Vec<PodFacts>>, workers: &Seen<Vec<QWorker>>, namespace: &str, certs: bool) -> Vec<Check> {
+fn public(
+    public: &ClusterSeen<Vec<String>>,
+    pods: &ClusterSeen<Vec<AnnotatedPod>>,
+    workers: &ClusterSeen<Vec<QWorker>>,
+    namespace: &str,
+    certs: bool,
+) -> Vec<Check> {
     const NEW: &str = "new pods are given the public key of control messages";
     let known = match public {
-        Seen::Yes(known) => known,
-        Seen::NotAllowed => return vec![check(NEW, State::Unknown, NOT_ALLOWED)],
-        Seen::No(why) => return vec![check(NEW, State::Unknown, why)],
+        ClusterSeen::Yes(known) => known,
+        ClusterSeen::NotAllowed => return vec![check(NEW, State::Unknown, NOT_ALLOWED)],
+        ClusterSeen::No(why) => return vec![check(NEW, State::Unknown, why)],
     };
     if known.is_empty() {
         let mend = if certs {
@@ -74,7 +86,7 @@ fn public(public: &Seen<Vec<String>>, pods: &Seen<Vec<PodFacts>>, workers: &Seen
     }
     let names: Vec<&str> = known.iter().map(|key| control_key::name(key)).collect();
     let mut out = vec![check(format!("{NEW} ({})", names.join(", ")), State::Ok, "")];
-    let Seen::Yes(pods) = pods else { return out };
+    let ClusterSeen::Yes(pods) = pods else { return out };
     let (mut all, mut none, mut others) = (Counts::new(), Counts::new(), Counts::new());
     for pod in pods.iter().filter(|pod| pod.has_sidecar) {
         let workload = pod.workload.as_str();
@@ -125,8 +137,8 @@ fn public(public: &Seen<Vec<String>>, pods: &Seen<Vec<PodFacts>>, workers: &Seen
 }
 
 /// Its QWorker says by itself that messages are refused.
-fn is_told(workload: &str, workers: &Seen<Vec<QWorker>>) -> bool {
-    let Seen::Yes(workers) = workers else { return false };
+fn is_told(workload: &str, workers: &ClusterSeen<Vec<QWorker>>) -> bool {
+    let ClusterSeen::Yes(workers) = workers else { return false };
     let is = |worker: &&QWorker| {
         format!("{}/{}", worker.metadata.namespace.as_deref().unwrap_or_default(), worker.metadata.name.as_deref().unwrap_or_default()) == workload
     };

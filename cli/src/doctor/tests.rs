@@ -36,21 +36,21 @@ fn roles() -> Vec<Role> {
     NEEDED.iter().map(role).collect()
 }
 
-fn pod(name: &str, sidecar: Option<&str>) -> PodFacts {
+fn pod(name: &str, sidecar: Option<&str>) -> AnnotatedPod {
     let keys = sidecar.iter().map(|_| key('A')).collect();
-    PodFacts { name: name.into(), workload: "shop/orders".into(), has_sidecar: sidecar.is_some(), sidecar: sidecar.map(str::to_owned), keys }
+    AnnotatedPod { name: name.into(), workload: "shop/orders".into(), has_sidecar: sidecar.is_some(), sidecar: sidecar.map(str::to_owned), keys }
 }
 
 fn key(letter: char) -> String {
     letter.to_string().repeat(43)
 }
 
-fn part(name: &str, ready: i32) -> Part {
-    Part { namespace: "qscaler-system".into(), name: name.into(), ready, wanted: 2, version: Some(VERSION.into()) }
+fn part(name: &str, ready: i32) -> Component {
+    Component { namespace: "qscaler-system".into(), name: name.into(), ready, wanted: 2, version: Some(VERSION.into()) }
 }
 
-fn workload(name: &str) -> Workload {
-    Workload { namespace: "shop".into(), name: name.into(), labelled: Some(true), annotated: true, mistakes: Vec::new(), dry_run: false }
+fn workload(name: &str) -> DeploymentFacts {
+    DeploymentFacts { namespace: "shop".into(), name: name.into(), labelled: Some(true), annotated: true, mistakes: Vec::new(), dry_run: false }
 }
 
 fn worker(name: &str, kind: &str, status: &str, message: &str) -> QWorker {
@@ -64,20 +64,20 @@ fn worker(name: &str, kind: &str, status: &str, message: &str) -> QWorker {
 fn good() -> Facts {
     let (authority, leaf) = pair(NAME, 2027);
     Facts {
-        version: Seen::Yes("v1.36.3".into()),
+        version: ClusterSeen::Yes("v1.36.3".into()),
         installed: Some(true),
-        webhooks: Seen::Yes(vec![("pods.qscaler.dev".into(), authority)]),
-        served: Seen::Yes(Some(leaf)),
-        keys: Keys { private: Seen::Yes(true), public: Seen::Yes(vec![key('A')]) },
-        renewed_s: Seen::Yes(Some(3)),
-        roles: Seen::Yes(roles()),
+        webhooks: ClusterSeen::Yes(vec![("pods.qscaler.dev".into(), authority)]),
+        served: ClusterSeen::Yes(Some(leaf)),
+        keys: Keys { private: ClusterSeen::Yes(true), public: ClusterSeen::Yes(vec![key('A')]) },
+        renewed_s: ClusterSeen::Yes(Some(3)),
+        roles: ClusterSeen::Yes(roles()),
         may: vec![Some(true); COMMANDS.len()],
-        definitions: Seen::Yes(vec![("qworkers.qscaler.dev".into(), Some(VERSION.into()))]),
-        pods: Seen::Yes(vec![pod("orders-1", Some(VERSION))]),
+        definitions: ClusterSeen::Yes(vec![("qworkers.qscaler.dev".into(), Some(VERSION.into()))]),
+        pods: ClusterSeen::Yes(vec![pod("orders-1", Some(VERSION))]),
         now_s: NOW_S,
-        parts: Seen::Yes(vec![part("qscaler-controller", 1), part("qscaler-webhook", 2)]),
-        workloads: Seen::Yes(vec![workload("orders")]),
-        workers: Seen::Yes(vec![worker("orders", "HoldEffective", "True", "whole")]),
+        parts: ClusterSeen::Yes(vec![part("qscaler-controller", 1), part("qscaler-webhook", 2)]),
+        workloads: ClusterSeen::Yes(vec![workload("orders")]),
+        workers: ClusterSeen::Yes(vec![worker("orders", "HoldEffective", "True", "whole")]),
         ending: Vec::new(),
     }
 }
@@ -94,7 +94,7 @@ fn a_cluster_where_all_is_well_has_no_failure() {
 
 #[test]
 fn what_is_being_deleted_is_no_fault_and_is_said_while_it_is_there() {
-    let bad = Facts { workers: Seen::Yes(vec![worker("orders", "BrokerReachable", "False", "refused")]), ..good() };
+    let bad = Facts { workers: ClusterSeen::Yes(vec![worker("orders", "BrokerReachable", "False", "refused")]), ..good() };
     let ending = Facts { ending: vec!["shop".into(), "empty".into()], ..bad.clone() };
     assert_eq!((failed(&bad).len(), failed(&ending).len()), (1, 0));
     let (text, well) = text(&checks(&ending));
@@ -103,23 +103,32 @@ fn what_is_being_deleted_is_no_fault_and_is_said_while_it_is_there() {
 
 #[test]
 fn each_fault_fails_with_the_mend() {
-    let none = || Seen::No("there is none".to_owned());
+    let none = || ClusterSeen::No("there is none".to_owned());
     for (facts, part_of) in [
         (Facts { installed: Some(false), ..good() }, "helm install"),
         (Facts { webhooks: none(), ..good() }, "pods are made without the sidecar"),
-        (Facts { webhooks: Seen::Yes(vec![("pods.qscaler.dev".into(), Vec::new())]), ..good() }, "pods.qscaler.dev has a CA bundle"),
-        (Facts { parts: Seen::Yes(vec![part("qscaler-webhook", 2)]), ..good() }, "the controller is there"),
-        (Facts { renewed_s: Seen::Yes(Some(600)), ..good() }, "its Lease was renewed 600 s ago"),
-        (Facts { renewed_s: Seen::Yes(None), ..good() }, "there is no Lease"),
-        (Facts { pods: Seen::Yes(vec![pod("orders-1", Some(VERSION)), pod("orders-2", None)]), ..good() }, "orders-2: their tasks are not held"),
-        (Facts { definitions: Seen::Yes(vec![("qworkers.qscaler.dev".into(), Some("0.0.9".into()))]), ..good() }, "qworkers.qscaler.dev is of 0.0.9"),
-        (Facts { parts: Seen::Yes(vec![part("qscaler-webhook", 0), part("qscaler-controller", 1)]), ..good() }, "logs deployment/qscaler-webhook"),
+        (Facts { webhooks: ClusterSeen::Yes(vec![("pods.qscaler.dev".into(), Vec::new())]), ..good() }, "pods.qscaler.dev has a CA bundle"),
+        (Facts { parts: ClusterSeen::Yes(vec![part("qscaler-webhook", 2)]), ..good() }, "the controller is there"),
+        (Facts { renewed_s: ClusterSeen::Yes(Some(600)), ..good() }, "its Lease was renewed 600 s ago"),
+        (Facts { renewed_s: ClusterSeen::Yes(None), ..good() }, "there is no Lease"),
         (
-            Facts { workloads: Seen::Yes(vec![workload("orders"), Workload { labelled: Some(false), ..workload("mails") }]), ..good() },
+            Facts { pods: ClusterSeen::Yes(vec![pod("orders-1", Some(VERSION)), pod("orders-2", None)]), ..good() },
+            "orders-2: their tasks are not held",
+        ),
+        (
+            Facts { definitions: ClusterSeen::Yes(vec![("qworkers.qscaler.dev".into(), Some("0.0.9".into()))]), ..good() },
+            "qworkers.qscaler.dev is of 0.0.9",
+        ),
+        (
+            Facts { parts: ClusterSeen::Yes(vec![part("qscaler-webhook", 0), part("qscaler-controller", 1)]), ..good() },
+            "logs deployment/qscaler-webhook",
+        ),
+        (
+            Facts { workloads: ClusterSeen::Yes(vec![workload("orders"), DeploymentFacts { labelled: Some(false), ..workload("mails") }]), ..good() },
             "kubectl label namespace shop",
         ),
-        (Facts { workers: Seen::Yes(vec![worker("orders", "HoldEffective", "False", "set `runAsUser: 0`")]), ..good() }, "runAsUser: 0"),
-        (Facts { workers: Seen::Yes(vec![worker("orders", "ScaleDownBlocked", "True", "a rollout")]), ..good() }, "a rollout"),
+        (Facts { workers: ClusterSeen::Yes(vec![worker("orders", "HoldEffective", "False", "set `runAsUser: 0`")]), ..good() }, "runAsUser: 0"),
+        (Facts { workers: ClusterSeen::Yes(vec![worker("orders", "ScaleDownBlocked", "True", "a rollout")]), ..good() }, "a rollout"),
     ] {
         let found = failed(&facts);
         assert!(found.len() == 1 && found[0].contains(part_of), "{part_of}: {found:?}");
@@ -134,7 +143,7 @@ fn a_certificate_that_the_api_server_would_refuse_is_found_with_what_is_wrong_of
     let (other, _) = pair(NAME, 2027);
     let (old, old_leaf) = pair(NAME, 2026);
     let (for_other, other_leaf) = pair("qscaler-webhook.elsewhere.svc", 2027);
-    let hooks = |pem: &[u8]| Seen::Yes(vec![("pods.qscaler.dev".to_owned(), pem.to_vec())]);
+    let hooks = |pem: &[u8]| ClusterSeen::Yes(vec![("pods.qscaler.dev".to_owned(), pem.to_vec())]);
     for (bundle, served, part_of) in [
         (&authority, Some(&old_leaf), "it has expired at 2026-01-01T00:00:00Z"),
         (&other, Some(&leaf), "no authority in the caBundle of pods.qscaler.dev has signed it"),
@@ -143,23 +152,24 @@ fn a_certificate_that_the_api_server_would_refuse_is_found_with_what_is_wrong_of
         (&b"no certificate".to_vec(), Some(&leaf), "no certificate that can be read"),
         (&old, Some(&leaf), "every authority in it has expired"),
     ] {
-        let found = failed(&Facts { webhooks: hooks(bundle), served: Seen::Yes(served.cloned()), ..good() });
+        let found = failed(&Facts { webhooks: hooks(bundle), served: ClusterSeen::Yes(served.cloned()), ..good() });
         assert!(found.iter().any(|one| one.contains(part_of)), "{part_of}: {found:?}");
     }
     // A bundle with the next authority beside the last one, as in a rotation.
     let both = [other.clone(), authority.clone()].concat();
-    assert_eq!(failed(&Facts { webhooks: hooks(&both), served: Seen::Yes(Some(leaf.clone())), ..good() }), Vec::<String>::new());
+    assert_eq!(failed(&Facts { webhooks: hooks(&both), served: ClusterSeen::Yes(Some(leaf.clone())), ..good() }), Vec::<String>::new());
     // Hours before the end it is a warning.
-    let late = Facts { webhooks: hooks(&authority), served: Seen::Yes(Some(leaf)), now_s: 1_798_761_600 - 3_600, ..good() };
+    let late = Facts { webhooks: hooks(&authority), served: ClusterSeen::Yes(Some(leaf)), now_s: 1_798_761_600 - 3_600, ..good() };
     assert_eq!(failed(&late), Vec::<String>::new());
     assert!(text(&checks(&late)).0.contains("it expires at 2027-01-01T00:00:00Z, and was not renewed"));
 }
 
 #[test]
 fn a_key_that_is_not_there_or_that_pods_do_not_know_is_found_with_its_mend() {
-    let with_certs = || Seen::Yes(vec![part("qscaler-controller", 1), part("qscaler-webhook", 2), part("qscaler-certs", 1)]);
-    let keys = |private: bool, public: &[String]| Keys { private: Seen::Yes(private), public: Seen::Yes(public.to_vec()) };
-    let pods = |all: &[&[String]]| Seen::Yes(all.iter().map(|keys| PodFacts { keys: keys.to_vec(), ..pod("orders-1", Some(VERSION)) }).collect());
+    let with_certs = || ClusterSeen::Yes(vec![part("qscaler-controller", 1), part("qscaler-webhook", 2), part("qscaler-certs", 1)]);
+    let keys = |private: bool, public: &[String]| Keys { private: ClusterSeen::Yes(private), public: ClusterSeen::Yes(public.to_vec()) };
+    let pods =
+        |all: &[&[String]]| ClusterSeen::Yes(all.iter().map(|keys| AnnotatedPod { keys: keys.to_vec(), ..pod("orders-1", Some(VERSION)) }).collect());
     let (a, b) = (key('A'), key('B'));
     for (facts, part_of) in [
         (Facts { keys: keys(false, &[]), parts: with_certs(), ..good() }, "kubectl -n qscaler-system logs deployment/qscaler-certs"),
@@ -185,9 +195,9 @@ fn a_key_that_is_not_there_or_that_pods_do_not_know_is_found_with_its_mend() {
     assert_eq!(failed(&Facts { pods: pods(&[&[b.clone(), a]]), ..good() }), Vec::<String>::new());
     let mut told = worker("orders", "HoldEffective", "False", "1 pod does not believe the controller");
     told.status.as_mut().unwrap().conditions[0].reason = "MessagesRefused".into();
-    let found = failed(&Facts { pods: pods(&[&[b]]), workers: Seen::Yes(vec![told]), ..good() });
+    let found = failed(&Facts { pods: pods(&[&[b]]), workers: ClusterSeen::Yes(vec![told]), ..good() });
     assert!(found.len() == 1 && found[0].contains("HoldEffective is False (MessagesRefused)"), "{found:?}");
-    let blind = Facts { keys: Keys { private: Seen::NotAllowed, public: Seen::NotAllowed }, ..good() };
+    let blind = Facts { keys: Keys { private: ClusterSeen::NotAllowed, public: ClusterSeen::NotAllowed }, ..good() };
     assert!(text(&checks(&blind)).0.contains("1 unknown"));
 }
 
@@ -195,25 +205,25 @@ fn a_key_that_is_not_there_or_that_pods_do_not_know_is_found_with_its_mend() {
 fn a_right_that_was_taken_away_is_named_and_a_wider_one_is_enough() {
     let mut less = roles();
     less[0].rights.remove(&("qscaler.dev".to_owned(), "qworkers/status".to_owned(), "patch".to_owned()));
-    let found = failed(&Facts { roles: Seen::Yes(less), ..good() });
+    let found = failed(&Facts { roles: ClusterSeen::Yes(less), ..good() });
     assert!(found.len() == 1 && found[0].contains("ClusterRole qscaler-controller does not give: patch qworkers/status.qscaler.dev"), "{found:?}");
     let mut unbound = roles();
     unbound[0].bound = false;
-    let found = failed(&Facts { roles: Seen::Yes(unbound), ..good() });
+    let found = failed(&Facts { roles: ClusterSeen::Yes(unbound), ..good() });
     assert!(found.len() == 1 && found[0].contains("no ClusterRoleBinding qscaler-controller"), "{found:?}");
     let mut all = roles();
     all[0].rights = BTreeSet::from([("*".to_owned(), "*".to_owned(), "*".to_owned())]);
-    assert_eq!(failed(&Facts { roles: Seen::Yes(all), ..good() }), Vec::<String>::new());
+    assert_eq!(failed(&Facts { roles: ClusterSeen::Yes(all), ..good() }), Vec::<String>::new());
     // Without certs nobody needs its role.
     assert_eq!(
-        failed(&Facts { roles: Seen::Yes(roles().into_iter().filter(|r| r.name != "qscaler-certs").collect()), ..good() }),
+        failed(&Facts { roles: ClusterSeen::Yes(roles().into_iter().filter(|r| r.name != "qscaler-certs").collect()), ..good() }),
         Vec::<String>::new()
     );
 }
 
 #[test]
 fn what_works_and_somebody_should_know_is_a_warning_and_no_failure() {
-    let old_sidecar = Seen::Yes(vec![pod("orders-1", Some("0.0.9")), pod("orders-2", Some("0.0.9"))]);
+    let old_sidecar = ClusterSeen::Yes(vec![pod("orders-1", Some("0.0.9")), pod("orders-2", Some("0.0.9"))]);
     let mut may = vec![Some(true); COMMANDS.len()];
     *may.last_mut().unwrap() = Some(false);
     for (facts, part_of) in [
@@ -221,11 +231,11 @@ fn what_works_and_somebody_should_know_is_a_warning_and_no_failure() {
         (Facts { may, ..good() }, "you have no right to\n          patch pods: release"),
         (
             Facts {
-                parts: Seen::Yes(
-                    ["qscaler-controller", "qscaler-webhook"].map(|name| Part { version: Some("9.9.9".into()), ..part(name, 1) }).into(),
+                parts: ClusterSeen::Yes(
+                    ["qscaler-controller", "qscaler-webhook"].map(|name| Component { version: Some("9.9.9".into()), ..part(name, 1) }).into(),
                 ),
-                definitions: Seen::Yes(vec![("qworkers.qscaler.dev".into(), Some("9.9.9".into()))]),
-                pods: Seen::Yes(Vec::new()),
+                definitions: ClusterSeen::Yes(vec![("qworkers.qscaler.dev".into(), Some("9.9.9".into()))]),
+                pods: ClusterSeen::Yes(Vec::new()),
                 ..good()
             },
             "9.9.9 is installed: take the kubectl-qscaler of that release",
@@ -258,15 +268,15 @@ fn what_each_program_needs_is_what_the_chart_gives() {
 
 #[test]
 fn what_may_not_be_read_is_unknown_and_no_failure() {
-    let blind = Facts { webhooks: Seen::NotAllowed, parts: Seen::NotAllowed, workloads: Seen::NotAllowed, ..good() };
+    let blind = Facts { webhooks: ClusterSeen::NotAllowed, parts: ClusterSeen::NotAllowed, workloads: ClusterSeen::NotAllowed, ..good() };
     let (text, well) = text(&checks(&blind));
     assert!(well && text.contains("3 unknown"), "{text}");
 }
 
 #[test]
 fn a_part_that_was_scaled_to_nothing_is_a_fault_and_not_in_order() {
-    let none = Part { wanted: 0, ..part("qscaler-webhook", 0) };
-    let facts = Facts { parts: Seen::Yes(vec![part("qscaler-controller", 1), none]), ..good() };
+    let none = Component { wanted: 0, ..part("qscaler-webhook", 0) };
+    let facts = Facts { parts: ClusterSeen::Yes(vec![part("qscaler-controller", 1), none]), ..good() };
     let failed = failed(&facts);
     assert!(failed.len() == 1 && failed[0].contains("kubectl -n qscaler-system scale deployment qscaler-webhook --replicas=1"), "{failed:?}");
 }

@@ -1,11 +1,16 @@
 //! Whether everything is of one release. In: versions of this program, of QScaler's Deployments, of the definitions, of sidecars. Out: checks. Left to others: reading
 //! (`cluster`); replacing pods with an old sidecar (`controller`).
 
-use super::{Check, Part, PodFacts, Seen, State, check};
+use super::{AnnotatedPod, Check, ClusterSeen, Component, State, check};
 use std::collections::BTreeMap;
 
 /// `definitions`: name and version of each CustomResourceDefinition.
-pub(super) fn checks(own: &str, parts: &[Part], definitions: &Seen<Vec<(String, Option<String>)>>, pods: &Seen<Vec<PodFacts>>) -> Vec<Check> {
+pub(super) fn checks(
+    own: &str,
+    parts: &[Component],
+    definitions: &ClusterSeen<Vec<(String, Option<String>)>>,
+    pods: &ClusterSeen<Vec<AnnotatedPod>>,
+) -> Vec<Check> {
     let mut out = Vec::new();
     let Some(installed) = parts.iter().find(|p| p.name.ends_with("controller")).and_then(|p| p.version.clone()) else { return out };
     let other: Vec<String> = parts
@@ -27,7 +32,7 @@ pub(super) fn checks(own: &str, parts: &[Part], definitions: &Seen<Vec<(String, 
             format!("{installed} is installed: take the kubectl-qscaler of that release, for its words and checks may differ"),
         ),
     });
-    if let Seen::Yes(definitions) = definitions {
+    if let ClusterSeen::Yes(definitions) = definitions {
         let old: Vec<String> = definitions
             .iter()
             .filter(|(_, version)| version.as_ref().is_some_and(|version| *version != installed))
@@ -46,7 +51,7 @@ pub(super) fn checks(own: &str, parts: &[Part], definitions: &Seen<Vec<(String, 
             ),
         });
     }
-    if let Seen::Yes(pods) = pods {
+    if let ClusterSeen::Yes(pods) = pods {
         let mut old: BTreeMap<(&str, &str), usize> = BTreeMap::new();
         for pod in pods {
             if let Some(version) = pod.sidecar.as_deref().filter(|version| *version != installed) {

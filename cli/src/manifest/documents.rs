@@ -20,7 +20,7 @@ pub(super) struct Document<'a> {
 
 /// What a document was made from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Kept {
+pub(super) enum KeptDocument {
     /// It was not made by `inject`, or the comments are gone.
     Nothing,
     /// The original text.
@@ -77,9 +77,9 @@ impl Document<'_> {
     }
 
     /// What it was made from.
-    pub(super) fn original(&self) -> Kept {
+    pub(super) fn original(&self) -> KeptDocument {
         let text = if self.lead.is_empty() { self.text } else { self.text.strip_prefix('\n').unwrap_or(self.text) };
-        let Some((head, mut rest)) = text.split_once('\n').filter(|(head, _)| head.starts_with(HEAD)) else { return Kept::Nothing };
+        let Some((head, mut rest)) = text.split_once('\n').filter(|(head, _)| head.starts_with(HEAD)) else { return KeptDocument::Nothing };
         let mut original = String::new();
         while let Some((line, next)) = rest.split_once('\n') {
             match (line.strip_prefix(LINE), line.strip_prefix(LAST)) {
@@ -90,8 +90,8 @@ impl Document<'_> {
             rest = next;
         }
         match head.rsplit_once(' ').and_then(|(_, text)| u64::from_str_radix(text, 16).ok()) {
-            Some(told) if told == sum(rest) => Kept::Original(format!("{}{original}", self.lead)),
-            _ => Kept::Edited,
+            Some(told) if told == sum(rest) => KeptDocument::Original(format!("{}{original}", self.lead)),
+            _ => KeptDocument::Edited,
         }
     }
 
@@ -161,9 +161,9 @@ mod tests {
     fn an_edit_below_the_kept_lines_is_noticed() {
         let text = "---\na: 1\n";
         let made = split(text)[0].kept("a: 2\n");
-        assert_eq!(split(&made)[0].original(), Kept::Original(text.to_owned()));
-        assert_eq!(split(&made.replace("a: 2", "a: 3"))[0].original(), Kept::Edited);
-        assert_eq!(split(text)[0].original(), Kept::Nothing);
+        assert_eq!(split(&made)[0].original(), KeptDocument::Original(text.to_owned()));
+        assert_eq!(split(&made.replace("a: 2", "a: 3"))[0].original(), KeptDocument::Edited);
+        assert_eq!(split(text)[0].original(), KeptDocument::Nothing);
     }
 
     proptest! {
@@ -172,7 +172,7 @@ mod tests {
             let documents = split(&text);
             prop_assert_eq!(documents.iter().map(Document::untouched).collect::<String>(), text.clone());
             let made: String = documents.iter().map(|d| d.kept("b: 2\n")).collect();
-            let back: String = split(&made).iter().map(|d| match d.original() { Kept::Original(text) => text, other => format!("{other:?}") }).collect();
+            let back: String = split(&made).iter().map(|d| match d.original() { KeptDocument::Original(text) => text, other => format!("{other:?}") }).collect();
             prop_assert_eq!(back, text);
             // Comments only: whatever was kept says nothing to a reader of YAML.
             for one in split(&made) {

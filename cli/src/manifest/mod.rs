@@ -11,7 +11,7 @@ mod object;
 mod yaml;
 
 use anyhow::{Context, Result, bail};
-use documents::{Document, Kept, split};
+use documents::{Document, KeptDocument, split};
 use object::{Done, With};
 use qscaler_inject::{Allowed, Settings};
 use rand::Rng;
@@ -103,14 +103,14 @@ fn injected(text: &str, with: &With<'_>) -> Result<Written> {
 fn uninjected(text: &str) -> Result<Written> {
     each(text, |document, place, out| {
         match document.original() {
-            Kept::Original(text) => {
+            KeptDocument::Original(text) => {
                 out.said.push(format!("{place}: as it was before, byte for byte"));
                 return Ok(text);
             }
-            Kept::Edited => {
+            KeptDocument::Edited => {
                 out.said.push(format!("{place}: it was edited since it was injected, so its comments and style before that are not brought back"))
             }
-            Kept::Nothing => {}
+            KeptDocument::Nothing => {}
         }
         let mut value = read(document, place)?;
         let changed = out.objects(&mut value, place, "without the sidecar", &object::remove);
@@ -166,7 +166,7 @@ fn each(text: &str, mut of: impl FnMut(&Document<'_>, &str, &mut Out) -> Result<
     let (mut out, mut written) = (Out::default(), String::new());
     let documents = split(text);
     for (document, number) in documents.iter().zip(1..) {
-        if document.is_empty() && document.original() == Kept::Nothing {
+        if document.is_empty() && document.original() == KeptDocument::Nothing {
             written += &document.untouched();
             continue;
         }

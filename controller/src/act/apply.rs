@@ -5,7 +5,7 @@ use crate::act::checkpoint;
 use crate::act::events::Events;
 use crate::act::known::Known;
 use crate::act::plan::failure;
-use crate::act::plan::{Action, Done, Failure, Notice, Outcome, PodRef};
+use crate::act::plan::{Action, Done, Failure, ListOutcome, Notice, PodRef};
 use crate::lead::lease::Leadership;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v1::{Scale, ScaleSpec};
@@ -65,7 +65,7 @@ impl Applier {
 
     /// Does the actions. Those that hang on one another are done in order: a wave of drains with whatever is written to the QWorker, and the
     /// marks and messages of each pod. What is refused takes down only what hangs on it. Events come last, and only of what was done.
-    pub async fn run(&self, target: &Target, actions: Vec<Action>) -> Outcome {
+    pub async fn run(&self, target: &Target, actions: Vec<Action>) -> ListOutcome {
         let mut lanes: [Vec<Action>; 5] = Default::default();
         for action in actions {
             lanes[lane(&action)].push(action);
@@ -94,8 +94,8 @@ impl Applier {
     }
 
     /// One after the other, to the first that fails.
-    async fn in_order(&self, target: &Target, actions: Vec<Action>) -> Outcome {
-        let (mut outcome, mut known) = (Outcome::default(), target.qworker.clone());
+    async fn in_order(&self, target: &Target, actions: Vec<Action>) -> ListOutcome {
+        let (mut outcome, mut known) = (ListOutcome::default(), target.qworker.clone());
         let mut wave_failed = false;
         for action in actions {
             // The status of a workload hangs on no message, only on the QWorker's version; what it remembers on nothing at all.
@@ -122,8 +122,8 @@ impl Applier {
     }
 
     /// Each by itself; a message to a pod is not sent when its mark could not be written, and none once the broker has failed.
-    async fn each(&self, target: &Target, actions: Vec<Action>) -> Outcome {
-        let (mut outcome, mut known) = (Outcome::default(), Known::default());
+    async fn each(&self, target: &Target, actions: Vec<Action>) -> ListOutcome {
+        let (mut outcome, mut known) = (ListOutcome::default(), Known::default());
         let (mut unmarked, mut mute) = (Vec::new(), false);
         for action in actions {
             let blocked = matches!(&action, Action::Publish(m) if mute || m.target.as_ref().is_some_and(|uid| unmarked.contains(uid)));

@@ -3,7 +3,7 @@
 use super::*;
 use crate::testing::{api, orders, refusal};
 use qscaler_broker::memory::Memory;
-use qscaler_core::message::{ControlKind, ControlMessage, VERSION};
+use qscaler_core::message::{ControlKind, ControlMessage, Epoch, VERSION};
 
 fn target(control: Option<Arc<dyn ControlSender>>) -> Target {
     Target {
@@ -38,7 +38,7 @@ fn token() -> ControlMessage {
         version: VERSION,
         kind: ControlKind::SigkillQueue,
         workload_uid: "dep".into(),
-        epoch: 1,
+        epoch: Epoch(1),
         issued_ms: 0,
         expires_ms: u64::MAX,
         lease_ms: 1,
@@ -46,7 +46,7 @@ fn token() -> ControlMessage {
     }
 }
 
-async fn run(answers: Vec<(u16, Value)>, control: Option<Arc<dyn ControlSender>>, actions: Vec<Action>) -> (Outcome, crate::testing::Script) {
+async fn run(answers: Vec<(u16, Value)>, control: Option<Arc<dyn ControlSender>>, actions: Vec<Action>) -> (ListOutcome, crate::testing::Script) {
     let (client, script) = api(answers);
     let outcome = Applier::new(client, "test", Leadership::always()).run(&target(control), actions).await;
     (outcome, script)
@@ -91,7 +91,7 @@ fn set_cost(cost: Option<i32>) -> Action {
 }
 
 /// An API server that refuses whatever this says, and does the rest.
-async fn run_by(refused: fn(&crate::testing::Call) -> bool, actions: Vec<Action>) -> Outcome {
+async fn run_by(refused: fn(&crate::testing::Call) -> bool, actions: Vec<Action>) -> ListOutcome {
     let broker: Arc<dyn ControlSender> = Arc::new(Memory::new());
     broker.declare(&target(None).address()).await.unwrap();
     let (client, _) = crate::testing::api_by(move |call| match call.path.as_str() {
@@ -104,7 +104,7 @@ async fn run_by(refused: fn(&crate::testing::Call) -> bool, actions: Vec<Action>
     Applier::new(client, "test", Leadership::always()).run(&target(Some(broker)), actions).await
 }
 
-fn keys(outcome: &Outcome) -> (Vec<crate::act::plan::ActionKey>, Vec<crate::act::plan::ActionKey>) {
+fn keys(outcome: &ListOutcome) -> (Vec<crate::act::plan::ActionKey>, Vec<crate::act::plan::ActionKey>) {
     (outcome.done.iter().map(|(a, _)| a.key()).collect(), outcome.left.iter().map(Action::key).collect())
 }
 

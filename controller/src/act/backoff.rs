@@ -1,7 +1,7 @@
 //! Actions that fail again and again are tried more and more seldom, each by itself. In: what failed and what was done. Out: which actions of a
 //! list wait. Left to others: performing (`apply`), what hangs on what (`apply`).
 
-use crate::act::plan::{Action, ActionKey, Failure, Outcome};
+use crate::act::plan::{Action, ActionKey, Failure, ListOutcome};
 use std::collections::BTreeMap;
 
 /// The wait after the first failure, milliseconds; it doubles with each.
@@ -13,11 +13,11 @@ const KEYS_MAX: usize = 1_000;
 
 /// What waits, and until when.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Backoff(BTreeMap<ActionKey, (u32, u64)>);
+pub struct ActionBackoff(BTreeMap<ActionKey, (u32, u64)>);
 
-impl Backoff {
+impl ActionBackoff {
     /// A list has ended. A change of the object since it was read is no failure: new facts come.
-    pub fn heard(&mut self, outcome: &Outcome, now_ms: u64) {
+    pub fn heard(&mut self, outcome: &ListOutcome, now_ms: u64) {
         for (action, _) in &outcome.done {
             self.0.remove(&action.key());
         }
@@ -57,15 +57,15 @@ mod tests {
         Action::Mark { pod, patch: Default::default() }
     }
 
-    fn failed(uid: &str, failure: Failure) -> Outcome {
-        let mut outcome = Outcome::default();
+    fn failed(uid: &str, failure: Failure) -> ListOutcome {
+        let mut outcome = ListOutcome::default();
         outcome.fail(mark(uid), failure);
         outcome
     }
 
     #[test]
     fn what_is_refused_for_good_waits_longer_each_time_and_nothing_else_waits_for_it() {
-        let mut backoff = Backoff::default();
+        let mut backoff = ActionBackoff::default();
         let (mut now, mut tries) = (0, Vec::new());
         while now < 600_000 {
             let mut list = vec![mark("a"), mark("b")];
@@ -79,13 +79,13 @@ mod tests {
         }
         assert_eq!(tries[..8], [0, 1, 3, 7, 15, 31, 63, 123]);
         assert!(tries.windows(2).skip(6).all(|w| w[1] - w[0] == 60));
-        backoff.heard(&Outcome { done: vec![(mark("a"), Done::Yes)], ..Outcome::default() }, now);
+        backoff.heard(&ListOutcome { done: vec![(mark("a"), Done::Yes)], ..ListOutcome::default() }, now);
         assert!(backoff.hold(&mut vec![mark("a")], now).is_empty());
     }
 
     #[test]
     fn an_object_that_changed_is_tried_again_at_once() {
-        let mut backoff = Backoff::default();
+        let mut backoff = ActionBackoff::default();
         backoff.heard(&failed("a", Failure::Changed { qworker: false }), 0);
         assert!(backoff.hold(&mut vec![mark("a")], 1).is_empty());
     }

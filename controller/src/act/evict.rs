@@ -23,14 +23,14 @@ use std::time::Duration;
 const ANSWER: Duration = Duration::from_secs(15);
 
 /// Where it is proved that a pod is idle.
-pub(crate) struct Books {
+pub(crate) struct IdleBooks {
     pub(crate) url: SecretUrl,
     pub(crate) config: Arc<WorkerConfig>,
     pub(crate) bare: Bare,
 }
 
 /// Evicts it if it is idle. `client` must not try again by itself: by then the proof is old, and what a budget says would never be heard.
-pub(crate) async fn evict(client: &Client, leadership: &Leadership, namespace: &str, ask: &Ask, books: Option<Books>) -> Tried {
+pub(crate) async fn evict(client: &Client, leadership: &Leadership, namespace: &str, ask: &Ask, books: Option<IdleBooks>) -> Tried {
     if ask.prove {
         let Some(books) = books else { return Tried::Moot };
         let seen = tokio::time::timeout(ANSWER, seen(&books)).await.unwrap_or_else(|_| Tried::Unknown("its broker does not answer".to_owned()));
@@ -61,8 +61,8 @@ pub(crate) async fn evict(client: &Client, leadership: &Leadership, namespace: &
 }
 
 /// `Evicted`: nothing stands in the way.
-async fn seen(books: &Books) -> Tried {
-    let Books { url, config, bare } = books;
+async fn seen(books: &IdleBooks) -> Tried {
+    let IdleBooks { url, config, bare } = books;
     let whose = Whose { framework: config.framework(), names: &config.key_names, queues: &config.queues };
     let name = format!("controller-{}", bare.host);
     match look(url.expose(), &whose, &name, &bare.host, bare.address).await {

@@ -144,7 +144,7 @@ pub enum Done {
 
 /// What came of a list.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Outcome {
+pub struct ListOutcome {
     /// The actions that were done, in order, with their results.
     pub done: Vec<(Action, Done)>,
     /// Version of the QWorker after the last status write.
@@ -159,7 +159,7 @@ pub struct Outcome {
     pub failures: Vec<(ActionKey, Failure)>,
 }
 
-impl Outcome {
+impl ListOutcome {
     /// This one failed. The gravest failure is told: what is wrong with the Lease or the QWorker is of more weight than with a pod.
     pub fn fail(&mut self, action: Action, failure: Failure) {
         let weight = |f: &Failure| match f {

@@ -6,12 +6,13 @@ use crate::observe::record::{ContainerRecord, PodRecord, ReplicaSetRecord};
 use crate::observe::reports::Intake;
 use qscaler_api::Intent;
 use qscaler_core::drain::fleet::{FleetFacts, IntentRecord, PodFacts, ReportFacts, SetFacts};
+use qscaler_core::message::Epoch;
 use qscaler_core::names::annotation;
 use qscaler_core::size::PodPhase;
 
 /// The wave as the status keeps it.
 pub(crate) fn record(intent: &Intent) -> IntentRecord {
-    IntentRecord { epoch: intent.epoch, count: intent.count, issued_ms: intent.issued_ms, expires_ms: intent.expires_ms }
+    IntentRecord { epoch: Epoch(intent.epoch), count: intent.count, issued_ms: intent.issued_ms, expires_ms: intent.expires_ms }
 }
 
 /// What the facts cannot be read from a view.

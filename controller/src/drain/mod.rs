@@ -75,7 +75,7 @@ impl Workload {
     fn effect(&mut self, effect: &FleetEffect, view: &View, actions: &mut Vec<Action>, now_ms: u64) {
         match effect {
             FleetEffect::SaveIntent(intent) => {
-                let intent = Intent { epoch: intent.epoch, count: intent.count, issued_ms: intent.issued_ms, expires_ms: intent.expires_ms };
+                let intent = Intent { epoch: intent.epoch.0, count: intent.count, issued_ms: intent.issued_ms, expires_ms: intent.expires_ms };
                 actions.push(Action::SaveIntent(intent));
             }
             FleetEffect::Publish(message) => actions.push(Action::Publish(message.clone())),

@@ -286,7 +286,7 @@ async fn without_a_proof_nothing_is_evicted() {
     let (client, script) = api(vec![]);
     assert_eq!(evict(&client, &Leadership::always(), "shop", &ask(true), None).await, Tried::Moot);
     let config = view(&[deployment(1, &[]), replicaset("orders-1", 1)]).deployment.config.clone().unwrap();
-    let books = crate::act::evict::Books { url: "redis://127.0.0.1:1/0".to_owned().into(), config, bare: Default::default() };
+    let books = crate::act::evict::IdleBooks { url: "redis://127.0.0.1:1/0".to_owned().into(), config, bare: Default::default() };
     assert!(matches!(evict(&client, &Leadership::always(), "shop", &ask(true), Some(books)).await, Tried::Unknown(_)));
     assert_eq!(script.seen(), Vec::<String>::new());
 }

@@ -1,6 +1,6 @@
 //! Flow 2 for one workload, look by look.
 
-use crate::act::plan::{Action, Done, Failure, Outcome};
+use crate::act::plan::{Action, Done, Failure, ListOutcome};
 use crate::testing::look::*;
 use crate::testing::{T0_MS, deployment, orders, pod, put, replicaset, report, view, with};
 use qscaler_api::Intent;
@@ -162,12 +162,12 @@ fn a_wave_that_could_not_be_saved_or_sent_is_closed_and_asked_anew_with_a_higher
             }
             asked = intents(&plan).first().copied();
             if refused {
-                w.applied(&Outcome { failed: Some(Failure::Changed { qworker: true }), left: plan.actions, ..Outcome::default() }, now);
+                w.applied(&ListOutcome { failed: Some(Failure::Changed { qworker: true }), left: plan.actions, ..ListOutcome::default() }, now);
                 w.unwritten(Some(&Intent { epoch: 7, count: 1, issued_ms: now, expires_ms: now + 60_000 }));
             } else {
                 let mut left = plan.actions;
                 let done = vec![(left.remove(0), Done::Yes)];
-                w.applied(&Outcome { done, failed: Some(Failure::Other("no answer".into())), left, ..Outcome::default() }, now);
+                w.applied(&ListOutcome { done, failed: Some(Failure::Other("no answer".into())), left, ..ListOutcome::default() }, now);
             }
         }
         assert!(again, "not asked again");

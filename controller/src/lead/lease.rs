@@ -24,7 +24,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What the Lease says, as far as it matters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
+pub struct LeaseSeen {
     /// Who holds it; empty: nobody.
     pub holder: String,
     /// When it was renewed by the holder's clock: only compared with itself.
@@ -33,7 +33,7 @@ pub struct Seen {
 
 /// What to do about the Lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum LeaseStep {
     /// There is none: make it.
     Create,
     /// It is ours: renew it.
@@ -48,7 +48,7 @@ pub enum Step {
 #[derive(Clone, Debug)]
 pub struct Election {
     me: String,
-    seen: Option<(Seen, Duration)>,
+    seen: Option<(LeaseSeen, Duration)>,
 }
 
 impl Election {
@@ -59,28 +59,28 @@ impl Election {
     }
 
     /// What to do about the Lease as just read; `now` is any clock that only goes forward.
-    pub fn step(&mut self, lease: Option<&Seen>, now: Duration) -> Step {
+    pub fn step(&mut self, lease: Option<&LeaseSeen>, now: Duration) -> LeaseStep {
         let Some(lease) = lease else {
             self.seen = None;
-            return Step::Create;
+            return LeaseStep::Create;
         };
         if lease.holder == self.me {
-            return Step::Renew;
+            return LeaseStep::Renew;
         }
         if lease.holder.is_empty() {
-            return Step::Take;
+            return LeaseStep::Take;
         }
         match &self.seen {
             Some((seen, since)) if seen == lease => {
                 if now.saturating_sub(*since) >= LEASE_DURATION {
-                    Step::Take
+                    LeaseStep::Take
                 } else {
-                    Step::Wait
+                    LeaseStep::Wait
                 }
             }
             _ => {
                 self.seen = Some((lease.clone(), now));
-                Step::Wait
+                LeaseStep::Wait
             }
         }
     }
@@ -184,12 +184,12 @@ async fn round(api: &Api<Lease>, me: &str, election: &mut Election, now: Duratio
     let lease = api.get_opt(LEASE).await?;
     let step = election.step(lease.as_ref().map(seen).as_ref(), now);
     let written = match (step, lease) {
-        (Step::Wait, _) => return Ok(false),
-        (Step::Create, _) | (_, None) => {
+        (LeaseStep::Wait, _) => return Ok(false),
+        (LeaseStep::Create, _) | (_, None) => {
             let metadata = ObjectMeta { name: Some(LEASE.to_owned()), ..ObjectMeta::default() };
             api.create(&PostParams::default(), &Lease { metadata, spec: Some(spec(me, None)) }).await
         }
-        (Step::Renew | Step::Take, Some(lease)) => {
+        (LeaseStep::Renew | LeaseStep::Take, Some(lease)) => {
             // With the version as read: of two that take it at once, one gets a conflict.
             let spec = spec(me, lease.spec.as_ref());
             api.replace(LEASE, &PostParams::default(), &Lease { metadata: lease.metadata, spec: Some(spec) }).await
@@ -213,9 +213,9 @@ async fn release(api: &Api<Lease>, me: &str) -> Result<(), kube::Error> {
     api.replace(LEASE, &PostParams::default(), &lease).await.map(|_| ())
 }
 
-fn seen(lease: &Lease) -> Seen {
+fn seen(lease: &Lease) -> LeaseSeen {
     let spec = lease.spec.clone().unwrap_or_default();
-    Seen {
+    LeaseSeen {
         holder: spec.holder_identity.unwrap_or_default(),
         renewed: format!("{:?}/{}", spec.renew_time, lease.metadata.resource_version.as_deref().unwrap_or_default()),
     }

@@ -5,8 +5,8 @@ use crate::testing::{Script, api_by, refusal};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 
-fn seen(holder: &str, renewed: &str) -> Seen {
-    Seen { holder: holder.to_owned(), renewed: renewed.to_owned() }
+fn seen(holder: &str, renewed: &str) -> LeaseSeen {
+    LeaseSeen { holder: holder.to_owned(), renewed: renewed.to_owned() }
 }
 
 fn at(seconds: u64) -> Duration {
@@ -16,19 +16,19 @@ fn at(seconds: u64) -> Duration {
 #[test]
 fn a_missing_or_free_lease_is_taken_and_ones_own_renewed() {
     let mut election = Election::new("a");
-    assert_eq!(election.step(None, at(0)), Step::Create);
-    assert_eq!(election.step(Some(&seen("", "1")), at(1)), Step::Take);
-    assert_eq!(election.step(Some(&seen("a", "2")), at(2)), Step::Renew);
+    assert_eq!(election.step(None, at(0)), LeaseStep::Create);
+    assert_eq!(election.step(Some(&seen("", "1")), at(1)), LeaseStep::Take);
+    assert_eq!(election.step(Some(&seen("a", "2")), at(2)), LeaseStep::Renew);
 }
 
 #[test]
 fn a_foreign_lease_is_taken_only_after_it_stood_still_for_its_duration() {
     let mut election = Election::new("a");
-    assert_eq!(election.step(Some(&seen("b", "1")), at(100)), Step::Wait);
-    assert_eq!(election.step(Some(&seen("b", "1")), at(114)), Step::Wait);
-    assert_eq!(election.step(Some(&seen("b", "2")), at(114)), Step::Wait);
-    assert_eq!(election.step(Some(&seen("b", "2")), at(128)), Step::Wait);
-    assert_eq!(election.step(Some(&seen("b", "2")), at(129)), Step::Take);
+    assert_eq!(election.step(Some(&seen("b", "1")), at(100)), LeaseStep::Wait);
+    assert_eq!(election.step(Some(&seen("b", "1")), at(114)), LeaseStep::Wait);
+    assert_eq!(election.step(Some(&seen("b", "2")), at(114)), LeaseStep::Wait);
+    assert_eq!(election.step(Some(&seen("b", "2")), at(128)), LeaseStep::Wait);
+    assert_eq!(election.step(Some(&seen("b", "2")), at(129)), LeaseStep::Take);
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,9 +2,9 @@
 //! Out: what is due. Left to others: decisions (`workload`), tasks (`run`).
 
 use crate::act::known::Known;
-use crate::act::plan::{Action, Failure, Outcome};
+use crate::act::plan::{Action, Failure, ListOutcome};
 use crate::act::qworker::Loaded;
-use crate::due::Saving;
+use crate::due::WriteRoom;
 use crate::input::{Life, Measured, Unreachable};
 use crate::observe::cluster::Cluster;
 use crate::observe::index::View;
@@ -249,7 +249,7 @@ impl Managed {
             }
         }
         let workload = self.workload.as_mut()?;
-        let plan = workload.look(view, cluster, Saving { room, apart: !self.known.checkpoint.is_empty() }, now_ms);
+        let plan = workload.look(view, cluster, WriteRoom { room, apart: !self.known.checkpoint.is_empty() }, now_ms);
         if let Some(wake_ms) = plan.wake_ms {
             self.due_ms = self.due_ms.min(wake_ms.max(now_ms + 1));
         }
@@ -322,7 +322,7 @@ impl Managed {
     }
 
     /// The list of actions has ended.
-    pub fn applied(&mut self, outcome: Outcome, now_ms: u64) {
+    pub fn applied(&mut self, outcome: ListOutcome, now_ms: u64) {
         self.applying_since = None;
         if let Some(version) = &outcome.qworker_version {
             self.known.version.clone_from(version);

@@ -2,11 +2,11 @@
 //! performed by tasks of their own, at most one per workload at a time. Left to others: deciding (`workload`), performing (`apply`).
 
 use crate::act::apply::{Applier, Target};
-use crate::act::evict::{Books, evict};
-use crate::act::plan::{Action, Outcome};
+use crate::act::evict::{IdleBooks, evict};
+use crate::act::plan::{Action, ListOutcome};
 use crate::act::qworker;
 use crate::act::raise::{bound_raise, raise};
-use crate::clock::{Clock, Reading};
+use crate::clock::{LoopClock, Reading};
 use crate::input::{Input, Life, Unreachable};
 use crate::lead::lease::Leadership;
 use crate::lead::managed::{Links, Managed};
@@ -16,7 +16,7 @@ use crate::observe::cluster::{Cluster, cluster_version, key_name};
 use crate::observe::index::View;
 use crate::observe::pools::{Pools, identities};
 use crate::observe::record::DeploymentRecord;
-use crate::observe::urls::{self, UrlError, Urls};
+use crate::observe::urls::{self, NoUrls, Urls};
 use crate::observe::watch::SharedIndex;
 use crate::show::fleet::SharedFleet;
 use crate::show::metrics::Metrics;
@@ -102,7 +102,7 @@ struct Loop {
     /// Pods that all workloads together may replace.
     replace: Budget,
     cluster: Cluster,
-    clock: Clock,
+    clock: LoopClock,
     led: bool,
     filled: bool,
     housekeeping_ms: u64,
@@ -151,7 +151,7 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) {
 
 impl Loop {
     fn new(parts: Parts) -> Self {
-        let mut clock = Clock::default();
+        let mut clock = LoopClock::default();
         let now_ms = clock.read().now_ms;
         Self {
             applier: Applier::new(parts.client.clone(), &parts.instance, parts.leadership.clone()),
@@ -385,7 +385,7 @@ impl Loop {
         let (applier, sender, room) = (self.applier.clone(), self.parts.sender.clone(), Arc::clone(&self.room));
         let Some(managed) = self.managed.get_mut(&target.id) else { return };
         if plan.is_empty() {
-            managed.applied(Outcome::default(), now_ms);
+            managed.applied(ListOutcome::default(), now_ms);
             return;
         }
         let life = managed.life;
@@ -402,7 +402,7 @@ impl Loop {
     fn replace(&mut self, id: &WorkloadId, life: Life, ask: Ask, config: Arc<WorkerConfig>, view: &View) {
         self.replace.take();
         let bare = view.pods.iter().find(|p| *p.uid == *ask.pod_uid).and_then(|p| p.bare.as_deref().cloned());
-        let books = self.parts.brokers.url(id).zip(bare).map(|(url, bare)| Books { url, config, bare });
+        let books = self.parts.brokers.url(id).zip(bare).map(|(url, bare)| IdleBooks { url, config, bare });
         let (client, leadership, sender) = (self.parts.evictions.clone(), self.parts.leadership.clone(), self.parts.sender.clone());
         let id = id.clone();
         self.tasks.spawn(async move {
@@ -417,8 +417,8 @@ impl Loop {
         self.tasks.spawn(async move {
             let (Ok(config), Some(worker)) = (&deployment.config, &deployment.worker) else { return };
             let result = urls::urls(&client, &id, config, worker).await.map_err(|e| match e {
-                UrlError::Missing { .. } => Unreachable::Mistake(e.to_string()),
-                UrlError::Read { .. } => Unreachable::Trouble(e.to_string()),
+                NoUrls::Missing { .. } => Unreachable::Mistake(e.to_string()),
+                NoUrls::Read { .. } => Unreachable::Trouble(e.to_string()),
             });
             let _ = sender.send(Input::Resolved(id, life, result)).await;
         });

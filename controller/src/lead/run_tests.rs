@@ -249,7 +249,7 @@ async fn what_an_earlier_life_began_is_dropped_when_the_lease_is_won_again() {
     leader.hear(Input::Loaded(orders(), second, loaded("7")), now + 3);
     leader.managed.get_mut(&orders()).unwrap().sampled(Ok(Measured { queues: vec![QueueSample::default()], gap: None }), now + 3);
     // The same Deployment, so its UID tells nothing: the old list's version must not become the new managed's.
-    let old = Outcome { qworker_version: Some("3".into()), ..Outcome::default() };
+    let old = ListOutcome { qworker_version: Some("3".into()), ..ListOutcome::default() };
     leader.hear(Input::Applied(orders(), first, old), now + 4);
     leader.hear(Input::Loaded(orders(), first, loaded("2")), now + 4);
     let managed = leader.managed.get_mut(&orders()).unwrap();
@@ -285,7 +285,7 @@ async fn more_busy_workloads_than_may_be_written_at_once_are_all_written_in_turn
                 now,
             );
             let life = leader.managed[id].life;
-            leader.hear(Input::Applied(id.clone(), life, Outcome::default()), now);
+            leader.hear(Input::Applied(id.clone(), life, ListOutcome::default()), now);
         }
         leader.turn(now);
     }

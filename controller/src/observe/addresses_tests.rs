@@ -4,7 +4,7 @@ use super::*;
 use crate::testing::{T0_MS, orders, report};
 use qscaler_broker::ControlReceiver;
 use qscaler_broker::memory::Memory;
-use qscaler_core::message::{Busy, ControlKind, VERSION, WorkerState};
+use qscaler_core::message::{Busy, ControlKind, Epoch, VERSION, WorkerState};
 
 /// A channel, the workload's address with its UID, and the name alone.
 fn both() -> (Memory, BothAddresses, ControlAddress, ControlAddress) {
@@ -18,7 +18,7 @@ fn token(target: Option<&str>) -> ControlMessage {
         version: VERSION,
         kind: ControlKind::SigkillQueue,
         workload_uid: "dep".into(),
-        epoch: 1,
+        epoch: Epoch(1),
         issued_ms: T0_MS,
         expires_ms: u64::MAX,
         lease_ms: 1,

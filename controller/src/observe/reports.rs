@@ -8,7 +8,7 @@ use qscaler_api::CountedCuts;
 use qscaler_core::control_key::KEYS_MAX;
 use qscaler_core::drain::fleet::is_fresh;
 use qscaler_core::framework::Scheduler;
-use qscaler_core::message::{AccessLevel, Busy, GAPS_MAX, HoldGap, PodMs, Report, WorkerState};
+use qscaler_core::message::{AccessLevel, Busy, Epoch, GAPS_MAX, HoldGap, PodMs, Report, WorkerState};
 use qscaler_core::scale::Completion;
 use qscaler_core::workload::WorkloadUid;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -31,7 +31,7 @@ pub struct Heard {
     /// Where its sidecar stands.
     pub state: WorkerState,
     /// Its wave.
-    pub epoch: u64,
+    pub epoch: Epoch,
     /// Whether its worker has a task.
     pub busy: Busy,
     /// Since when, by our clock; None: not known.
@@ -110,7 +110,7 @@ fn order(report: &Report) -> (PodMs, u64) {
 }
 
 /// Highest epoch: what JSON's numbers carry exactly, and the API server stores.
-const EPOCH_MAX: u64 = 1 << 53;
+const EPOCH_MAX: Epoch = Epoch(1 << 53);
 /// Reports of a sidecar that has only just started, and clocks that are set back, are no reason to doubt the rest.
 const SEQUENCE_SLACK: u64 = 10_000;
 /// Most tasks that a pod runs at once.

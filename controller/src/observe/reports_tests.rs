@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::testing::{T0_MS, pod, pod_record, report, with};
-use qscaler_core::message::EndedTasks;
+use qscaler_core::message::{EndedTasks, Epoch};
 use serde_json::json;
 
 fn pods() -> Vec<Arc<PodRecord>> {
@@ -123,7 +123,7 @@ fn what_no_sidecar_can_say_is_not_believed_and_silences_nobody() {
     let mut intake = Intake::default();
     let first = report("a", 5, WorkerState::Open, Busy::Idle);
     for absurd in [
-        Report { epoch: u64::MAX, ..first.clone() },
+        Report { epoch: Epoch(u64::MAX), ..first.clone() },
         Report { started_ms: PodMs(u64::MAX), ..first.clone() },
         Report { sequence: u64::MAX, ..first.clone() },
         Report { active_tasks: Some(u32::MAX), ..first.clone() },

@@ -27,7 +27,7 @@ pub struct Urls {
 
 /// Why there are no URLs.
 #[derive(Debug, thiserror::Error)]
-pub enum UrlError {
+pub enum NoUrls {
     /// Something on the way is missing.
     #[error("{key}: {problem}")]
     Missing {
@@ -52,14 +52,14 @@ pub enum UrlError {
 ///
 /// # Errors
 /// When something on the way is missing or cannot be read; the error names it.
-pub async fn urls(client: &Client, id: &WorkloadId, config: &WorkerConfig, worker: &WorkerTemplate) -> Result<Urls, UrlError> {
+pub async fn urls(client: &Client, id: &WorkloadId, config: &WorkerConfig, worker: &WorkerTemplate) -> Result<Urls, NoUrls> {
     match tokio::time::timeout(READ_MAX, urls_unbounded(client, id, config, worker)).await {
         Ok(urls) => urls,
-        Err(_) => Err(UrlError::Read { kind: "Secret or ConfigMap of", name: id.name.clone(), problem: "no answer in time".to_owned() }),
+        Err(_) => Err(NoUrls::Read { kind: "Secret or ConfigMap of", name: id.name.clone(), problem: "no answer in time".to_owned() }),
     }
 }
 
-async fn urls_unbounded(client: &Client, id: &WorkloadId, config: &WorkerConfig, worker: &WorkerTemplate) -> Result<Urls, UrlError> {
+async fn urls_unbounded(client: &Client, id: &WorkloadId, config: &WorkerConfig, worker: &WorkerTemplate) -> Result<Urls, NoUrls> {
     use qscaler_core::names::annotation::{BROKER, CONTROL_BROKER, MANAGEMENT};
     let certificates = certificates(client, id, config.broker_tls.as_deref()).await?;
     let management = match &config.management {
@@ -77,11 +77,11 @@ async fn urls_unbounded(client: &Client, id: &WorkloadId, config: &WorkerConfig,
 }
 
 /// The certificates that the workload's annotation names.
-async fn certificates(client: &Client, id: &WorkloadId, secret: Option<&str>) -> Result<TlsMaterial, UrlError> {
+async fn certificates(client: &Client, id: &WorkloadId, secret: Option<&str>) -> Result<TlsMaterial, NoUrls> {
     let Some(name) = secret else { return Ok(TlsMaterial::default()) };
     let api: Api<Secret> = Api::namespaced(client.clone(), &id.namespace);
-    let found = api.get_opt(name).await.map_err(|e| UrlError::Read { kind: "Secret", name: name.to_owned(), problem: e.to_string() })?;
-    let missing = || UrlError::Missing {
+    let found = api.get_opt(name).await.map_err(|e| NoUrls::Read { kind: "Secret", name: name.to_owned(), problem: e.to_string() })?;
+    let missing = || NoUrls::Missing {
         key: BROKER_TLS,
         problem: ResolveError::NoObject { kind: "Secret", name: name.to_owned(), namespace: id.namespace.clone() },
     };
@@ -92,27 +92,27 @@ async fn certificates(client: &Client, id: &WorkloadId, secret: Option<&str>) ->
         let has = data.keys().cloned().collect::<Vec<_>>().join(", ");
         let key = [TLS_KEY_CA, TLS_KEY_CERT, TLS_KEY_KEY].join(", ");
         let problem = ResolveError::NoKey { kind: "Secret", name: name.to_owned(), namespace: id.namespace.clone(), key, has };
-        return Err(UrlError::Missing { key: BROKER_TLS, problem });
+        return Err(NoUrls::Missing { key: BROKER_TLS, problem });
     }
     Ok(material)
 }
 
-async fn url(client: &Client, id: &WorkloadId, worker: &WorkerTemplate, key: &'static str, reference: &BrokerRef) -> Result<SecretUrl, UrlError> {
+async fn url(client: &Client, id: &WorkloadId, worker: &WorkerTemplate, key: &'static str, reference: &BrokerRef) -> Result<SecretUrl, NoUrls> {
     let of = Environment { namespace: &id.namespace, container: &worker.container, env: &worker.env, env_from: &worker.env_from };
     let sources = sources(client, &id.namespace, needs(reference, &of)).await?;
-    resolve(reference, &of, &sources).map_err(|problem| UrlError::Missing { key, problem })
+    resolve(reference, &of, &sources).map_err(|problem| NoUrls::Missing { key, problem })
 }
 
-async fn sources(client: &Client, namespace: &str, needs: Needs) -> Result<Sources, UrlError> {
+async fn sources(client: &Client, namespace: &str, needs: Needs) -> Result<Sources, NoUrls> {
     let (secrets, maps): (Api<Secret>, Api<ConfigMap>) = (Api::namespaced(client.clone(), namespace), Api::namespaced(client.clone(), namespace));
     let mut out = Sources::default();
     for name in needs.secrets {
-        let found = secrets.get_opt(&name).await.map_err(|e| UrlError::Read { kind: "Secret", name: name.clone(), problem: e.to_string() })?;
+        let found = secrets.get_opt(&name).await.map_err(|e| NoUrls::Read { kind: "Secret", name: name.clone(), problem: e.to_string() })?;
         let text = |s: Secret| s.data.into_iter().flatten().map(|(k, v)| (k, String::from_utf8_lossy(&v.0).into_owned())).collect();
         out.secrets.insert(name, found.map(text));
     }
     for name in needs.config_maps {
-        let found = maps.get_opt(&name).await.map_err(|e| UrlError::Read { kind: "ConfigMap", name: name.clone(), problem: e.to_string() })?;
+        let found = maps.get_opt(&name).await.map_err(|e| NoUrls::Read { kind: "ConfigMap", name: name.clone(), problem: e.to_string() })?;
         out.config_maps.insert(name, found.map(|m| m.data.unwrap_or_default()));
     }
     Ok(out)
@@ -127,6 +127,6 @@ mod tests {
     async fn an_api_server_that_never_answers_is_given_up_on() {
         let record = deployment_record(&deployment(1, &[("broker", "secret:mq/url")])).unwrap();
         let found = urls(&silent_api(), &orders(), record.config.as_ref().unwrap(), record.worker.as_ref().unwrap()).await;
-        assert!(matches!(&found, Err(UrlError::Read { problem, .. }) if problem.contains("in time")), "{found:?}");
+        assert!(matches!(&found, Err(NoUrls::Read { problem, .. }) if problem.contains("in time")), "{found:?}");
     }
 }

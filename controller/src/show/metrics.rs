@@ -1,7 +1,7 @@
 //! The controller's metrics, per workload and for itself. In: what was decided, tallied and done. Out: Prometheus text. Left to others: serving it, measuring calls
 //! (`calls`). Labels name workloads, never pods; what is known of a workload goes with it.
 
-use crate::act::plan::{Action, Done, Failure, Outcome};
+use crate::act::plan::{Action, Done, Failure, ListOutcome};
 use crate::observe::calls::Calls;
 use crate::observe::reports::Rejected;
 use crate::show::tally::{DrainEnd, Tally, Totals};
@@ -281,7 +281,7 @@ impl Metrics {
     }
 
     /// A list of actions has ended.
-    pub fn applied(&self, outcome: &Outcome) {
+    pub fn applied(&self, outcome: &ListOutcome) {
         for (action, done) in &outcome.done {
             match (action, done) {
                 (Action::SaveIntent(intent), _) if intent.count > 0 => {

@@ -2,7 +2,7 @@
 //! due. Left to others: the decisions (`workload`), the rhythm of writes (`status`).
 
 use crate::act::plan::Action;
-use crate::due::Saving;
+use crate::due::WriteRoom;
 use crate::observe::cluster::Cluster;
 use crate::observe::index::View;
 use crate::show::conditions::Holds;
@@ -18,6 +18,7 @@ use crate::workload::Workload;
 use qscaler_api::{ContainerSize, Counters, Intent, QWorkerStatus, Resources, WorkerIds};
 use qscaler_core::config::{Paused, Scaling, Vertical, WorkerConfig};
 use qscaler_core::drain::fleet::Phase;
+use qscaler_core::message::Epoch;
 use qscaler_core::names::condition::{self, REASON_FAILED_CREATE};
 use qscaler_core::replace::Stands;
 use qscaler_core::scale::{Rule, ScaleDecision};
@@ -73,7 +74,7 @@ impl Workload {
         &mut self,
         view: &View,
         config: Option<(&WorkerConfig, &SizeBounds)>,
-        saving: Saving,
+        saving: WriteRoom,
         actions: &mut Vec<Action>,
         now_ms: u64,
     ) {
@@ -305,8 +306,8 @@ impl Workload {
             decided_at: time(self.decided_ms).0.to_string(),
             would_do: config.filter(|c| would(c)).map(|_| format!("useful pods {} -> {desired}", self.fleet.useful())),
             conditions: self.conditions.list(),
-            intent: (intent.epoch > 0).then_some(Intent {
-                epoch: intent.epoch,
+            intent: (intent.epoch > Epoch(0)).then_some(Intent {
+                epoch: intent.epoch.0,
                 count: intent.count,
                 issued_ms: intent.issued_ms,
                 expires_ms: intent.expires_ms,

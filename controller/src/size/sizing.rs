@@ -12,8 +12,8 @@ use qscaler_core::config::WorkerConfig;
 use qscaler_core::message::{Busy, Report, WorkerState};
 use qscaler_core::names::{annotation, condition, event};
 use qscaler_core::size::{
-    self, Access, ContainerResources, Estimate, Implausible, Kills, Observation, PeakFacts, Peaks, RateCap, Recommendation, Refusal, RefusalCause,
-    ResizePlan, SavedKills, SizeBounds,
+    self, Access, ContainerResources, Estimate, Implausible, Kills, Observation, PeakFacts, Peaks, RateCap, Recommendation, RefusalCause, ResizePlan,
+    ResizeRefusal, SavedKills, SizeBounds,
 };
 use qscaler_core::units::{Bytes, Millicores};
 use serde::{Deserialize, Serialize};
@@ -72,7 +72,7 @@ pub struct Sizing {
     /// Since when this life goes on from what an earlier one saved; 0: there was nothing.
     since_s: f64,
     peaks: HashMap<Word, Peaks>,
-    refusals: HashMap<String, Refusal>,
+    refusals: HashMap<String, ResizeRefusal>,
     resized: HashMap<String, Resized>,
     rate: RateCap,
     /// When the latest kill was heard of, milliseconds.
@@ -351,8 +351,10 @@ impl Sizing {
                 ResizePlan::Down { patch, reason } if self.rate.take(now_s) => (patch.apply(&container.spec), reason),
                 ResizePlan::RollBack { to, refused_memory, infeasible, reason } => {
                     if infeasible {
-                        self.refusals
-                            .insert(pod.uid.to_string(), Refusal { cause: RefusalCause::NodeCapacity, wanted_memory: refused_memory, at_s: now_s });
+                        self.refusals.insert(
+                            pod.uid.to_string(),
+                            ResizeRefusal { cause: RefusalCause::NodeCapacity, wanted_memory: refused_memory, at_s: now_s },
+                        );
                     }
                     (to, reason)
                 }
@@ -412,7 +414,7 @@ impl Sizing {
 
     /// A resize was refused.
     pub fn refused(&mut self, pod: &PodRef, wanted: &ContainerResources, cause: RefusalCause, now_ms: u64) {
-        let refusal = Refusal { cause, wanted_memory: wanted.memory_limit.unwrap_or(0), at_s: now_ms as f64 / 1000.0 };
+        let refusal = ResizeRefusal { cause, wanted_memory: wanted.memory_limit.unwrap_or(0), at_s: now_ms as f64 / 1000.0 };
         self.refusals.insert(pod.uid.clone(), refusal);
     }
 

@@ -1,7 +1,7 @@
 //! What a next life of the controller takes from the one before, and what becomes of a kill that could not be saved.
 
 use super::*;
-use crate::act::plan::{Done, Failure, Outcome};
+use crate::act::plan::{Done, Failure, ListOutcome};
 use crate::testing::look::{BUSY, ROOM, checkpoint, left_by};
 use crate::testing::{T0_MS, deployment, orders, pod, replicaset, report, view, with};
 use crate::workload::{Plan, Workload};
@@ -59,7 +59,7 @@ fn a_new_life_does_not_take_the_tasks_of_the_one_before_for_new_experience() {
 fn a_kill_that_could_not_be_saved_is_saved_before_anything_is_done_about_it() {
     let (v, mut w) = (one_pod(), Workload::restore(orders(), "dep".into(), QWorkerStatus::default(), T0_MS));
     let first = w.look(&v, &cluster(), ROOM, T0_MS);
-    w.applied(&Outcome { done: first.actions.into_iter().map(|a| (a, Done::Yes)).collect(), ..Outcome::default() }, T0_MS);
+    w.applied(&ListOutcome { done: first.actions.into_iter().map(|a| (a, Done::Yes)).collect(), ..ListOutcome::default() }, T0_MS);
     w.reports(&[told(1, 0, 1)], &v, &cluster(), T0_MS + 100);
     assert!(w.sizing.as_ref().unwrap().expects_kills(T0_MS + 200));
     // The API server does not answer, three times; each look comes too soon for an ordinary write.
@@ -69,10 +69,10 @@ fn a_kill_that_could_not_be_saved_is_saved_before_anything_is_done_about_it() {
         let resizes = plan.actions.iter().position(|a| matches!(a, Action::Resize { .. }));
         assert!(saves.is_some() && saves < resizes, "{plan:?}");
         assert_eq!(saved(&plan).unwrap()["counters"]["oomKills"], json!(1));
-        w.applied(&Outcome { failed: Some(Failure::Other("no answer".into())), left: plan.actions, ..Outcome::default() }, T0_MS + 100 * i);
+        w.applied(&ListOutcome { failed: Some(Failure::Other("no answer".into())), left: plan.actions, ..ListOutcome::default() }, T0_MS + 100 * i);
     }
     let plan = w.look(&v, &cluster(), BUSY, T0_MS + 500);
-    w.applied(&Outcome { done: plan.actions.into_iter().map(|a| (a, Done::Yes)).collect(), ..Outcome::default() }, T0_MS + 500);
+    w.applied(&ListOutcome { done: plan.actions.into_iter().map(|a| (a, Done::Yes)).collect(), ..ListOutcome::default() }, T0_MS + 500);
     let quiet = w.look(&v, &cluster(), BUSY, T0_MS + 600);
     assert_eq!((saved(&quiet), checkpoint(&quiet)), (None, None));
     assert!(!w.sizing.as_ref().unwrap().expects_kills(T0_MS + 30_100));

@@ -1,6 +1,6 @@
 //! Flow 3 for one workload, look by look.
 
-use crate::act::plan::{Action, Done, Outcome};
+use crate::act::plan::{Action, Done, ListOutcome};
 use crate::testing::look::*;
 use crate::testing::{T0_MS, deployment, orders, pod, replicaset, report, view, with};
 use crate::workload::Workload;
@@ -111,7 +111,7 @@ fn one_change_of_eight_pods_is_one_event_and_a_refused_one_is_none() {
     let refused = |a: &Action| matches!(a, Action::Resize { pod, .. } if pod.name == "h");
     let done =
         plan.actions.iter().map(|a| (a.clone(), if refused(a) { Done::Refused(RefusalCause::Quota, "q".into()) } else { Done::Yes })).collect();
-    w.applied(&Outcome { done, ..Outcome::default() }, T0_MS + 1_000);
+    w.applied(&ListOutcome { done, ..ListOutcome::default() }, T0_MS + 1_000);
     let told = w.look(&v, &cluster(), ROOM, T0_MS + 2_000);
     let notes: Vec<&str> = told
         .actions

@@ -1,8 +1,8 @@
 //! Looks at one workload, for tests: what a look came to, in a few words.
 
 use super::*;
-use crate::act::plan::{Action, Done, Outcome};
-use crate::due::Saving;
+use crate::act::plan::{Action, Done, ListOutcome};
+use crate::due::WriteRoom;
 use crate::observe::cluster::Cluster;
 use crate::workload::{Plan, Workload};
 use qscaler_api::{QWorkerCheckpointSpec, QWorkerStatus};
@@ -12,9 +12,9 @@ use qscaler_core::size::ClusterVersion;
 use serde_json::{Value, json};
 
 /// Whatever is due may be written.
-pub(crate) const ROOM: Saving = Saving { room: true, apart: true };
+pub(crate) const ROOM: WriteRoom = WriteRoom { room: true, apart: true };
 /// Only what cannot wait may be written.
-pub(crate) const BUSY: Saving = Saving { room: false, apart: true };
+pub(crate) const BUSY: WriteRoom = WriteRoom { room: false, apart: true };
 
 pub(crate) fn workload() -> Workload {
     Workload::restore(orders(), "dep".into(), QWorkerStatus::default(), T0_MS)
@@ -59,7 +59,7 @@ pub(crate) fn condition_of(status: &Value, kind: &str) -> (String, String) {
 
 pub(crate) fn all_done(workload: &mut Workload, plan: &Plan, now_ms: u64) {
     let done = plan.actions.iter().map(|a| (a.clone(), Done::Yes)).collect();
-    workload.applied(&Outcome { done, ..Outcome::default() }, now_ms);
+    workload.applied(&ListOutcome { done, ..ListOutcome::default() }, now_ms);
 }
 
 /// Lets `seconds` pass with an empty queue and idle reports; returns the last plan with something in it besides status.

@@ -7,7 +7,7 @@ use crate::observe::record::{DeploymentRecord, ForeignRecord, LimitRecord, NodeR
 use http_body_util::BodyExt;
 use kube::Client;
 use kube::client::Body;
-use qscaler_core::message::{AccessLevel, Busy, PodMs, Report, VERSION, WorkerState};
+use qscaler_core::message::{AccessLevel, Busy, Epoch, PodMs, Report, VERSION, WorkerState};
 use qscaler_core::workload::WorkloadId;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
@@ -152,7 +152,7 @@ pub(crate) fn report(pod: &str, sequence: u64, state: WorkerState, busy: Busy) -
         started_ms: PodMs(T0_MS - 60_000),
         at_ms: PodMs(T0_MS),
         state,
-        epoch: 0,
+        epoch: Epoch(0),
         busy,
         busy_since_ms: PodMs(T0_MS - 1_000),
         active_tasks: None,

@@ -26,7 +26,7 @@ pub use machine::FleetMachine;
 pub use release::Releases;
 pub use wanted::{PERIOD_MS, Silent, TOKEN_TTL_MS, desired, look_again};
 
-use crate::message::{Busy, ControlMessage, WorkerState};
+use crate::message::{Busy, ControlMessage, Epoch, WorkerState};
 use crate::workload::WorkloadUid;
 use serde::{Deserialize, Serialize};
 
@@ -73,7 +73,7 @@ pub struct ReportFacts {
     /// Where its sidecar stands.
     pub state: WorkerState,
     /// Its wave.
-    pub epoch: u64,
+    pub epoch: Epoch,
     /// Whether its worker has a task.
     pub busy: Busy,
     /// When the report came in, by the controller's clock.
@@ -185,8 +185,8 @@ pub struct FleetFacts {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct IntentRecord {
-    /// Number of the wave; rises with each.
-    pub epoch: u64,
+    /// Number of the wave.
+    pub epoch: Epoch,
     /// How many pods were asked to park; 0: the wave is over.
     pub count: u32,
     /// When.

@@ -29,7 +29,7 @@ pub use machine::WorkerMachine;
 
 use crate::config::DeadlinePolicy;
 use crate::framework::Signal;
-use crate::message::{Busy, ControlMessage};
+use crate::message::{Busy, ControlMessage, Epoch};
 use crate::workload::WorkloadUid;
 
 /// How long a worker process that follows a hold without a pod's end finds its gate closed. Measured: a deletion hidden behind a liveness kill
@@ -51,7 +51,7 @@ pub const LEASE_MAX_MS: u64 = 600_000;
 /// differ.
 pub const EXPIRY_MAX_MS: u64 = 3_600_000;
 /// Waves rise by one each, at most one a second: no workload ever comes near.
-pub const EPOCH_MAX: u64 = 1 << 40;
+pub const EPOCH_MAX: Epoch = Epoch(1 << 40);
 /// A sidecar may miss the waves of some weeks, and no more.
 pub const EPOCH_STEP_MAX: u64 = 1 << 20;
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::drain::fleet::{Amount, ReportFacts, SetFacts};
+use crate::message::Epoch;
 
 fn pod(name: &str, injected: bool) -> PodFacts {
     PodFacts {
@@ -20,7 +21,7 @@ fn pod(name: &str, injected: bool) -> PodFacts {
         sidecar_ready: injected,
         deletion_cost: 0,
         cost_ours: false,
-        report: injected.then_some(ReportFacts { state: WorkerState::Open, epoch: 0, busy: Busy::Idle, at_ms: 0 }),
+        report: injected.then_some(ReportFacts { state: WorkerState::Open, epoch: Epoch(0), busy: Busy::Idle, at_ms: 0 }),
         gapped: false,
         node_cordoned: false,
         set_uid: "set".into(),
@@ -95,7 +96,7 @@ fn a_busy_pod_is_never_asked_and_the_others_are_asked_in_turn() {
         }
     }
     assert!(turns.len() >= 6 && turns.windows(2).all(|two| two[0] != two[1]), "{turns:?}");
-    let busy = |at_ms| Some(ReportFacts { state: WorkerState::Open, epoch: 0, busy: Busy::Busy, at_ms });
+    let busy = |at_ms| Some(ReportFacts { state: WorkerState::Open, epoch: Epoch(0), busy: Busy::Busy, at_ms });
     let mut reports = fleet(vec![PodFacts { report: busy(0), ..pod("a", true) }]);
     let mut engine = Replacer::default();
     assert_eq!(engine.step(&reports, &[old("a")], None, true, 0).ask, None, "it says that it is busy");

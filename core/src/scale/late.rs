@@ -28,7 +28,7 @@ pub struct Lateness {
 
 /// One tick.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Tick {
+pub struct LateTick {
     /// Now, seconds.
     pub now_s: f64,
     /// Seconds since the last.
@@ -43,8 +43,8 @@ pub struct Tick {
 
 impl Lateness {
     /// Takes one tick in; returns how many messages have just become late.
-    pub fn observe(&mut self, tick: Tick, max_wait_s: f64, half_life_s: f64) -> f64 {
-        let Tick { now_s, dt_s, arrived, backlog, missing } = tick;
+    pub fn observe(&mut self, tick: LateTick, max_wait_s: f64, half_life_s: f64) -> f64 {
+        let LateTick { now_s, dt_s, arrived, backlog, missing } = tick;
         match self.window.back_mut().filter(|(at, _)| now_s - *at < max_wait_s / ENTRIES_MAX as f64) {
             Some((_, count)) => *count += arrived,
             None => self.window.push_back((now_s, arrived)),
@@ -118,7 +118,7 @@ mod tests {
             .zip(backlogs)
             .enumerate()
             .map(|(tick, (arrived, backlog))| {
-                lateness.observe(Tick { now_s: tick as f64, dt_s: 1.0, arrived: *arrived, backlog: *backlog, missing: 0.0 }, max_wait_s, 3600.0)
+                lateness.observe(LateTick { now_s: tick as f64, dt_s: 1.0, arrived: *arrived, backlog: *backlog, missing: 0.0 }, max_wait_s, 3600.0)
             })
             .sum()
     }
@@ -139,7 +139,7 @@ mod tests {
     fn the_first_of_the_messages_that_wait_is_as_old_as_its_place_in_the_order_says() {
         let mut lateness = Lateness::default();
         for tick in 0..5 {
-            lateness.observe(Tick { now_s: f64::from(tick), dt_s: 1.0, arrived: 10.0, backlog: 0.0, missing: 0.0 }, 10.0, 3600.0);
+            lateness.observe(LateTick { now_s: f64::from(tick), dt_s: 1.0, arrived: 10.0, backlog: 0.0, missing: 0.0 }, 10.0, 3600.0);
         }
         let waited = |backlog: f64| lateness.waited_s(4.0, backlog, 10.0);
         assert_eq!([0.0, 1.0, 10.0, 11.0, 50.0].map(waited), [0.0, 0.0, 0.0, 1.0, 4.0]);
@@ -150,7 +150,7 @@ mod tests {
     fn one_late_message_per_missing_worker_is_the_first_guess() {
         let mut lateness = Lateness::default();
         assert_eq!(lateness.per_missing_worker(), 1.0);
-        lateness.observe(Tick { dt_s: 1.0, missing: 45.0, ..Tick::default() }, 10.0, 3600.0);
+        lateness.observe(LateTick { dt_s: 1.0, missing: 45.0, ..LateTick::default() }, 10.0, 3600.0);
         assert!((lateness.per_missing_worker() - 0.1).abs() < 1e-9);
     }
 }

@@ -83,7 +83,7 @@ pub struct Learned {
     /// What consumers hold.
     pub held: held::Held,
     /// Counters at the last look.
-    pub counters: observe::Counters,
+    pub counters: observe::LastFigures,
     /// Where the arrival rate is heading.
     pub trend: stale::Trend,
     /// By how much the load has been seen to rise.
@@ -138,7 +138,7 @@ pub fn decide(cfg: &ScaleConfig, learned: &mut Learned, queues: &[QueueSample], 
         ..Inputs::default()
     };
     if let Some(reason) = hold {
-        let known = stale::Known {
+        let known = stale::LastKnown {
             load: learned.load,
             growth_per_s: learned.trend.growth_per_s(),
             rises: &learned.rises,

@@ -11,7 +11,7 @@ use super::types::{FleetSample, HoldReason, QueueSample, ScaleConfig};
 /// Figures of one workload at the last look; differences of them are arrivals and completions.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Counters {
+pub struct LastFigures {
     published: Option<u64>,
     completed: Option<u64>,
     /// Messages at the broker, and by which account.
@@ -117,7 +117,7 @@ pub struct Backlog {
 
 /// What is known now, in tasks and workers (a worker is one slot of a pod).
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct View {
+pub struct FleetView {
     /// Messages that wait, and that one more worker could take.
     pub backlog: f64,
     /// Messages that busy workers have prefetched and work on before what waits; 0 while a worker is idle, for it would work on its own.
@@ -175,7 +175,7 @@ pub fn add_up(cfg: &ScaleConfig, queues: &[QueueSample]) -> (Backlog, Option<Hol
 /// Joins backlog and fleet. Who runs is told by the workers, and a pod that tells nothing yet counts as at work, since it may have taken a message; else by unacknowledged messages (a pod runs `concurrency` at most, the rest is
 /// prefetched and waits, but for what parked and terminating pods may still run); where neither is known, workers count as busy until the queue has been empty for `blind_idle_s`.
 /// What a consumer holds stays with it: no other worker gets it.
-pub fn join(cfg: &ScaleConfig, backlog: &Backlog, fleet: &FleetSample, queue_empty_s: f64, expected_busy: f64) -> View {
+pub fn join(cfg: &ScaleConfig, backlog: &Backlog, fleet: &FleetSample, queue_empty_s: f64, expected_busy: f64) -> FleetView {
     let workers = f64::from(fleet.ready) * f64::from(cfg.concurrency.max(1));
     let by_unacked = backlog.unacked.filter(|unacked| *unacked > 0.0 && !cfg.acknowledges_early).map(|unacked| unacked.min(workers));
     let (busy, told, busy_known) = match (fleet.busy, by_unacked) {
@@ -195,7 +195,7 @@ pub fn join(cfg: &ScaleConfig, backlog: &Backlog, fleet: &FleetSample, queue_emp
     let prefetched = if cfg.acknowledges_early { held } else { (held - busy - leaving).max(0.0) };
     let idle = (workers - busy).max(0.0);
     let ahead = if backlog.ready > 0.0 && busy >= 1.0 && idle < 1.0 { prefetched } else { 0.0 };
-    View {
+    FleetView {
         backlog: backlog.ready,
         ahead,
         resting: prefetched,
@@ -222,7 +222,7 @@ fn figure(count: u64) -> f64 {
     (count as f64).min(FIGURE_MAX)
 }
 
-impl Counters {
+impl LastFigures {
     /// Arrivals since the last look, and completions where anything tells of them. By the broker's counter where there is one; else by conservation:
     /// what the broker holds more now, plus what workers were seen to take from it. `None` at the first look, after a gap, or when a counter started
     /// anew. Only what is told counts: a worker of which nothing is known has taken nothing, and what it is found at later was there before.

@@ -2,7 +2,7 @@
 
 use super::latency::LatencyEstimate;
 use super::numeric::{decay, sane};
-use super::observe::{Backlog, View};
+use super::observe::{Backlog, FleetView};
 use super::service::ServiceEstimate;
 use super::types::{FleetSample, ScaleConfig};
 use super::{Learned, down, late, observe, standing, stuck};
@@ -25,7 +25,7 @@ const RATE_OUT_HALF_LIFE_S: f64 = 30.0;
 
 /// What the rules work from in one tick, in workers (slots of pods).
 pub(super) struct Situation {
-    pub(super) view: View,
+    pub(super) view: FleetView,
     /// Messages that have come since the last look.
     pub(super) arrived: f64,
     /// Messages that have become late since then.
@@ -145,7 +145,7 @@ impl Learned {
         let missing = f64::from(to) - view.workers.max(f64::from(from)).min(f64::from(to));
         let missing = missing * (latency.mean_s / service_s).max(1.0);
         let late = self.late.observe(
-            late::Tick { now_s, dt_s: dt, arrived: arrived.unwrap_or(0.0), backlog: view.backlog, missing },
+            late::LateTick { now_s, dt_s: dt, arrived: arrived.unwrap_or(0.0), backlog: view.backlog, missing },
             cfg.max_wait_s,
             cfg.law.hold_half_life_s,
         );
@@ -177,7 +177,14 @@ impl Learned {
         }
     }
 
-    pub(super) fn standing_wait(&self, cfg: &ScaleConfig, rate_per_s: f64, view: &View, service: &ServiceEstimate, latency: &LatencyEstimate) -> f64 {
+    pub(super) fn standing_wait(
+        &self,
+        cfg: &ScaleConfig,
+        rate_per_s: f64,
+        view: &FleetView,
+        service: &ServiceEstimate,
+        latency: &LatencyEstimate,
+    ) -> f64 {
         let sigma = self.error.sigma(rate_per_s, latency.mean_s + cfg.law.tick_s);
         standing::standing_wait(&cfg.law, rate_per_s * service.mean_s, sigma, view.workers, service, latency, cfg.max_wait_s)
     }

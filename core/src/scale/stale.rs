@@ -79,7 +79,7 @@ impl Trend {
 
 /// What was known of a workload when its figures went away.
 #[derive(Debug, Clone, Copy)]
-pub struct Known<'a> {
+pub struct LastKnown<'a> {
     /// Pods that the rate kept at work; 0 for a fleet at rest.
     pub load: f64,
     /// Growth of the load, by [`Trend`].
@@ -115,7 +115,7 @@ impl Blind {
     ///
     /// A fleet at rest gets one pod where a message has to be expected within `REST_S`, and no more: a broker that is down for all would start
     /// a pod for every workload otherwise.
-    pub fn target(&mut self, law: &LawParams, now_s: f64, all: u32, known: &Known<'_>) -> u32 {
+    pub fn target(&mut self, law: &LawParams, now_s: f64, all: u32, known: &LastKnown<'_>) -> u32 {
         let since_s = *self.since_s.get_or_insert(now_s);
         let blind_s = (now_s - since_s).max(0.0);
         if self.hold == 0 {
@@ -148,8 +148,8 @@ impl Blind {
 mod tests {
     use super::*;
 
-    fn known(load: f64, growth_per_s: f64, rises: &Rises) -> Known<'_> {
-        Known { load, growth_per_s, rises, rate_per_s: 0.0, broker_down: false, latency_s: 5.0 }
+    fn known(load: f64, growth_per_s: f64, rises: &Rises) -> LastKnown<'_> {
+        LastKnown { load, growth_per_s, rises, rate_per_s: 0.0, broker_down: false, latency_s: 5.0 }
     }
 
     #[test]
@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn a_broker_that_is_down_for_all_is_no_reason_for_pods_that_could_not_work() {
         let (law, mut blind, calm) = (LawParams::default(), Blind::default(), Rises::default());
-        let down = Known { broker_down: true, ..known(40.0, 0.0, &calm) };
+        let down = LastKnown { broker_down: true, ..known(40.0, 0.0, &calm) };
         assert_eq!([0.0, 5.0, 60.0, 119.0].map(|now_s| blind.target(&law, now_s, 48, &down)), [48; 4]);
         assert_eq!(blind.target(&law, 120.0, 48, &down), 60, "for so long it may be the way to it that is broken");
     }
@@ -193,7 +193,7 @@ mod tests {
     fn a_fleet_at_rest_gets_one_pod_where_messages_come_now_and_then() {
         let (law, calm) = (LawParams::default(), Rises::default());
         let at_rest = |rate_per_s| {
-            let (mut blind, known) = (Blind::default(), Known { rate_per_s, ..known(0.0, 0.0, &calm) });
+            let (mut blind, known) = (Blind::default(), LastKnown { rate_per_s, ..known(0.0, 0.0, &calm) });
             blind.target(&law, 0.0, 0, &known);
             blind.target(&law, 30.0, 0, &known)
         };

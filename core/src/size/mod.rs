@@ -32,7 +32,7 @@ pub use estimate::{Estimate, Observation, OomRecord, grow_after_oom};
 pub use kills::{Kills, OomSeen, SavedKills, expects_kills};
 pub use peaks::{Access, AccessGap, Peaks, container_id, need, observations};
 pub use plausible::{Implausible, PeakFacts, highest_limit, plausible};
-pub use pod::{ClusterVersion, ContainerResources, InProgress, Pending, PendingReason, PodPhase, QosClass, Refusal, RefusalCause, ResizeFacts};
+pub use pod::{ClusterVersion, ContainerResources, InProgress, Pending, PendingReason, PodPhase, QosClass, RefusalCause, ResizeFacts, ResizeRefusal};
 pub use rate::RateCap;
 pub use recommend::{Confidence, Recommendation};
 pub use resize::{ResizePatch, ResizePlan, WaitState, plan_resize};

@@ -96,7 +96,7 @@ pub enum RefusalCause {
 /// The last refusal of a resize of this pod. The caller keeps it with the pod's uid, also for a rolled back infeasible resize
 /// (cause [`RefusalCause::NodeCapacity`]).
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Refusal {
+pub struct ResizeRefusal {
     /// Why.
     pub cause: RefusalCause,
     /// Memory that was asked for, bytes.
@@ -131,7 +131,7 @@ pub struct ResizeFacts {
     /// Condition `PodResizeInProgress`, when true.
     pub in_progress: Option<InProgress>,
     /// The last refusal.
-    pub refusal: Option<Refusal>,
+    pub refusal: Option<ResizeRefusal>,
     /// Another writer that sizes this pod (a VPA's name, a field manager).
     pub other_writer: Option<String>,
     /// Use without file cache, bytes, from the last report.

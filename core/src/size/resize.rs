@@ -99,7 +99,7 @@ pub enum ResizePlan {
     RollBack {
         /// The resources in force.
         to: ContainerResources,
-        /// What was asked for in vain, bytes. When the node cannot ever hold it, the caller keeps it as a [`super::Refusal`].
+        /// What was asked for in vain, bytes. When the node cannot ever hold it, the caller keeps it as a [`super::ResizeRefusal`].
         refused_memory: u64,
         /// It was infeasible (keep the refusal), not just unwanted now.
         infeasible: bool,

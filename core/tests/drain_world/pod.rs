@@ -5,7 +5,7 @@ use super::rng::Rng;
 use qscaler_core::config::DeadlinePolicy;
 use qscaler_core::drain::worker::{WorkerEffect, WorkerEvent, WorkerMachine, WorkerSettings};
 use qscaler_core::framework::Signal;
-use qscaler_core::message::{Busy, ControlMessage, WorkerState};
+use qscaler_core::message::{Busy, ControlMessage, Epoch, WorkerState};
 
 /// Longest task of this world, and what the sidecar is told.
 pub(crate) const TASK_MS_MAX: u64 = 8_000;
@@ -32,7 +32,7 @@ pub(crate) struct Worker {
 pub(crate) enum Did {
     Ack,
     GiveBack,
-    Report(WorkerState, u64, Busy),
+    Report(WorkerState, Epoch, Busy),
 }
 
 #[derive(Clone, Debug)]

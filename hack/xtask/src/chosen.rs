@@ -9,8 +9,8 @@ use crate::exec::output;
 
 /// Those that concern the node or the installation (they kill controllers, for one), and run after the others.
 const ALONE: [&str; 6] = ["alone::", "controllers::", "matrix::", "uninstall::", "what_was_learned", "an_estimate_outlives"];
-/// Cluster tests outside the default run, which are asked for by name: what the first show is in the matrix' column, too, and in more detail here; the last has not
-/// passed as a whole yet.
+/// Cluster tests outside the default run, which are asked for by name: what the first show is in the matrix' column, too, and in more detail here; the last
+/// takes QScaler out of the cluster and puts it in again.
 const BY_NAME: [&str; 2] = ["frameworks::", "uninstall::"];
 
 /// Names of the cluster's tests that are to run.

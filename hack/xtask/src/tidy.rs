@@ -11,7 +11,7 @@ mod flows;
 mod source;
 mod types;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 
@@ -68,7 +68,7 @@ pub fn broken_rules(root: &Path) -> Result<Vec<String>> {
     }
     broken.extend(files::broken_lists(&files));
     broken.extend(flows::broken(&files));
-    broken.extend(types::broken(&files));
+    broken.extend(types::broken(&files, &needs(&metadata, root)));
     broken.extend(architecture::broken_names(files.get("ARCHITECTURE.md").map_or("", String::as_str), &files));
     let targets = metadata["packages"].as_array().into_iter().flatten().flat_map(|p| p["targets"].as_array().into_iter().flatten());
     for root_file in targets.filter_map(|target| target["src_path"].as_str()) {
@@ -76,6 +76,32 @@ pub fn broken_rules(root: &Path) -> Result<Vec<String>> {
         broken.extend(circles(&modules.arrows()).iter().map(|circle| sentence(circle, root)));
     }
     Ok(broken)
+}
+
+/// The folder of each crate of ours, and those of the crates that it depends on, if only through others.
+fn needs(metadata: &serde_json::Value, root: &Path) -> BTreeMap<String, BTreeSet<String>> {
+    let folder = |manifest: &str| Path::new(manifest).parent().and_then(|path| path.strip_prefix(root).ok()).map(|path| path.display().to_string());
+    let packages = || metadata["packages"].as_array().into_iter().flatten();
+    let folders: BTreeMap<&str, String> = packages().filter_map(|p| Some((p["name"].as_str()?, folder(p["manifest_path"].as_str()?)?))).collect();
+    let mut needs: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for package in packages() {
+        let used =
+            package["dependencies"].as_array().into_iter().flatten().filter(|d| d["kind"].is_null()).filter_map(|d| folders.get(d["name"].as_str()?));
+        if let Some(own) = package["name"].as_str().and_then(|name| folders.get(name)) {
+            needs.insert(own.clone(), used.cloned().collect());
+        }
+    }
+    // As often as the longest way from crate to crate.
+    for _ in 0..needs.len() {
+        let through: Vec<(String, BTreeSet<String>)> = needs
+            .iter()
+            .map(|(own, direct)| (own.clone(), direct.iter().filter_map(|below| needs.get(below)).flatten().cloned().collect()))
+            .collect();
+        for (own, more) in through {
+            needs.entry(own).or_default().extend(more);
+        }
+    }
+    needs
 }
 
 /// A circle in words.

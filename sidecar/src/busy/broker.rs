@@ -37,7 +37,7 @@ const POPS_PERIOD: Duration = Duration::from_secs(1);
 const BUSY_LOOKS: u32 = 2;
 
 /// A source's end: where its samples and its gap go.
-pub(super) struct Ends {
+pub(super) struct SourceEnds {
     /// The worker.
     pub(super) main: MainReceiver,
     /// The driver.
@@ -64,7 +64,7 @@ enum Answer {
 
 /// A source that is asked again and again; its failures are reported once.
 struct Asked {
-    ends: Ends,
+    ends: SourceEnds,
     begin: Begin,
     backoff: Backoff,
     complained: bool,
@@ -74,7 +74,7 @@ struct Asked {
 }
 
 impl Asked {
-    fn new(ends: Ends) -> Self {
+    fn new(ends: SourceEnds) -> Self {
         Self { ends, begin: Begin::default(), backoff: Backoff::reconnect(), complained: false, silent_since: None, has_gap: false }
     }
 
@@ -154,7 +154,7 @@ impl Asked {
 }
 
 /// Samples the books until the driver is gone. A frozen worker has no task: that was proved when it was frozen.
-pub(super) async fn books(mut books: Bookkeeping, frozen: FrozenView, ends: Ends) {
+pub(super) async fn books(mut books: Bookkeeping, frozen: FrozenView, ends: SourceEnds) {
     let period = if books.is_amqp() { FIGURES_PERIOD } else { BOOKS_PERIOD };
     let mut asked = Asked::new(ends);
     loop {
@@ -199,7 +199,7 @@ pub(super) fn waits_at_least(framework: &Framework, concurrency: u32) -> u32 {
 }
 
 /// Samples the worker's connections until the driver is gone. A frozen worker waits for nothing, and has no task: that was proved when it was frozen.
-pub(super) async fn pops(mut worker: Pops, ends: Ends) {
+pub(super) async fn pops(mut worker: Pops, ends: SourceEnds) {
     let main = ends.main.clone();
     let mut asked = Asked::new(ends);
     let mut looks = Looks::default();
@@ -346,7 +346,7 @@ mod tests {
         let idle = || Answer::Starting(Activity::only(Busy::Idle));
         let (main, inputs) = (tokio::sync::watch::channel(None).1, mpsc::channel(1).0);
         let start = Start::new(crate::worker::procs::ProcFs::at("/proc"), "");
-        let mut asked = Asked::new(Ends { main, inputs, gaps: Gaps::default(), mend: String::new(), start });
+        let mut asked = Asked::new(SourceEnds { main, inputs, gaps: Gaps::default(), mend: String::new(), start });
         let mut told = |worker| busy(Some(asked.begun(Some(worker), idle())));
         assert_eq!(told(1), Some(Busy::Unknown));
         tokio::time::sleep(Duration::from_millis(qscaler_core::drain::plan::SLOW_START_MS)).await;
@@ -367,7 +367,7 @@ mod tests {
         let gaps = Gaps::default();
         // Where the broker's port is not known every worker counts as connected.
         let start = Start::new(crate::worker::procs::ProcFs::at("/proc"), "");
-        let mut asked = Asked::new(Ends { main, inputs, gaps: gaps.clone(), mend: "say busy".to_owned(), start });
+        let mut asked = Asked::new(SourceEnds { main, inputs, gaps: gaps.clone(), mend: "say busy".to_owned(), start });
         let begin = Instant::now();
         while gaps.list().is_empty() {
             assert!(begin.elapsed() < Duration::from_secs(60));

@@ -16,7 +16,7 @@ use crate::input::tell;
 use crate::worker::procs::ProcFs;
 use qscaler_broker::BrokerError;
 use qscaler_broker::activity::CeleryEvents;
-use qscaler_broker::activity::kombu::WorkerEvent;
+use qscaler_broker::activity::kombu::CeleryEvent;
 use qscaler_core::message::{Busy, GapReason};
 use qscaler_runtime::backoff::Backoff;
 use std::time::Duration;
@@ -29,7 +29,7 @@ const TICK: Duration = Duration::from_secs(1);
 const ASK_AFTER: Duration = Duration::from_secs(6);
 
 /// The source.
-pub(super) struct Celery {
+pub(super) struct CelerySource {
     pub(super) url: String,
     pub(super) name: String,
     pub(super) host: String,
@@ -52,7 +52,7 @@ struct Line {
 }
 
 impl Line {
-    async fn next(&mut self) -> Result<WorkerEvent, BrokerError> {
+    async fn next(&mut self) -> Result<CeleryEvent, BrokerError> {
         match &mut self.events {
             Some(events) => events.next().await,
             None => std::future::pending().await,
@@ -83,7 +83,7 @@ impl Watch {
     }
 }
 
-impl Celery {
+impl CelerySource {
     /// Samples until the driver is gone.
     pub(super) async fn run(mut self) {
         let mut line = Line { events: None, backoff: Backoff::reconnect(), again: Instant::now(), complained: false };
@@ -247,8 +247,8 @@ fn silencing(words: &[String], host: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn event(node: &str, active: u32, processed: u64) -> WorkerEvent {
-        WorkerEvent { node: node.to_owned(), active, processed, period: Duration::from_secs(2), offline: false }
+    fn event(node: &str, active: u32, processed: u64) -> CeleryEvent {
+        CeleryEvent { node: node.to_owned(), active, processed, period: Duration::from_secs(2), offline: false }
     }
 
     #[test]
@@ -264,7 +264,7 @@ mod tests {
         assert_eq!((activity.busy, activity.active, activity.processed), (Busy::Busy, Some(2), Some(5)));
         nodes.take(event("a@h", 0, 3), after(5));
         assert_eq!(nodes.activity(after(7)).busy, Busy::Unknown);
-        nodes.take(WorkerEvent { offline: true, ..event("b@h", 0, 0) }, after(7));
+        nodes.take(CeleryEvent { offline: true, ..event("b@h", 0, 0) }, after(7));
         assert_eq!((nodes.activity(after(7)).busy, nodes.names()), (Busy::Idle, vec!["a@h".to_owned()]));
     }
 

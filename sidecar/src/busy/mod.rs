@@ -12,7 +12,7 @@ pub mod nodes;
 pub mod service;
 mod start;
 
-use crate::busy::broker::Ends;
+use crate::busy::broker::SourceEnds;
 use crate::busy::nodes::Nodes;
 use crate::busy::start::{Begin, Start};
 use crate::config::Settings;
@@ -64,12 +64,12 @@ impl Sources {
                 let url = settings.broker.as_str().to_owned();
                 let prefix = settings.config.key_names.prefix(framework(&settings.config.worker).and_then(|f| f.prefix));
                 let remote = |name: String| Remote::new(url.clone(), name, prefix.clone());
-                let way = gate::Celery::new(remote(settings.pod_uid.clone()), settings.config.queues.clone(), known, procs.clone(), main.clone());
+                let way = gate::CeleryGate::new(remote(settings.pod_uid.clone()), settings.config.queues.clone(), known, procs.clone(), main.clone());
                 let (switch, view, gate) = gate::gate(Way::Remote(way), inputs.clone());
                 // A caller of its own: its replies must not mix with the gate's.
                 let remote = remote(format!("{}-quiet", settings.pod_uid));
                 let start = Start::new(procs.clone(), settings.broker.as_str());
-                let source = celery::Celery { url, name: settings.pod_uid, host, procs, main, inputs, nodes, gate: view, remote, gaps, start };
+                let source = celery::CelerySource { url, name: settings.pod_uid, host, procs, main, inputs, nodes, gate: view, remote, gaps, start };
                 (Some(switch), vec![Box::pin(gate.run()), Box::pin(source.run())])
             }
             BusySource::Children => {
@@ -94,7 +94,7 @@ impl Sources {
                 let proof = freezes(&settings).then(open).and_then(Result::ok).flatten().map(Proof::Books);
                 let (switch, frozen, mut work) = freeze(proof, &procs, &main, &inputs, &gaps);
                 let start = Start::new(procs, settings.broker.as_str());
-                let ends = Ends { main, inputs, gaps, mend: mend_books(&settings, &host), start };
+                let ends = SourceEnds { main, inputs, gaps, mend: mend_books(&settings, &host), start };
                 work.push(Box::pin(broker::books(books, frozen, ends)));
                 (switch, work)
             }
@@ -114,7 +114,7 @@ impl Sources {
                 let mend = "none of the worker's connections is found at its broker: with a proxy between them busy and idle cannot be told; say where they \
                     can with the annotation busy";
                 let start = Start::new(procs.clone(), settings.broker.as_str());
-                let ends = Ends { main, inputs, gaps, mend: mend.to_owned(), start };
+                let ends = SourceEnds { main, inputs, gaps, mend: mend.to_owned(), start };
                 let broker_ports = container::ports(settings.broker.as_str());
                 let at_least = broker::waits_at_least(whose.framework, concurrency);
                 work.push(Box::pin(broker::pops(

@@ -2,7 +2,7 @@
 //! nothing more (`gate`).
 
 use crate::input::Activity;
-use qscaler_broker::activity::kombu::WorkerEvent;
+use qscaler_broker::activity::kombu::CeleryEvent;
 use qscaler_core::message::Busy;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,7 +19,7 @@ pub struct Nodes(pub(crate) BTreeMap<String, Node>);
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Node {
-    event: WorkerEvent,
+    event: CeleryEvent,
     heard: Instant,
     /// It answers, and does not beat: it does not say how many tasks it has begun.
     asked: bool,
@@ -32,7 +32,7 @@ impl Nodes {
         self.0.keys().cloned().collect()
     }
 
-    pub(crate) fn take(&mut self, event: WorkerEvent, now: Instant) {
+    pub(crate) fn take(&mut self, event: CeleryEvent, now: Instant) {
         if event.offline {
             self.0.remove(&event.node);
         } else {
@@ -42,7 +42,7 @@ impl Nodes {
 
     /// An answer: so many tasks run there.
     pub(crate) fn answered(&mut self, name: &str, active: u32, now: Instant) {
-        let event = WorkerEvent { node: name.to_owned(), active, processed: 0, period: ASK_PERIOD, offline: false };
+        let event = CeleryEvent { node: name.to_owned(), active, processed: 0, period: ASK_PERIOD, offline: false };
         self.0.insert(name.to_owned(), Node { event, heard: now, asked: true });
     }
 

@@ -11,7 +11,7 @@ use crate::gaps::Gaps;
 use crate::hold::signal::{go_on, stop};
 use crate::input::MainReceiver;
 use crate::worker::container::Container;
-use crate::worker::procs::{ProcFs, Process};
+use crate::worker::procs::{ProcFs, ProcessStat};
 use crate::worker::sockets::Connections;
 use qscaler_broker::BrokerError;
 use qscaler_broker::activity::{BlockedPops, Bookkeeping, Seen};
@@ -152,7 +152,7 @@ impl Freeze {
     }
 
     /// Every process of the worker's container.
-    fn members(&self, processes: &[Process], top: i32) -> Vec<Process> {
+    fn members(&self, processes: &[ProcessStat], top: i32) -> Vec<ProcessStat> {
         let own = i32::try_from(std::process::id()).unwrap_or_default();
         Container::new(self.procs.clone(), own, "").of_top(processes, top)
     }
@@ -161,7 +161,7 @@ impl Freeze {
     /// threads of their own, whose number says nothing.
     fn spare_threads(&self, top: i32) -> usize {
         let Ok(processes) = self.procs.processes() else { return 0 };
-        let is_python = |process: &&Process| {
+        let is_python = |process: &&ProcessStat| {
             let program = self.procs.command_line(process.pid).and_then(|words| words.into_iter().next()).unwrap_or_default();
             let name = program.rsplit('/').next().unwrap_or_default();
             name.starts_with("python") || name.starts_with("pypy")

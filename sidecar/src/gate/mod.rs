@@ -68,7 +68,7 @@ pub struct Gate {
 /// How a gate moves.
 pub enum Way {
     /// Celery's remote control.
-    Remote(Celery),
+    Remote(CeleryGate),
     /// Stopping the processes.
     Freeze(Box<Freeze>),
 }
@@ -98,7 +98,7 @@ impl Way {
 }
 
 /// Celery's queues, cancelled and added.
-pub struct Celery {
+pub struct CeleryGate {
     remote: Remote,
     /// Queues to go back to when the worker's own answer was not kept (this sidecar was restarted meanwhile).
     queues: Vec<String>,
@@ -243,7 +243,7 @@ impl Gate {
     }
 }
 
-impl Celery {
+impl CeleryGate {
     /// `nodes` are the pod's, as they become known.
     #[must_use]
     pub fn new(remote: Remote, queues: Vec<String>, nodes: watch::Receiver<Nodes>, procs: ProcFs, main: MainReceiver) -> Self {
@@ -345,9 +345,9 @@ mod tests {
     use crate::testing::FakeProc;
     use std::sync::Arc;
 
-    fn celery(procs: ProcFs, main: Option<Arc<Main>>) -> Celery {
+    fn celery(procs: ProcFs, main: Option<Arc<Main>>) -> CeleryGate {
         let ((_, nodes), (_, main)) = (watch::channel(Nodes::default()), watch::channel(main));
-        Celery::new(Remote::new(String::new(), String::new(), String::new()), vec!["annotated".to_owned()], nodes, procs, main)
+        CeleryGate::new(Remote::new(String::new(), String::new(), String::new()), vec!["annotated".to_owned()], nodes, procs, main)
     }
 
     #[test]

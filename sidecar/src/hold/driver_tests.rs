@@ -4,12 +4,12 @@ use super::*;
 use crate::clock::wall_ms;
 use crate::config::Settings;
 use crate::config::tests::{Table, good};
-use crate::run::{Surroundings, run};
+use crate::run::{PodWorld, run};
 use crate::testing::FakeProc;
 use async_trait::async_trait;
 use qscaler_broker::{BrokerError, ControlReceiver, Delivery, DeliveryHandle};
 use qscaler_core::framework::Scheduler;
-use qscaler_core::message::{ControlKind, ControlMessage};
+use qscaler_core::message::{ControlKind, ControlMessage, Epoch};
 use qscaler_core::names::sidecar as names;
 use qscaler_runtime::CancellationToken;
 use std::net::SocketAddr;
@@ -108,7 +108,7 @@ impl Pod {
         let address = listener.local_addr().unwrap();
         let ((messages, messages_out), (reports_in, reports), (settled_in, settled)) =
             (mpsc::unbounded_channel(), mpsc::unbounded_channel(), mpsc::unbounded_channel());
-        let surroundings = Surroundings {
+        let surroundings = PodWorld {
             procs: fake.procs(),
             own_pid: 2,
             host: "orders-abc-1".to_owned(),
@@ -155,7 +155,7 @@ impl Pod {
             version: 1,
             kind,
             workload_uid: "w-uid".into(),
-            epoch,
+            epoch: Epoch(epoch),
             issued_ms: now_ms,
             expires_ms: now_ms + 600_000,
             lease_ms: 600_000,
@@ -290,7 +290,7 @@ async fn an_idle_worker_is_parked_by_a_token_and_goes_on_when_resumed() {
     assert_eq!(within(pod.status("/ready")).await, "200");
     pod.send(ControlKind::SigkillQueue, 7);
     let parked = pod.report(|report| report.state == WorkerState::Parked).await;
-    assert_eq!(parked.epoch, 7);
+    assert_eq!(parked.epoch, Epoch(7));
     assert_eq!(within(pod.settled.recv()).await, Some(Settle::Ack));
     assert_eq!(within(pod.status("/ready")).await, "503");
     pod.send(ControlKind::Resume, 7);

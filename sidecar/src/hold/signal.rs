@@ -2,7 +2,7 @@
 //! once (`core::drain::plan`).
 
 use crate::input::Main;
-use crate::worker::procs::{ProcFs, Process, STOPPED};
+use crate::worker::procs::{ProcFs, ProcessStat, STOPPED};
 use qscaler_core::drain::plan::ProcessId;
 use qscaler_core::framework::Signal;
 use rustix::io::Errno;
@@ -91,7 +91,7 @@ pub fn kill(main: &Main) -> Result<(), SignalError> {
 ///
 /// # Errors
 /// When the kernel refuses.
-pub fn stop(process: &Process) -> Result<(), SignalError> {
+pub fn stop(process: &ProcessStat) -> Result<(), SignalError> {
     let sent = Pid::from_raw(process.pid).map_or(Ok(()), |pid| kill_process(pid, rustix::process::Signal::STOP));
     match sent {
         Ok(()) | Err(Errno::SRCH) => Ok(()),
@@ -100,7 +100,7 @@ pub fn stop(process: &Process) -> Result<(), SignalError> {
 }
 
 /// Lets a stopped process go on; nothing where it is not stopped.
-pub fn go_on(process: &Process) {
+pub fn go_on(process: &ProcessStat) {
     if process.state == STOPPED
         && let Some(pid) = Pid::from_raw(process.pid)
         && let Err(error) = kill_process(pid, rustix::process::Signal::CONT)

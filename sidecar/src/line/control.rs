@@ -219,7 +219,7 @@ impl Control {
             return self.refuse(delivery).await;
         }
         let message = delivery.message.clone();
-        tracing::info!(kind = ?message.kind, epoch = message.epoch, "control message");
+        tracing::info!(kind = ?message.kind, epoch = message.epoch.0, "control message");
         let event = match message.kind {
             // One at a time. A second one that names this pod would come back at once, for as long as the first is held: it is a hint that the controller
             // repeats, and is let go.

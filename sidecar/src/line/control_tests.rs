@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use qscaler_broker::DeliveryHandle;
 use qscaler_broker::signing::Seal;
 use qscaler_core::drain::worker::{WorkerMachine, WorkerSettings};
-use qscaler_core::message::ControlMessage;
+use qscaler_core::message::{ControlMessage, Epoch};
 
 /// What a scripted broker has been asked.
 #[derive(Debug, PartialEq)]
@@ -121,20 +121,20 @@ impl Line {
 
     fn directed(&self, kind: ControlKind, n: u64, target: Option<String>) {
         let message =
-            ControlMessage { version: 1, kind, workload_uid: "w".into(), epoch: n, issued_ms: 0, expires_ms: u64::MAX, lease_ms: 1, target };
+            ControlMessage { version: 1, kind, workload_uid: "w".into(), epoch: Epoch(n), issued_ms: 0, expires_ms: u64::MAX, lease_ms: 1, target };
         self.send(message, Seal::Unchecked);
     }
 
     fn sealed(&self, kind: ControlKind, n: u64, target: Option<&str>, seal: Seal) {
         let target = target.map(str::to_owned);
         self.send(
-            ControlMessage { version: 1, kind, workload_uid: "w".into(), epoch: n, issued_ms: 0, expires_ms: u64::MAX, lease_ms: 1, target },
+            ControlMessage { version: 1, kind, workload_uid: "w".into(), epoch: Epoch(n), issued_ms: 0, expires_ms: u64::MAX, lease_ms: 1, target },
             seal,
         );
     }
 
     fn send(&self, message: ControlMessage, seal: Seal) {
-        let handle = DeliveryHandle::Memory(message.epoch);
+        let handle = DeliveryHandle::Memory(message.epoch.0);
         self.messages.send(Delivery { message, seal, handle }).unwrap();
     }
 
@@ -156,7 +156,7 @@ async fn a_token_is_held_until_the_machine_says_what_to_do_with_it() {
     line.mailbox.listen(true);
     line.asked(Asked::Take(true)).await;
     line.message(ControlKind::SigkillQueue, 1);
-    assert!(matches!(line.inputs.recv().await, Some(Input::Worker(WorkerEvent::Token(m))) if m.epoch == 1));
+    assert!(matches!(line.inputs.recv().await, Some(Input::Worker(WorkerEvent::Token(m))) if m.epoch == Epoch(1)));
     line.asked(Asked::Take(false)).await;
     line.mailbox.settle(Settle::GiveBack);
     line.asked(Asked::GiveBack(1)).await;
@@ -171,7 +171,7 @@ async fn orders_are_acked_at_once_and_reach_the_machine() {
     assert!(matches!(line.inputs.recv().await, Some(Input::Worker(WorkerEvent::Resume(_)))));
     line.message(ControlKind::Release, 5);
     line.asked(Asked::Ack(5)).await;
-    assert!(matches!(line.inputs.recv().await, Some(Input::Worker(WorkerEvent::Release(order))) if order.epoch == 5));
+    assert!(matches!(line.inputs.recv().await, Some(Input::Worker(WorkerEvent::Release(order))) if order.epoch == Epoch(5)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -248,7 +248,7 @@ async fn a_forged_order_or_token_is_dropped_counted_and_said_and_one_that_is_sig
     assert!(gaps[0].reason == GapReason::MessagesRefused && gaps[0].detail.contains("a key that this pod was not given"), "{gaps:?}");
     assert!(line.inputs.try_recv().is_err(), "the machine has heard nothing");
     line.sealed(ControlKind::Release, 99, Some("p-uid"), Seal::Good);
-    assert!(matches!(line.inputs.recv().await, Some(Input::Worker(WorkerEvent::Release(order))) if order.epoch == 99));
+    assert!(matches!(line.inputs.recv().await, Some(Input::Worker(WorkerEvent::Release(order))) if order.epoch == Epoch(99)));
     assert!(line.metrics.render().contains("qscaler_sidecar_refused_messages_total 9\n"), "{}", line.metrics.render());
     // It is not said for ever.
     while !line.gaps.list().is_empty() {

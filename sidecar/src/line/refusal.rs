@@ -30,7 +30,7 @@ impl Refusals {
     /// This message was refused.
     pub(super) fn refused(&mut self, delivery: &Delivery) {
         let (now, message) = (Instant::now(), &delivery.message);
-        tracing::warn!(kind = ?message.kind, epoch = message.epoch, seal = ?delivery.seal, "a control message is refused");
+        tracing::warn!(kind = ?message.kind, epoch = message.epoch.0, seal = ?delivery.seal, "a control message is refused");
         self.last = Some(now);
         if delivery.seal == Seal::UnknownKey && message.target.is_none() {
             self.aside_until = Some(now + ASIDE);

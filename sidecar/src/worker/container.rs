@@ -6,7 +6,7 @@
 
 use crate::hold::signal::may_signal;
 use crate::worker::find::family;
-use crate::worker::procs::{ProcFs, Process, TICKS_PER_SECOND, socket_in};
+use crate::worker::procs::{ProcFs, ProcessStat, TICKS_PER_SECOND, socket_in};
 use crate::worker::sockets::{Connections, Watched};
 use qscaler_core::drain::plan::{self, Descriptors, ProcessId, in_same_container};
 use qscaler_core::framework::Signal;
@@ -61,7 +61,7 @@ impl Container {
     #[must_use]
     pub fn processes(&mut self, top: i32) -> Vec<plan::Process> {
         let Ok(all) = self.procs.processes() else { return Vec::new() };
-        let open: Vec<(Process, Option<Open>)> = self
+        let open: Vec<(ProcessStat, Option<Open>)> = self
             .members(&all, top)
             .into_iter()
             .map(|process| {
@@ -103,25 +103,25 @@ impl Container {
 
     /// As [`Self::processes`], as `/proc` shows them.
     #[must_use]
-    pub fn of_top(&self, all: &[Process], top: i32) -> Vec<Process> {
+    pub fn of_top(&self, all: &[ProcessStat], top: i32) -> Vec<ProcessStat> {
         self.members(all, top)
     }
 
-    fn members(&self, all: &[Process], top: i32) -> Vec<Process> {
-        let living = |process: &&Process| !matches!(process.state, 'Z' | 'X');
+    fn members(&self, all: &[ProcessStat], top: i32) -> Vec<ProcessStat> {
+        let living = |process: &&ProcessStat| !matches!(process.state, 'Z' | 'X');
         let own = self.procs.cgroup(self.own_pid);
         if let Some(group) = self.procs.cgroup(top).filter(|group| Some(group) != own.as_ref()) {
-            let is_member = |process: &&Process| self.procs.cgroup(process.pid).is_some_and(|theirs| in_same_container(&group, &theirs));
+            let is_member = |process: &&ProcessStat| self.procs.cgroup(process.pid).is_some_and(|theirs| in_same_container(&group, &theirs));
             return all.iter().filter(living).filter(is_member).cloned().collect();
         }
         if let Some(name) = self.procs.container(top) {
-            let is_member = |process: &&Process| self.procs.container(process.pid).as_ref() == Some(&name);
+            let is_member = |process: &&ProcessStat| self.procs.container(process.pid).as_ref() == Some(&name);
             return all.iter().filter(living).filter(is_member).cloned().collect();
         }
         family(all, top)
     }
 
-    fn value(&self, process: &Process, open: Option<Open>, connections: &Connections, uptime_ms: Option<f64>) -> Option<plan::Process> {
+    fn value(&self, process: &ProcessStat, open: Option<Open>, connections: &Connections, uptime_ms: Option<f64>) -> Option<plan::Process> {
         let status = self.procs.status(process.pid)?;
         let started_ms = process.start_ticks as f64 * 1000.0 / TICKS_PER_SECOND as f64;
         Some(plan::Process {

@@ -4,7 +4,7 @@
 //! Rules, each measured on a real cluster: a process belongs to the container whose termination log it has mounted, never to "the one that is
 //! not mine" (other sidecars have no parent either); of those the oldest, since `kubectl exec` and exec hooks have no parent too.
 
-use crate::worker::procs::{ProcFs, Process};
+use crate::worker::procs::{ProcFs, ProcessStat};
 
 /// PID 1 of a shared namespace is the pod's sandbox: ending it ends the pod.
 const SANDBOX: i32 = 1;
@@ -16,22 +16,22 @@ const RUNTIME_INITS: &[&str] = &["runc:[", "crun:["];
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Top {
     /// The process.
-    pub process: Process,
+    pub process: ProcessStat,
     /// Its container instance.
     pub cgroup: String,
 }
 
 /// The top process of this container, or None when it is not there (yet) or cannot be told for certain. `own_pid` is the sidecar.
 #[must_use]
-pub fn top_of(procs: &ProcFs, processes: &[Process], container: &str, own_pid: i32) -> Option<Top> {
+pub fn top_of(procs: &ProcFs, processes: &[ProcessStat], container: &str, own_pid: i32) -> Option<Top> {
     if own_pid == SANDBOX {
         // The namespace is the sidecar's own.
         return None;
     }
-    let is_program = |p: &Process| p.state != 'Z' && !RUNTIME_INITS.iter().any(|init| p.comm.starts_with(init));
-    let mut tops: Vec<&Process> = processes.iter().filter(|p| p.parent == 0 && p.pid != SANDBOX && p.pid != own_pid && is_program(p)).collect();
+    let is_program = |p: &ProcessStat| p.state != 'Z' && !RUNTIME_INITS.iter().any(|init| p.comm.starts_with(init));
+    let mut tops: Vec<&ProcessStat> = processes.iter().filter(|p| p.parent == 0 && p.pid != SANDBOX && p.pid != own_pid && is_program(p)).collect();
     tops.sort_by_key(|p| (p.start_ticks, p.pid));
-    let named: Vec<(&Process, Option<String>)> = tops.iter().map(|p| (*p, procs.container(p.pid))).collect();
+    let named: Vec<(&ProcessStat, Option<String>)> = tops.iter().map(|p| (*p, procs.container(p.pid))).collect();
     let found = match named.iter().find(|(_, name)| name.as_deref() == Some(container)) {
         Some((process, _)) => (*process).clone(),
         // The runtime shows such mounts: then the container is not running.
@@ -43,7 +43,7 @@ pub fn top_of(procs: &ProcFs, processes: &[Process], container: &str, own_pid: i
 }
 
 /// Where no termination log is visible: the oldest process of the one other container; with more than one, nothing is certain.
-fn only_other_container(procs: &ProcFs, tops: &[&Process], own_pid: i32) -> Option<Process> {
+fn only_other_container(procs: &ProcFs, tops: &[&ProcessStat], own_pid: i32) -> Option<ProcessStat> {
     let own = procs.cgroup(own_pid)?;
     let mut others = tops.iter().filter_map(|p| Some((procs.cgroup(p.pid)?, *p))).filter(|(cgroup, _)| *cgroup != own);
     let (first_cgroup, first) = others.next()?;
@@ -52,9 +52,9 @@ fn only_other_container(procs: &ProcFs, tops: &[&Process], own_pid: i32) -> Opti
 
 /// A process and everything below it, parents before their children; zombies left out.
 #[must_use]
-pub fn family(processes: &[Process], top: i32) -> Vec<Process> {
+pub fn family(processes: &[ProcessStat], top: i32) -> Vec<ProcessStat> {
     let living = || processes.iter().filter(|p| p.state != 'Z');
-    let mut found: Vec<Process> = living().filter(|p| p.pid == top).cloned().collect();
+    let mut found: Vec<ProcessStat> = living().filter(|p| p.pid == top).cloned().collect();
     let mut at = 0;
     while let Some(parent) = found.get(at).map(|p| p.pid) {
         found.extend(living().filter(|p| p.parent == parent).cloned());
@@ -65,7 +65,7 @@ pub fn family(processes: &[Process], top: i32) -> Vec<Process> {
 
 /// The living children of a process.
 #[must_use]
-pub fn children(processes: &[Process], parent: i32) -> usize {
+pub fn children(processes: &[ProcessStat], parent: i32) -> usize {
     processes.iter().filter(|p| p.parent == parent && p.state != 'Z').count()
 }
 
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_family_is_a_process_and_all_below_it() {
-        let process = |pid, parent, state| Process { pid, parent, comm: String::new(), state, start_ticks: 1, image: None };
+        let process = |pid, parent, state| ProcessStat { pid, parent, comm: String::new(), state, start_ticks: 1, image: None };
         let all = [process(9, 5, 'S'), process(5, 0, 'S'), process(6, 5, 'Z'), process(7, 9, 'S'), process(8, 1, 'S')];
         assert_eq!(family(&all, 5).iter().map(|p| p.pid).collect::<Vec<_>>(), [5, 9, 7]);
         assert!(family(&all, 4).is_empty());

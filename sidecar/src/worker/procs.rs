@@ -15,7 +15,7 @@ pub const STOPPED: char = 'T';
 
 /// One process, as `/proc/PID/stat` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Process {
+pub struct ProcessStat {
     /// Its number in this PID namespace.
     pub pid: i32,
     /// Its parent's; 0: a container's top process, or one that was executed into a container.
@@ -79,13 +79,13 @@ impl ProcFs {
     ///
     /// # Errors
     /// When the folder cannot be read.
-    pub fn processes(&self) -> io::Result<Vec<Process>> {
+    pub fn processes(&self) -> io::Result<Vec<ProcessStat>> {
         Ok(self.pids()?.into_iter().filter_map(|pid| self.process(pid)).collect())
     }
 
     /// One process; None: it is gone.
     #[must_use]
-    pub fn process(&self, pid: i32) -> Option<Process> {
+    pub fn process(&self, pid: i32) -> Option<ProcessStat> {
         parse_stat(&self.text(pid, "stat")?)
     }
 
@@ -194,11 +194,11 @@ impl ProcFs {
 
 /// Parses `/proc/PID/stat`. The name stands in parentheses and may itself hold spaces and parentheses.
 #[must_use]
-pub fn parse_stat(text: &str) -> Option<Process> {
+pub fn parse_stat(text: &str) -> Option<ProcessStat> {
     let (open, close) = (text.find('(')?, text.rfind(')')?);
     let comm = text.get(open + 1..close)?.to_owned();
     let rest: Vec<&str> = text.get(close + 1..)?.split_whitespace().collect();
-    Some(Process {
+    Some(ProcessStat {
         pid: text[..open].trim().parse().ok()?,
         comm,
         state: rest.first()?.chars().next()?,

@@ -2,7 +2,7 @@
 //! with `--json` one JSON object as the last line. Exit code 1 when the bar is missed, 64 for wrong arguments.
 #![allow(clippy::print_stdout)]
 
-use qscaler_sim::sizing::bench::{BAR_RATIO, BAR_SLACK, POLICIES, Report, Score, curves, groups};
+use qscaler_sim::sizing::bench::{BAR_RATIO, BAR_SLACK, POLICIES, SizingReport, SizingScore, curves, groups};
 use qscaler_sim::sizing::{chart, hour};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -66,11 +66,11 @@ fn main() -> ExitCode {
     };
     let hour = if args.real { recorded() } else { None };
     let all = groups(args.seed, REPEATS, TASKS, hour.as_ref());
-    let report = Report::run(&all);
+    let report = SizingReport::run(&all);
     print_table(&report, args.seed);
     // A third of the repeats is enough for a picture.
     let some = groups(args.seed, REPEATS / 3, TASKS, None);
-    let marks: Vec<_> = POLICIES.iter().map(|&p| Score::mean(&some.iter().map(|g| g.score(p)).collect::<Vec<_>>())).collect();
+    let marks: Vec<_> = POLICIES.iter().map(|&p| SizingScore::mean(&some.iter().map(|g| g.score(p)).collect::<Vec<_>>())).collect();
     let picture = chart::svg(&format!("Memory limits, made-up cases, seed {}", args.seed), &curves(&some), &marks);
     let path = args.out.join("sizing.svg");
     match std::fs::create_dir_all(&args.out).and_then(|()| std::fs::write(&path, picture)) {
@@ -88,12 +88,12 @@ fn main() -> ExitCode {
     if met { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn print_table(report: &Report, seed: u64) {
+fn print_table(report: &SizingReport, seed: u64) {
     println!("seed {seed}; OOM kills per 1000 tasks, without those that no allowed limit could save / slack %");
     print!("{:<22}{:>8}", "case", "tasks");
     POLICIES.iter().for_each(|p| print!("{:>18}", p.name()));
     println!();
-    let cell = |s: &Score| format!("{:.2} / {:.1}", s.ooms_per_1000, s.slack_pct);
+    let cell = |s: &SizingScore| format!("{:.2} / {:.1}", s.ooms_per_1000, s.slack_pct);
     for (name, tasks, scores) in &report.rows {
         print!("{name:<22}{tasks:>8}");
         scores.iter().for_each(|s| print!("{:>18}", cell(s)));
@@ -103,7 +103,7 @@ fn print_table(report: &Report, seed: u64) {
     (0..POLICIES.len()).for_each(|p| print!("{:>18}", cell(&report.total(p))));
     println!();
     for (what, f) in [
-        ("kills no limit could save", (|s| s.unavoidable_per_1000) as fn(&Score) -> f64),
+        ("kills no limit could save", (|s| s.unavoidable_per_1000) as fn(&SizingScore) -> f64),
         ("tasks killed per 1000", |s| s.tasks_per_1000),
         ("tasks set aside per 1000", |s| s.dropped_per_1000),
         ("changes per 1000 tasks", |s| s.changes_per_1000),
@@ -115,7 +115,7 @@ fn print_table(report: &Report, seed: u64) {
     }
 }
 
-fn json(report: &Report, seed: u64, real: bool, met: bool) -> serde_json::Value {
+fn json(report: &SizingReport, seed: u64, real: bool, met: bool) -> serde_json::Value {
     let (ours, vpa, daily, krr, oracle) = (report.total(0), report.total(1), report.total(2), report.total(3), report.total(4));
     let (worst, ratio) = report.worst();
     let short = |v: f64| (v * 1000.0).round() / 1000.0;

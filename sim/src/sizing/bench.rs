@@ -1,16 +1,16 @@
-//! All cases under all policies, side by side. In: a seed, the recorded hour if it can be had, how much. Out: a [`Report`].
+//! All cases under all policies, side by side. In: a seed, the recorded hour if it can be had, how much. Out: a [`SizingReport`].
 //! Left to others: printing it (the binary), drawing it (`chart`).
 
 use super::case::{Case, SYNTHETIC, synthetic};
 use super::hour::{self, Hour};
 use super::krr::KrrLike;
-use super::replay::{Outcome, best_fixed, replay};
+use super::replay::{ReplayOutcome, best_fixed, replay};
 use super::sizer::{Fixed, Ours, Sizer};
 use super::vpa::{Sampling, VpaLike};
 
 /// A policy by name, with the knob that the curve turns.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Policy {
+pub enum SizingPolicy {
     /// `core::size`; the knob multiplies its limit.
     Ours(f64),
     /// VPA-like, a sample per task; the knob is the percentile.
@@ -24,9 +24,10 @@ pub enum Policy {
 }
 
 /// The policies as they are.
-pub const POLICIES: [Policy; 5] = [Policy::Ours(1.0), Policy::Vpa(0.9), Policy::VpaDaily(0.9), Policy::Krr(1.15), Policy::Oracle(1.0)];
+pub const POLICIES: [SizingPolicy; 5] =
+    [SizingPolicy::Ours(1.0), SizingPolicy::Vpa(0.9), SizingPolicy::VpaDaily(0.9), SizingPolicy::Krr(1.15), SizingPolicy::Oracle(1.0)];
 
-impl Policy {
+impl SizingPolicy {
     /// Its name in tables and pictures.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -42,7 +43,7 @@ impl Policy {
     fn sizer(self, start: u64, best: u64, cap: u64) -> Box<dyn Sizer> {
         match self {
             Self::Ours(factor) => Box::new(Ours::new(start, cap, factor)),
-            Self::Vpa(p) => Box::new(VpaLike::new(start, cap, Sampling::Task, p)),
+            Self::Vpa(p) => Box::new(VpaLike::new(start, cap, Sampling::SizedTask, p)),
             Self::VpaDaily(p) => Box::new(VpaLike::new(start, cap, Sampling::PodDay, p)),
             Self::Krr(margin) => Box::new(KrrLike::new(start, cap, margin)),
             Self::Oracle(factor) => Box::new(Fixed(((best as f64 * factor) as u64).min(cap))),
@@ -52,7 +53,7 @@ impl Policy {
 
 /// How one policy did on one group of cases.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Score {
+pub struct SizingScore {
     /// OOM kills per 1000 tasks, without the unavoidable ones.
     pub ooms_per_1000: f64,
     /// OOM kills per 1000 tasks that no allowed limit could have saved.
@@ -69,17 +70,17 @@ pub struct Score {
     pub settled_after: f64,
 }
 
-impl Score {
-    fn of(outcomes: &[Outcome]) -> Self {
+impl SizingScore {
+    fn of(outcomes: &[ReplayOutcome]) -> Self {
         let tasks = outcomes.iter().map(|o| o.tasks).sum::<u64>().max(1) as f64;
-        let per_1000 = |f: fn(&Outcome) -> u64| 1000.0 * outcomes.iter().map(f).sum::<u64>() as f64 / tasks;
+        let per_1000 = |f: fn(&ReplayOutcome) -> u64| 1000.0 * outcomes.iter().map(f).sum::<u64>() as f64 / tasks;
         let settled: Vec<u64> = outcomes.iter().filter_map(|o| o.settled_after).collect();
         Self {
             ooms_per_1000: per_1000(|o| o.kills - o.unavoidable),
             unavoidable_per_1000: per_1000(|o| o.unavoidable),
             tasks_per_1000: per_1000(|o| o.killed_tasks),
             dropped_per_1000: per_1000(|o| o.dropped),
-            slack_pct: outcomes.iter().map(Outcome::slack_pct).sum::<f64>() / outcomes.len().max(1) as f64,
+            slack_pct: outcomes.iter().map(ReplayOutcome::slack_pct).sum::<f64>() / outcomes.len().max(1) as f64,
             changes_per_1000: per_1000(|o| o.changes),
             settled_after: settled.iter().sum::<u64>() as f64 / settled.len().max(1) as f64,
         }
@@ -123,8 +124,8 @@ impl Group {
 
     /// How a policy does on it.
     #[must_use]
-    pub fn score(&self, policy: Policy) -> Score {
-        let outcomes: Vec<Outcome> = self
+    pub fn score(&self, policy: SizingPolicy) -> SizingScore {
+        let outcomes: Vec<ReplayOutcome> = self
             .cases
             .iter()
             .map(|(case, best)| {
@@ -132,7 +133,7 @@ impl Group {
                 replay(case, policy.sizer(start, *best, case.cap).as_mut(), Some(*best))
             })
             .collect();
-        Score::of(&outcomes)
+        SizingScore::of(&outcomes)
     }
 }
 
@@ -153,9 +154,9 @@ pub fn groups(seed: u64, repeats: u64, tasks: usize, hour: Option<&Hour>) -> Vec
 
 /// Every policy on every group.
 #[derive(Clone, Debug)]
-pub struct Report {
+pub struct SizingReport {
     /// Group name, tasks, and the scores in the order of [`POLICIES`].
-    pub rows: Vec<(&'static str, usize, Vec<Score>)>,
+    pub rows: Vec<(&'static str, usize, Vec<SizingScore>)>,
 }
 
 /// The bar: kills against those of the VPA-like policy, at most.
@@ -166,7 +167,7 @@ pub const BAR_SLACK: f64 = 10.0;
 /// Kills per 1000 tasks below which a ratio would be noise: one in two thousand tasks.
 const FEW: f64 = 0.5;
 
-impl Report {
+impl SizingReport {
     /// Runs all of it.
     #[must_use]
     pub fn run(groups: &[Group]) -> Self {
@@ -175,14 +176,14 @@ impl Report {
 
     /// A policy's mean over the groups, by its place in [`POLICIES`].
     #[must_use]
-    pub fn total(&self, policy: usize) -> Score {
-        Score::mean(&self.rows.iter().map(|r| r.2[policy]).collect::<Vec<_>>())
+    pub fn total(&self, policy: usize) -> SizingScore {
+        SizingScore::mean(&self.rows.iter().map(|r| r.2[policy]).collect::<Vec<_>>())
     }
 
     /// The largest ratio of our kills to the VPA-like policy's in a group, with the group's name. Fewer than [`FEW`] kills count as that many.
     #[must_use]
     pub fn worst(&self) -> (&'static str, f64) {
-        let ratio = |s: &[Score]| s[0].ooms_per_1000 / s[1].ooms_per_1000.max(FEW);
+        let ratio = |s: &[SizingScore]| s[0].ooms_per_1000 / s[1].ooms_per_1000.max(FEW);
         self.rows.iter().map(|r| (r.0, ratio(&r.2))).max_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or(("", 0.0))
     }
 
@@ -195,22 +196,22 @@ impl Report {
 }
 
 /// How a policy is made with its knob at a value, and the values.
-type Family = (fn(f64) -> Policy, &'static [f64]);
+type Family = (fn(f64) -> SizingPolicy, &'static [f64]);
 
 /// The curve of each policy: its name, and the mean score at each setting of its knob.
 #[must_use]
-pub fn curves(groups: &[Group]) -> Vec<(&'static str, Vec<Score>)> {
+pub fn curves(groups: &[Group]) -> Vec<(&'static str, Vec<SizingScore>)> {
     let families: [Family; 5] = [
-        (Policy::Ours, &[0.75, 0.8, 0.85, 0.9, 1.0, 1.1, 1.25, 1.5]),
-        (Policy::Vpa, &[0.5, 0.75, 0.9, 0.95, 0.98, 0.995, 1.0]),
-        (Policy::VpaDaily, &[0.5, 0.75, 0.9, 0.95, 0.98, 1.0]),
-        (Policy::Krr, &[1.0, 1.05, 1.15, 1.3, 1.5]),
-        (Policy::Oracle, &[0.7, 0.8, 0.9, 1.0, 1.15, 1.3]),
+        (SizingPolicy::Ours, &[0.75, 0.8, 0.85, 0.9, 1.0, 1.1, 1.25, 1.5]),
+        (SizingPolicy::Vpa, &[0.5, 0.75, 0.9, 0.95, 0.98, 0.995, 1.0]),
+        (SizingPolicy::VpaDaily, &[0.5, 0.75, 0.9, 0.95, 0.98, 1.0]),
+        (SizingPolicy::Krr, &[1.0, 1.05, 1.15, 1.3, 1.5]),
+        (SizingPolicy::Oracle, &[0.7, 0.8, 0.9, 1.0, 1.15, 1.3]),
     ];
     families
         .iter()
         .map(|(make, knobs)| {
-            let points = knobs.iter().map(|&k| Score::mean(&groups.iter().map(|g| g.score(make(k))).collect::<Vec<_>>())).collect();
+            let points = knobs.iter().map(|&k| SizingScore::mean(&groups.iter().map(|g| g.score(make(k))).collect::<Vec<_>>())).collect();
             (make(1.0).name(), points)
         })
         .collect()
@@ -221,14 +222,14 @@ mod tests {
     use super::*;
 
     /// A run small enough for a debug build.
-    fn small(seed: u64) -> Report {
-        Report::run(&groups(seed, 1, 4000, None))
+    fn small(seed: u64) -> SizingReport {
+        SizingReport::run(&groups(seed, 1, 4000, None))
     }
 
     #[test]
     fn the_bar_is_met_on_the_made_up_cases() {
-        let reports: Vec<Report> = (1..=4).map(small).collect();
-        let mean = |policy: usize| Score::mean(&reports.iter().map(|r| r.total(policy)).collect::<Vec<_>>());
+        let reports: Vec<SizingReport> = (1..=4).map(small).collect();
+        let mean = |policy: usize| SizingScore::mean(&reports.iter().map(|r| r.total(policy)).collect::<Vec<_>>());
         let (ours, vpa, daily) = (mean(0), mean(1), mean(2));
         assert!(ours.ooms_per_1000 <= BAR_RATIO * vpa.ooms_per_1000, "{ours:?} {vpa:?}");
         assert!(ours.slack_pct <= vpa.slack_pct + BAR_SLACK, "{ours:?} {vpa:?}");
@@ -246,7 +247,7 @@ mod tests {
 
     #[test]
     fn equal_seeds_give_equal_reports() {
-        let rows = |seed| format!("{:?}", Report::run(&groups(seed, 1, 500, None)).rows);
+        let rows = |seed| format!("{:?}", SizingReport::run(&groups(seed, 1, 500, None)).rows);
         assert_eq!(rows(9), rows(9));
         assert_ne!(rows(9), rows(10));
     }

@@ -5,7 +5,7 @@ use crate::rng::Rng;
 
 /// One task.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Task {
+pub struct SizedTask {
     /// When it arrives, seconds from the start.
     pub arrive_s: f64,
     /// How long it runs when it is not killed, seconds.
@@ -20,7 +20,7 @@ pub struct Case {
     /// Its difficulty, in a word or two.
     pub name: &'static str,
     /// The tasks.
-    pub tasks: Vec<Task>,
+    pub tasks: Vec<SizedTask>,
     /// Pods that work on them.
     pub workers: usize,
     /// Largest limit allowed, bytes.
@@ -58,7 +58,7 @@ pub fn synthetic(name: &'static str, seed: u64, count: usize) -> Case {
     let spread = rng.between(0.03, 0.12);
     let special = rng.between(0.5, 1.0);
     let times = if name == "weekly burst" { weekly(&mut rng, count) } else { spread_out(&mut rng, count) };
-    let mut tasks: Vec<Task> = Vec::with_capacity(count);
+    let mut tasks: Vec<SizedTask> = Vec::with_capacity(count);
     for (i, (arrive_s, burst)) in times.into_iter().enumerate() {
         let late = i >= count / 2;
         let scale = match name {
@@ -74,7 +74,7 @@ pub fn synthetic(name: &'static str, seed: u64, count: usize) -> Case {
             _ => 1.0,
         };
         let need = (median * scale * (spread * rng.normal()).exp()) as u64;
-        tasks.push(Task { arrive_s, run_s: rng.lognormal(RUN_S, 1.0), need });
+        tasks.push(SizedTask { arrive_s, run_s: rng.lognormal(RUN_S, 1.0), need });
     }
     let cap = if name == "cap below peak" { (median * 3.5) as u64 / MIB * MIB } else { ROOMY };
     // A pod leaks a fiftieth of a task's memory, and lives for a hundred tasks: it ends at about three times its need.

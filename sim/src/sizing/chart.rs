@@ -1,6 +1,6 @@
 //! The slack-against-OOM curve as one SVG file. In: points. Out: text. Left to others: where it is written.
 
-use super::bench::Score;
+use super::bench::SizingScore;
 use std::fmt::Write;
 
 const WIDTH: f64 = 760.0;
@@ -16,8 +16,8 @@ const LEAST: f64 = 0.01;
 
 /// Draws curves (name, points), and `marks`: the policies as they are, in the same order.
 #[must_use]
-pub fn svg(title: &str, curves: &[(&str, Vec<Score>)], marks: &[Score]) -> String {
-    let all: Vec<&Score> = curves.iter().flat_map(|c| &c.1).chain(marks).collect();
+pub fn svg(title: &str, curves: &[(&str, Vec<SizingScore>)], marks: &[SizingScore]) -> String {
+    let all: Vec<&SizingScore> = curves.iter().flat_map(|c| &c.1).chain(marks).collect();
     let slack_max = (all.iter().map(|s| s.slack_pct).fold(10.0, f64::max) / 10.0).ceil() * 10.0;
     let kills_max = 10f64.powf(all.iter().map(|s| s.ooms_per_1000).fold(1.0, f64::max).log10().ceil());
     let x = |s: f64| LEFT + (WIDTH - LEFT - RIGHT) * s / slack_max;
@@ -83,7 +83,10 @@ mod tests {
 
     #[test]
     fn a_curve_is_drawn_for_each_policy() {
-        let points = vec![Score { ooms_per_1000: 3.0, slack_pct: 40.0, ..Score::default() }, Score { slack_pct: 60.0, ..Score::default() }];
+        let points = vec![
+            SizingScore { ooms_per_1000: 3.0, slack_pct: 40.0, ..SizingScore::default() },
+            SizingScore { slack_pct: 60.0, ..SizingScore::default() },
+        ];
         let text = svg("title", &[("one", points.clone()), ("two", points.clone())], &points);
         assert_eq!(text.matches("<polyline").count(), 2);
         assert!(text.ends_with("</svg>\n") && !text.contains("NaN"));

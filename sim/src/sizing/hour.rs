@@ -5,7 +5,7 @@
 //! a machine, to two digits: one unit is taken as 0.96 GiB (a machine of 96 GiB), and the mean as the peak. Instances of one task run
 //! the same program, so a task with many instances stands for a queue of one kind, and several jobs together for a queue of many kinds.
 
-use super::case::{Case, DAYS, Task};
+use super::case::{Case, DAYS, SizedTask};
 use super::{DAY_S, MIB};
 use crate::rng::Rng;
 use std::collections::BTreeMap;
@@ -195,7 +195,7 @@ fn queue(name: &'static str, mut list: Vec<Instance>, most: usize, seed: u64, rn
         .into_iter()
         .map(|i| {
             now_s += rng.exponential(mean);
-            Task { arrive_s: now_s, run_s: i.run_s, need: i.need }
+            SizedTask { arrive_s: now_s, run_s: i.run_s, need: i.need }
         })
         .collect();
     let start_factor = rng.between(0.5f64.ln(), 2f64.ln()).exp();

@@ -21,7 +21,7 @@ const SETTLED: f64 = 0.2;
 
 /// What became of a case under a policy.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Outcome {
+pub struct ReplayOutcome {
     /// Tasks.
     pub tasks: u64,
     /// OOM kills.
@@ -44,7 +44,7 @@ pub struct Outcome {
     pub largest: u64,
 }
 
-impl Outcome {
+impl ReplayOutcome {
     /// Share of the reserved memory that no successful task needed, percent.
     #[must_use]
     pub fn slack_pct(&self) -> f64 {
@@ -102,11 +102,11 @@ pub fn best_fixed(case: &Case) -> u64 {
 
 /// Runs one case under one policy. `best` is the best fixed limit, where settling is of interest.
 #[must_use]
-pub fn replay(case: &Case, sizer: &mut dyn Sizer, best: Option<u64>) -> Outcome {
+pub fn replay(case: &Case, sizer: &mut dyn Sizer, best: Option<u64>) -> ReplayOutcome {
     let mut run = Run {
         case,
         rng: Rng::new(case.seed, 7),
-        out: Outcome::default(),
+        out: ReplayOutcome::default(),
         events: BinaryHeap::new(),
         order: 0,
         pods: Vec::new(),
@@ -127,7 +127,7 @@ pub fn replay(case: &Case, sizer: &mut dyn Sizer, best: Option<u64>) -> Outcome 
 struct Run<'a> {
     case: &'a Case,
     rng: Rng,
-    out: Outcome,
+    out: ReplayOutcome,
     events: BinaryHeap<Reverse<Event>>,
     order: u64,
     pods: Vec<Pod>,

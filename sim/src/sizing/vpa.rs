@@ -24,7 +24,7 @@ const MARGIN: f64 = 1.15;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sampling {
     /// Each task: the recommender with the knowledge of ours.
-    Task,
+    SizedTask,
     /// The peak of each pod in each 24 h, as the real one aggregates.
     PodDay,
 }
@@ -55,7 +55,7 @@ impl VpaLike {
     }
 
     fn sample(&mut self, pod: u64, bytes: u64, now_s: f64) {
-        if self.sampling == Sampling::Task {
+        if self.sampling == Sampling::SizedTask {
             self.add(bytes, now_s, 1.0);
             return;
         }
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn the_ninetieth_percentile_and_a_margin() {
-        let mut vpa = VpaLike::new(MIB, u64::MAX, Sampling::Task, 0.9);
+        let mut vpa = VpaLike::new(MIB, u64::MAX, Sampling::SizedTask, 0.9);
         for i in 1..=100u64 {
             vpa.see(Seen { pod: i, pod_started_s: 0.0, peak: i * 10 * MIB, limit: 2000 * MIB, oom: false, now_s: 10.0 });
         }

@@ -170,7 +170,7 @@ async fn limited_users_can_do_everything_that_is_theirs(broker: &Rabbit) {
     for (epoch, target) in [(1, None), (2, Some("a"))] {
         control.publish(&rights, &order(epoch, target)).await.unwrap();
         let delivery = receiver.take(true, DEADLINE).await.unwrap().unwrap();
-        assert_eq!(delivery.message.epoch, epoch);
+        assert_eq!(delivery.message.epoch.0, epoch);
         receiver.ack(delivery).await.unwrap();
     }
     receiver.report(&report("rights", 1)).await.unwrap();

@@ -69,7 +69,7 @@ async fn users_with_only_the_documented_rights_can_do_everything() {
     for (epoch, target) in [(1, None), (2, Some("a"))] {
         control.publish(&orders, &order(epoch, target)).await.unwrap();
         let delivery = receiver.take(true, super::DEADLINE).await.unwrap().unwrap();
-        assert_eq!(delivery.message.epoch, epoch);
+        assert_eq!(delivery.message.epoch.0, epoch);
         receiver.give_back(delivery).await.unwrap();
         let delivery = receiver.take(true, super::DEADLINE).await.unwrap().unwrap();
         receiver.ack(delivery).await.unwrap();
@@ -101,7 +101,7 @@ async fn a_sidecar_with_an_older_release_s_rights_is_heard_by_its_workload_s_nam
     for (epoch, target) in [(1, Some("a")), (2, None)] {
         control.publish(&orders.without_uid(), &order(epoch, target)).await.unwrap();
         let delivery = receiver.take(true, super::DEADLINE).await.unwrap().unwrap();
-        assert_eq!(delivery.message.epoch, epoch);
+        assert_eq!(delivery.message.epoch.0, epoch);
         receiver.ack(delivery).await.unwrap();
     }
 }

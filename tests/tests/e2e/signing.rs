@@ -5,7 +5,7 @@ use crate::protocol::{gone_and_counted, one_endless};
 use anyhow::{Context, Result, ensure};
 use qscaler_broker::open_control;
 use qscaler_broker::signing::Signer;
-use qscaler_core::message::{ControlKind, ControlMessage, VERSION};
+use qscaler_core::message::{ControlKind, ControlMessage, Epoch, VERSION};
 use qscaler_core::workload::{ControlAddress, WorkloadId, WorkloadUid};
 use qscaler_tests::stand::fleet::{DEPLOYMENT, Fleet, FleetOptions, STEP, describe, name_of};
 use qscaler_tests::stand::kubectl::kubectl;
@@ -26,7 +26,7 @@ async fn forge(stand: &Stand, fleet: &Fleet, kind: ControlKind, target: Option<S
         version: VERSION,
         kind,
         workload_uid: uid,
-        epoch: 1,
+        epoch: Epoch(1),
         issued_ms: now_ms,
         expires_ms: now_ms + 60_000,
         lease_ms: 60_000,

@@ -7,7 +7,7 @@ use super::protect::{Edges, set_cost};
 use super::replace::{Replacements, leaving};
 use super::rollout::{Full, lowest_without_workers};
 use super::{FleetEffect, FleetFacts, FleetSettings, FleetStep, IntentRecord, PARKED_COST, Phase, PodFacts, RECHECK_MS};
-use crate::message::{Busy, ControlKind, ControlMessage, VERSION, WorkerState};
+use crate::message::{Busy, ControlKind, ControlMessage, Epoch, VERSION, WorkerState};
 
 /// Left-over costs removed per step: bounds the load on the API server.
 const CLEANUPS_MAX: usize = 10;
@@ -88,7 +88,7 @@ impl FleetMachine {
     /// the next one has a higher number than both what was saved (`saved`) and what was tried.
     pub fn distrust(&mut self, saved: Option<IntentRecord>) {
         let known = self.intent;
-        self.intent = IntentRecord { epoch: known.epoch.max(saved.map_or(0, |s| s.epoch)), ..IntentRecord::default() };
+        self.intent = IntentRecord { epoch: known.epoch.max(saved.map_or(Epoch(0), |s| s.epoch)), ..IntentRecord::default() };
         self.leftovers |= known.count > 0 || saved.is_some_and(|s| s.count > 0);
         self.echo_since_ms = None;
     }
@@ -172,9 +172,9 @@ impl FleetMachine {
 
     fn drive(&mut self, draft: &mut Draft<'_>, blocked: Option<&Blocked>) -> Phase {
         // A status that was lost must not bring numbers back that sidecars have seen already: they would drop them.
-        let believed = self.intent.epoch.saturating_add(EPOCH_JUMP_MAX);
+        let believed = self.intent.epoch.after(EPOCH_JUMP_MAX);
         let seen = draft.facts.pods.iter().filter_map(|pod| fresh(pod, draft.now_ms)).map(|report| report.epoch).filter(|epoch| *epoch <= believed);
-        self.intent.epoch = self.intent.epoch.max(seen.max().unwrap_or(0));
+        self.intent.epoch = self.intent.epoch.max(seen.max().unwrap_or_default());
         let phase = self.raise_or_lower(draft, blocked);
         draft.remove_leftover_costs();
         phase
@@ -221,7 +221,7 @@ impl FleetMachine {
                 draft.effects.push(set_cost(pod, None));
             }
             // What a pod says of itself alone may be as high as it likes: the message is for it alone.
-            let seen = pod.report.as_ref().map_or(0, |report| report.epoch);
+            let seen = pod.report.as_ref().map_or(Epoch(0), |report| report.epoch);
             let epoch = self.intent.epoch.max(seen);
             let message = self.message(ControlKind::Resume, epoch, Some(pod.uid.clone()), draft.now_ms);
             draft.effects.push(FleetEffect::Publish(message));
@@ -326,7 +326,7 @@ impl FleetMachine {
             return false;
         }
         self.intent = IntentRecord {
-            epoch: self.intent.epoch.saturating_add(1),
+            epoch: self.intent.epoch.next(),
             count: wave,
             issued_ms: draft.now_ms,
             expires_ms: draft.now_ms.saturating_add(self.settings.token_ttl_ms),
@@ -346,11 +346,11 @@ impl FleetMachine {
         }
         self.leftovers = false;
         // A higher number, so that a resumed pod takes no token of this wave.
-        self.intent = IntentRecord { epoch: self.intent.epoch.saturating_add(1), ..IntentRecord::default() };
+        self.intent = IntentRecord { epoch: self.intent.epoch.next(), ..IntentRecord::default() };
         draft.effects.extend([FleetEffect::SaveIntent(self.intent), FleetEffect::Purge]);
     }
 
-    fn message(&self, kind: ControlKind, epoch: u64, target: Option<String>, now_ms: u64) -> ControlMessage {
+    fn message(&self, kind: ControlKind, epoch: Epoch, target: Option<String>, now_ms: u64) -> ControlMessage {
         ControlMessage {
             version: VERSION,
             kind,

@@ -2,7 +2,7 @@
 //! the order (`controller`), obeying it (`drain::worker`).
 
 use super::TOKEN_TTL_MS;
-use crate::message::{ControlKind, ControlMessage, VERSION};
+use crate::message::{ControlKind, ControlMessage, Epoch, VERSION};
 use crate::workload::WorkloadUid;
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ pub struct Releases(BTreeMap<String, u64>);
 
 impl Releases {
     /// The messages to send now to `ordered`, pods of the workload by UID; whoever is not in it any more is forgotten. `epoch`: the present wave's.
-    pub fn due(&mut self, ordered: &[&str], workload_uid: &WorkloadUid, epoch: u64, now_ms: u64) -> Vec<ControlMessage> {
+    pub fn due(&mut self, ordered: &[&str], workload_uid: &WorkloadUid, epoch: Epoch, now_ms: u64) -> Vec<ControlMessage> {
         self.0.retain(|uid, _| ordered.contains(&uid.as_str()));
         let mut messages = Vec::new();
         for uid in ordered {
@@ -45,10 +45,10 @@ mod tests {
     #[test]
     fn an_order_names_its_pod_is_repeated_and_ends_with_the_annotation() {
         let mut releases = Releases::default();
-        let mut due = |ordered: &[&str], now_ms| releases.due(ordered, &"dep".into(), 7, now_ms);
+        let mut due = |ordered: &[&str], now_ms| releases.due(ordered, &"dep".into(), Epoch(7), now_ms);
         let first = due(&["a", "b"], 1_000);
         assert_eq!(
-            first.iter().map(|m| (m.kind, m.target.as_deref(), m.epoch)).collect::<Vec<_>>(),
+            first.iter().map(|m| (m.kind, m.target.as_deref(), m.epoch.0)).collect::<Vec<_>>(),
             [(ControlKind::Release, Some("a"), 7), (ControlKind::Release, Some("b"), 7)]
         );
         assert!(first.iter().all(|m| m.expires_ms == 61_000 && m.workload_uid.as_str() == "dep"));

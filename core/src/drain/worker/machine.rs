@@ -6,7 +6,7 @@ mod park;
 
 use super::{DEAF_AFTER_MS, QUIET_SETTLE_MS, Telling, WorkerEffect, WorkerEvent, WorkerSettings};
 use crate::config::DeadlinePolicy;
-use crate::message::{Busy, ControlMessage, WorkerState};
+use crate::message::{Busy, ControlMessage, Epoch, WorkerState};
 use std::collections::VecDeque;
 
 /// The worker's top process.
@@ -55,9 +55,9 @@ pub struct WorkerMachine {
     settings: WorkerSettings,
     state: WorkerState,
     /// Highest wave seen.
-    epoch: u64,
+    epoch: Epoch,
     /// Tokens up to this wave are not meant for this pod any more: it was resumed from it.
-    resumed_epoch: Option<u64>,
+    resumed_epoch: Option<Epoch>,
     main: Main,
     busy: Busy,
     busy_since_ms: u64,
@@ -92,7 +92,7 @@ pub struct WorkerMachine {
     ready: Option<bool>,
     listening: bool,
     /// State, wave, and whether a parked worker has a task.
-    reported: Option<(WorkerState, u64, bool)>,
+    reported: Option<(WorkerState, Epoch, bool)>,
     exited: bool,
     effects: VecDeque<WorkerEffect>,
 }
@@ -104,7 +104,7 @@ impl WorkerMachine {
         let mut machine = Self {
             settings,
             state: WorkerState::Boot,
-            epoch: 0,
+            epoch: Epoch(0),
             resumed_epoch: None,
             main: Main::Absent,
             busy: Busy::Unknown,
@@ -142,7 +142,7 @@ impl WorkerMachine {
 
     /// Highest wave seen; 0: none.
     #[must_use]
-    pub fn epoch(&self) -> u64 {
+    pub fn epoch(&self) -> Epoch {
         self.epoch
     }
 
@@ -372,7 +372,7 @@ impl WorkerMachine {
     }
 
     /// What is said at once when it changes. A parked worker without a gate may take a task: whoever counts on it is to know.
-    fn to_report(&self) -> (WorkerState, u64, bool) {
+    fn to_report(&self) -> (WorkerState, Epoch, bool) {
         (self.state, self.epoch, self.state == WorkerState::Parked && self.busy == Busy::Busy)
     }
 

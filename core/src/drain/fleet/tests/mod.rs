@@ -5,7 +5,7 @@ mod wanted;
 
 use super::FleetEffect as F;
 use super::*;
-use crate::message::ControlKind;
+use crate::message::{ControlKind, Epoch};
 
 fn settings() -> FleetSettings {
     FleetSettings {
@@ -46,7 +46,7 @@ fn pod(name: &str) -> PodFacts {
 }
 
 fn report(state: WorkerState, busy: Busy) -> ReportFacts {
-    ReportFacts { state, epoch: 0, busy, at_ms: 0 }
+    ReportFacts { state, epoch: Epoch(0), busy, at_ms: 0 }
 }
 
 fn parked(name: &str) -> PodFacts {
@@ -180,7 +180,7 @@ fn up_resumes_parked_pods_first_those_at_work_before_the_others() {
 #[test]
 fn a_wave_saves_its_intent_before_its_tokens_and_is_bounded_by_max_unavailable() {
     let step = step(&FleetFacts { max_unavailable: 2, ..fleet(open_pods(6)) }, 1);
-    assert!(matches!(step.effects[0], F::SaveIntent(IntentRecord { epoch: 1, count: 2, .. })), "{:?}", step.effects);
+    assert!(matches!(step.effects[0], F::SaveIntent(IntentRecord { epoch: Epoch(1), count: 2, .. })), "{:?}", step.effects);
     assert_eq!((tokens(&step), step.phase), (2, Phase::Asking));
 }
 
@@ -193,11 +193,11 @@ fn a_fleet_that_goes_to_zero_goes_in_one_wave() {
 fn a_wave_whose_intent_was_refused_is_closed_and_the_next_has_a_higher_number() {
     let mut machine = Later(FleetMachine::new(settings()));
     machine.step(&fleet(open_pods(2)), 1, 0);
-    let saved = IntentRecord { epoch: 9, count: 1, issued_ms: 0, expires_ms: 50_000 };
+    let saved = IntentRecord { epoch: Epoch(9), count: 1, issued_ms: 0, expires_ms: 50_000 };
     machine.distrust(Some(saved));
     let step = machine.step(&fleet(open_pods(2)), 1, 100);
     let epochs: Vec<(u64, u32)> =
-        step.effects.iter().filter_map(|e| if let F::SaveIntent(i) = e { Some((i.epoch, i.count)) } else { None }).collect();
+        step.effects.iter().filter_map(|e| if let F::SaveIntent(i) = e { Some((i.epoch.0, i.count)) } else { None }).collect();
     assert_eq!(epochs, [(10, 0), (11, 1)], "{:?}", step.effects);
     assert!(step.effects.contains(&F::Purge));
 }
@@ -353,19 +353,19 @@ fn a_block_in_the_middle_of_a_wave_takes_the_tokens_back() {
 
 #[test]
 fn a_new_leader_counts_on_from_the_saved_wave_and_trusts_none_of_its_tokens() {
-    let saved = IntentRecord { epoch: 5, count: 2, issued_ms: 0, expires_ms: 30_000 };
+    let saved = IntentRecord { epoch: Epoch(5), count: 2, issued_ms: 0, expires_ms: 30_000 };
     let mut machine = Later(FleetMachine::restore(settings(), Some(saved)));
     let step = machine.step(&fleet(open_pods(2)), 1, 10);
     assert!(step.effects.contains(&F::Purge));
-    assert!(step.effects.iter().any(|e| matches!(e, F::Publish(m) if m.epoch > 5)), "{:?}", step.effects);
+    assert!(step.effects.iter().any(|e| matches!(e, F::Publish(m) if m.epoch > Epoch(5))), "{:?}", step.effects);
 }
 
 #[test]
 fn a_lost_status_does_not_bring_old_numbers_back() {
     let mut pods = open_pods(2);
-    pods[0].report = Some(ReportFacts { epoch: 40, ..report(WorkerState::Open, Busy::Idle) });
+    pods[0].report = Some(ReportFacts { epoch: Epoch(40), ..report(WorkerState::Open, Busy::Idle) });
     let step = step(&fleet(pods), 1);
-    assert!(step.effects.iter().any(|e| matches!(e, F::Publish(m) if m.epoch > 40)), "{:?}", step.effects);
+    assert!(step.effects.iter().any(|e| matches!(e, F::Publish(m) if m.epoch > Epoch(40))), "{:?}", step.effects);
 }
 
 #[test]
@@ -421,16 +421,16 @@ fn an_unanswered_wave_is_sent_again_under_a_new_number() {
     assert_eq!(machine.step(&facts, 1, 29_999).effects, []);
     let again = machine.step(&facts, 1, 30_000);
     assert_eq!(tokens(&again), 1, "{:?}", again.effects);
-    assert!(machine.intent().epoch > 1);
+    assert!(machine.intent().epoch > Epoch(1));
 }
 
 #[test]
 fn an_epoch_that_cannot_be_does_not_freeze_the_fleet() {
     let mut pods = open_pods(2);
-    pods[0].report = Some(ReportFacts { epoch: u64::MAX, ..report(WorkerState::Open, Busy::Idle) });
+    pods[0].report = Some(ReportFacts { epoch: Epoch(u64::MAX), ..report(WorkerState::Open, Busy::Idle) });
     let mut machine = Later(FleetMachine::new(settings()));
     assert_eq!(tokens(&machine.step(&fleet(pods), 1, 0)), 1);
-    assert_eq!(machine.intent().epoch, 1);
+    assert_eq!(machine.intent().epoch, Epoch(1));
 }
 
 #[test]

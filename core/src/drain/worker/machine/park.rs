@@ -2,19 +2,18 @@
 
 use super::{Gate, Main, WorkerMachine};
 use crate::drain::worker::{EPOCH_MAX, EPOCH_STEP_MAX, EXPIRY_MAX_MS, LEASE_MAX_MS, WorkerEffect};
-use crate::message::{Busy, ControlKind, ControlMessage, WorkerState};
+use crate::message::{Busy, ControlKind, ControlMessage, Epoch, WorkerState};
 
 impl WorkerMachine {
     /// Whether a message of any kind means this pod, lives, and has no figure that the controller would never write: whoever can write to the queue may
     /// waste a wave, and no more.
     pub(super) fn is_for_us(&self, message: &ControlMessage, now_ms: u64) -> bool {
         let workload = &self.settings.workload_uid;
-        let step_max = if self.epoch == 0 { EPOCH_MAX } else { EPOCH_STEP_MAX };
+        let max = if self.epoch == Epoch(0) { EPOCH_MAX } else { self.epoch.after(EPOCH_STEP_MAX).min(EPOCH_MAX) };
         (!workload.is_known() || *workload == message.workload_uid)
             && now_ms < message.expires_ms
             && message.expires_ms - now_ms <= EXPIRY_MAX_MS
-            && message.epoch <= EPOCH_MAX
-            && message.epoch.saturating_sub(self.epoch) <= step_max
+            && message.epoch <= max
             && message.target.as_ref().is_none_or(|uid| *uid == self.settings.pod_uid)
     }
 

@@ -351,7 +351,7 @@ fn a_release_that_does_not_mean_this_held_pod_ends_no_task() {
         |m| m.target = Some("other pod".into()),
         |m| m.expires_ms = 0,
         |m| m.expires_ms = u64::MAX,
-        |m| m.epoch = u64::MAX,
+        |m| m.epoch = Epoch(u64::MAX),
         |m| m.kind = ControlKind::Resume,
     ];
     for change in wrong {

@@ -5,7 +5,7 @@ mod parking;
 
 use super::WorkerEffect as E;
 use super::*;
-use crate::message::{ControlKind, VERSION, WorkerState};
+use crate::message::{ControlKind, Epoch, VERSION, WorkerState};
 
 const LEASE_MS: u64 = 60_000;
 
@@ -32,7 +32,7 @@ fn message(kind: ControlKind, epoch: u64) -> ControlMessage {
         version: VERSION,
         kind,
         workload_uid: "workload".into(),
-        epoch,
+        epoch: Epoch(epoch),
         issued_ms: 0,
         expires_ms: 1_000_000,
         lease_ms: LEASE_MS,

@@ -185,7 +185,7 @@ fn a_crashed_worker_is_boot_again_and_takes_no_token() {
 
 #[test]
 fn no_message_parks_for_ever_or_carries_a_wave_away() {
-    let far: [fn(&mut ControlMessage); 3] = [|m| m.expires_ms = u64::MAX, |m| m.epoch = u64::MAX, |m| m.epoch = EPOCH_STEP_MAX + 2];
+    let far: [fn(&mut ControlMessage); 3] = [|m| m.expires_ms = u64::MAX, |m| m.epoch = Epoch(u64::MAX), |m| m.epoch = Epoch(EPOCH_STEP_MAX + 2)];
     for change in far {
         let mut pod = Pod::open(settings());
         pod.on(resume(1));
@@ -195,7 +195,7 @@ fn no_message_parks_for_ever_or_carries_a_wave_away() {
         let mut order = ControlMessage { kind: ControlKind::Resume, ..forged };
         order.target = Some("pod".into());
         pod.on(WorkerEvent::Resume(order));
-        assert!(pod.machine.epoch() <= 1, "{}", pod.machine.epoch());
+        assert!(pod.machine.epoch() <= Epoch(1), "{}", pod.machine.epoch());
         pod.on(token(2));
         pod.is(WorkerState::Parked);
     }
