@@ -4,6 +4,10 @@
 
 use super::numeric::within;
 
+/// Whoever leaves while messages wait must leave enough workers to start them within this share of the horizon. The horizon grows and shrinks with the start latency, which is
+/// learned anew from each pod that starts: without a margin a pod that left at the edge was called back at once, and left again after half a minute.
+const LEAVE_HORIZON_SHARE: f64 = 0.9;
+
 /// What the count is made from; all counts in tasks or workers, times in seconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Deficit<'a> {
@@ -49,7 +53,10 @@ impl Deficit<'_> {
     /// Messages that the present and starting workers won't have started within the horizon; negative when there is room.
     /// What will have come by then counts in whole messages: a fraction of one is no reason for a pod.
     pub fn starts_missing(&self) -> f64 {
-        let horizon = self.horizon_s();
+        self.missing_within(self.horizon_s())
+    }
+
+    fn missing_within(&self, horizon: f64) -> f64 {
         let brings = |remaining_s: f64| self.per_pod * (1.0 + (horizon - remaining_s).max(0.0) / self.service_s);
         let coming: f64 = self.starting_s.iter().map(|remaining| brings(*remaining)).sum();
         let coming = coming + self.unseen * brings(self.latency_s);
@@ -67,8 +74,9 @@ impl Deficit<'_> {
         if self.backlog <= 0.0 {
             return f64::INFINITY;
         }
-        let missing = self.starts_missing() - self.ahead + self.ahead_unless_idle;
-        (-missing / (1.0 + self.horizon_s() * self.hazard_per_s)).floor().max(0.0)
+        let horizon = LEAVE_HORIZON_SHARE * self.horizon_s();
+        let missing = self.missing_within(horizon) - self.ahead + self.ahead_unless_idle;
+        (-missing / (1.0 + horizon * self.hazard_per_s)).floor().max(0.0)
     }
 
     /// New workers that make up for it, each good for `1 + (H - L) / s` starts; never more than there are tasks without a worker, nor than messages that
